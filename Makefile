@@ -1,0 +1,116 @@
+# make demo     see the exporter at work, no account needed
+# make test     everything that CI checks
+# Works with make 3.81 (macOS) and newer. Everything it makes lives in .venv; "make clean" removes it.
+
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Directories are listed too: a deleted module changes its directory only.
+SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test install lint types docs docs-check format lock bench image clean prometheus
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# Ctrl-C belongs to the exporter alone, or make would end as "interrupted" however cleanly the
+# exporter ended. So in the foreground of a terminal ("+" in ps) it gets a process group of its own.
+demo: install ## run the exporter on a simulated service until Ctrl-C; options: ARGS="--help"
+	@case "$$(ps -o stat= -p $$$$ 2>/dev/null)" in \
+	  *+*) set -m; $(BIN)/modelarts-exporter demo $(ARGS) ;; \
+	  *) exec $(BIN)/modelarts-exporter demo $(ARGS) ;; \
+	esac
+
+# Without the checkout on the import path (PYTHONSAFEPATH, no rootdir), the tests see what users
+# get: the installed wheel.
+test: $(VENV)/.dev $(VENV)/.package prometheus lint types docs-check ## lint, types, docs, all tests; options: ARGS="-k paging"
+	PYTHONSAFEPATH=1 TEST_INSTALLED=1 $(BIN)/pytest $(ARGS)
+
+install: $(VENV)/.package ## the exporter with its locked dependencies in .venv
+
+lint: $(VENV)/.dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev $(VENV)/.package ## write the generated pages of docs/ again
+	$(BIN)/python docs/generate.py
+
+docs-check: $(VENV)/.dev $(VENV)/.package
+	$(BIN)/python docs/generate.py --check
+
+format: $(VENV)/.dev ## let ruff format and fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev $(VENV)/.package ## the measurements of benchmarks/README.md, several minutes
+	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# uv.lock names the registry it was made with, so it stays in the temporary directory.
+lock: ## newest versions that pyproject.toml allows into the lock files (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	mkdir "$$dir/exporter"; cp pyproject.toml README.md LICENSE "$$dir"; \
+	cp exporter/__init__.py "$$dir/exporter"; \
+	uv lock --quiet --project "$$dir"; \
+	export="uv export --quiet --frozen --project $$dir --format requirements.txt --no-header --no-emit-project"; \
+	$$export --no-default-groups --output-file "$$dir/runtime" >/dev/null; \
+	$$export --only-group build --output-file "$$dir/build" >/dev/null; \
+	$$export --group dev --output-file "$$dir/dev" >/dev/null; \
+	cp "$$dir/runtime" requirements.lock; \
+	cp "$$dir/build" requirements-build.lock; \
+	cp "$$dir/dev" requirements-dev.lock
+
+image: ## the container image modelarts-exporter (needs docker)
+	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag modelarts-exporter .
+
+clean: ## remove everything that was made here
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@for python in $(PYTHON); do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Making $(VENV) with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear $(VENV) && touch $@; exit; \
+	  fi; \
+	done; \
+	echo "No Python 3.11 or newer with its venv module found; tried: $(PYTHON)." >&2; \
+	echo "Install one (Debian, Ubuntu: apt-get install python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(VENV)/.runtime: $(VENV)/.made requirements.lock requirements-build.lock
+	@echo "Installing locked dependencies"
+	@$(PIP) install --require-hashes -r requirements.lock -r requirements-build.lock
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	@echo "Installing locked development tools"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.runtime $(SOURCES)
+	@echo "Building and installing modelarts-exporter"
+	@$(PIP) install --no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+# Debian's package would start a server on port 9090: it is stopped at once and stays off.
+prometheus:
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing prometheus"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt="apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120"; \
+	  $$apt update && $$apt install --yes --no-install-recommends prometheus >/dev/null && { \
+	    command -v promtool >/dev/null || $$apt install --yes promtool >/dev/null; } && { \
+	    invoke-rc.d --quiet prometheus stop || true; update-rc.d prometheus disable || true; exit 0; }; \
+	fi; \
+	echo "Prometheus is missing: the tests with a real Prometheus need it (prometheus and promtool on the PATH;" >&2; \
+	echo "Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus)." >&2; \
+	test -z "$$REQUIRE_PROMETHEUS"
