@@ -1,0 +1,131 @@
+"""Which request is which operation, and what each answers."""
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from exporter.simulator.behaviour import Behaviour
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.iam import Iam
+from exporter.simulator.identity import GET_JOB, LIST_JOBS, LIST_POOLS, Accounts, Identity
+from exporter.simulator.pools import pools
+from exporter.simulator.query import parse
+from exporter.simulator.reply import Refusal, Reply
+from exporter.simulator.search import Searches, detail
+from exporter.simulator.signature import Incoming
+
+_JSON = re.compile(r"application/json(\s*;\s*charset=[\w-]+)?", re.IGNORECASE)
+_WINDOW_SECONDS = 60.0
+_IamCall = Callable[[Incoming, float], Reply]
+_ROUTES = (
+    ("search", "POST", re.compile(r"/v2/([^/]+)/training-job-searches")),
+    ("get", "GET", re.compile(r"/v2/([^/]+)/training-jobs/([^/]+)")),
+    ("pools", "GET", re.compile(r"/v2/([^/]+)/pools")),
+    ("token", "POST", re.compile(r"/v3/auth/tokens")),
+    ("id_token", "POST", re.compile(r"/v3\.0/OS-AUTH/id-token/tokens")),
+    ("projects", "GET", re.compile(r"/v3/projects")),
+    ("metadata_token", "PUT", re.compile(r"/meta-data/latest/api/token")),
+    ("securitykey", "GET", re.compile(r"/openstack/latest/securitykey")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A known request: its name and what its path says."""
+
+    name: str
+    arguments: tuple[str, ...] = ()
+
+
+def route(method: str, path: str) -> Operation:
+    """The operation of a request; ``unknown`` if there is none."""
+    for name, verb, pattern in _ROUTES:
+        match = pattern.fullmatch(path)
+        if match and method == verb:
+            return Operation(name, match.groups())
+    return Operation("unknown")
+
+
+class Api:
+    """Answers requests.
+
+    Args:
+        fleet: the world.
+        behaviour: how to read the documents.
+        accounts: who may call; None: everybody, and nobody is asked.
+    """
+
+    def __init__(self, fleet: Fleet, behaviour: Behaviour, accounts: Accounts | None) -> None:
+        self._fleet = fleet
+        self._behaviour = behaviour
+        self._accounts = accounts
+        self._searches = Searches(fleet, behaviour)
+        iam = Iam(accounts or Accounts(), behaviour)
+        self._iam: dict[str, _IamCall] = {
+            "token": iam.password,
+            "id_token": iam.id_token,
+            "projects": iam.projects,
+            "metadata_token": iam.metadata_token,
+            "securitykey": iam.securitykey,
+        }
+        self._recent: dict[str, deque[float]] = {}
+
+    def answer(self, operation: Operation, request: Incoming, now: float) -> tuple[str, Reply]:
+        """The answer, and the name of the identity that it is for.
+
+        Raises:
+            Refusal: the answer is an error.
+        """
+        if operation.name in self._iam:
+            return "", self._iam[operation.name](request, now)
+        if operation.name == "unknown":
+            message = "The API does not exist or has not been published in the environment."
+            raise Refusal(404, "APIG.0101", message)
+        action = {"search": LIST_JOBS, "get": GET_JOB, "pools": LIST_POOLS}[operation.name]
+        identity = Identity("anonymous")
+        if self._accounts is not None:
+            project_id = operation.arguments[0]
+            identity = self._accounts.authorize(request, project_id, action, now)
+        self._throttle(identity, now)
+        body = {"search": self._search, "get": self._get, "pools": self._pools}[operation.name]
+        return identity.name, Reply(200, body(operation, request, identity))
+
+    def _throttle(self, identity: Identity, now: float) -> None:
+        limit = self._behaviour.requests_per_minute
+        if limit is None:
+            return
+        recent = self._recent.setdefault(identity.name, deque())
+        while recent and recent[0] <= now - _WINDOW_SECONDS:
+            recent.popleft()
+        if len(recent) >= limit:
+            wait = math.ceil(recent[0] + _WINDOW_SECONDS - now) if recent else 60
+            headers = {"Retry-After": str(wait)} if self._behaviour.retry_after else {}
+            policy = f"policy user over ratelimit,limit:{limit},time:1 minute"
+            message = f"The throttling threshold has been reached: {policy}"
+            raise Refusal(429, "APIG.0308", message, headers)
+        recent.append(now)
+
+    def _search(self, _operation: Operation, request: Incoming, identity: Identity) -> bytes:
+        if not _JSON.fullmatch(request.headers.get("content-type", "")):
+            raise Refusal(400, "ModelArts.2764", "Content-Type must be application/json.")
+        query = parse(request.body, self._behaviour)
+        return self._searches.answer(query, visible=_sees(identity, query.workspace))
+
+    def _get(self, operation: Operation, _request: Incoming, identity: Identity) -> bytes:
+        job_id = operation.arguments[1]
+        if job_id not in self._fleet or not _sees(identity, self._fleet[job_id].workspace):
+            raise Refusal(400, "ModelArts.2775", f"Training job {job_id} not found.")
+        return detail(self._fleet[job_id], self._fleet.now)
+
+    def _pools(self, _operation: Operation, _request: Incoming, _identity: Identity) -> bytes:
+        document: dict[str, Any] = pools(self._fleet, self._behaviour)
+        return msgspec.json.encode(document)
+
+
+def _sees(identity: Identity, workspace: str) -> bool:
+    return identity.workspaces is None or workspace in identity.workspaces

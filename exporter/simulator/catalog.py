@@ -1,0 +1,190 @@
+"""What can be rented in the simulated region: flavors and resource pools, and who rents it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_WORKSPACE = "0"
+VISION_WORKSPACE = "5f0c2b7e9d3a4c1e8b6f7a2d4c9e1b30"
+
+Tells = Literal["flavor_detail", "allocated", "pool_info", "flavor_id"]
+"""Where a job's document says how many cards a node has; `flavor_detail`: public pool only."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An IAM user who creates jobs; the id is 32 hexadecimal digits."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flavor:
+    """The size of one node's share; ``id`` is None in CPU pools, which take none."""
+
+    id: str | None
+    name: str
+    cards: int
+    cpu_cores: int
+    memory_gb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Nodes that jobs queue for.
+
+    ``id`` is None for the public pool, of which every accelerator has one part. ``flavor_type``
+    and ``product`` are ``unknown`` where no field of a job's document tells them.
+    """
+
+    name: str
+    id: str | None
+    flavor_type: str
+    product: str
+    card_memory: str
+    nodes: int
+    node_cards: int
+    tells: Tells
+    flavors: tuple[Flavor, ...]
+
+    @property
+    def capacity(self) -> int:
+        """Cards, in CPU pools nodes."""
+        return self.nodes * max(self.node_cards, 1)
+
+    @property
+    def label(self) -> str:
+        """The pool id, or ``public``."""
+        return self.id or "public"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One task of a heterogeneous job."""
+
+    name: str
+    flavor_type: str
+    product: str
+    card_memory: str
+    flavor: Flavor
+
+
+def visual(cards: int) -> Flavor:
+    """The flavor of a dedicated pool with so many cards a node: 1, 2, 4 or 8."""
+    size = "xlarge" if cards == 1 else f"{cards}xlarge"
+    return Flavor(f"modelarts.pool.visual.{size}", "", cards, 24 * cards, 192 * cards)
+
+
+ASCEND_PUBLIC = Pool(
+    name="public-ascend",
+    id=None,
+    flavor_type="Ascend",
+    product="Ascend-D910B",
+    card_memory="32GB",
+    nodes=12,
+    node_cards=8,
+    tells="flavor_detail",
+    flavors=(
+        Flavor("modelarts.kat1.xlarge", "Ascend: 1*Ascend-D910B(32GB) | ARM: 24 vCPUs", 1, 24, 96),
+        Flavor("modelarts.kat1.8xlarge", "Ascend: 8*Ascend-D910B(32GB) | ARM: 192", 8, 192, 720),
+    ),
+)
+GPU_PUBLIC = Pool(
+    name="public-gpu",
+    id=None,
+    flavor_type="GPU",
+    product="GP-Vnt1",
+    card_memory="32GB",
+    nodes=6,
+    node_cards=8,
+    tells="flavor_detail",
+    flavors=(
+        Flavor("modelarts.vm.gpu.v100", "Computing GPU(Vnt1) instance", 1, 8, 64),
+        Flavor("modelarts.p3.8xlarge", "Computing GPU(8*Vnt1) instance", 8, 64, 512),
+    ),
+)
+CPU_PUBLIC = Pool(
+    name="public-cpu",
+    id=None,
+    flavor_type="CPU",
+    product="unknown",
+    card_memory="",
+    nodes=40,
+    node_cards=0,
+    tells="flavor_detail",
+    flavors=(Flavor("modelarts.vm.cpu.8u", "Computing CPU(8U) instance", 0, 8, 32),),
+)
+LLM_POOL = Pool(
+    name="llm-pretraining",
+    id="llm-pretraining-0f3c7d92",
+    flavor_type="Ascend",
+    product="ascend-Snt9b",
+    card_memory="64GB",
+    nodes=32,
+    node_cards=8,
+    tells="allocated",
+    flavors=(visual(8), visual(4)),
+)
+VISION_POOL = Pool(
+    name="vision",
+    id="pool-8c21e4aa",
+    flavor_type="GPU",
+    product="nvidia-Ant8",
+    card_memory="80GB",
+    nodes=8,
+    node_cards=8,
+    tells="pool_info",
+    flavors=(visual(1), visual(2), visual(4), visual(8)),
+)
+OLD_POOL = Pool(
+    name="lab-old",
+    id="pool-1b90d7f3",
+    flavor_type="Ascend",  # told by the engine alone
+    product="unknown",
+    card_memory="32GB",
+    nodes=4,
+    node_cards=8,
+    tells="flavor_id",
+    flavors=(visual(1), visual(8)),
+)
+PREPARATION_POOL = Pool(
+    name="data-preparation",
+    id="pool-c5d6e0b4",
+    flavor_type="unknown",  # CPUs, but dedicated CPU pools take no flavor and tell no type
+    product="unknown",
+    card_memory="",
+    nodes=16,
+    node_cards=0,
+    tells="allocated",
+    flavors=(Flavor(None, "", 0, 16, 64),),
+)
+
+POOLS = (
+    ASCEND_PUBLIC,
+    GPU_PUBLIC,
+    CPU_PUBLIC,
+    LLM_POOL,
+    VISION_POOL,
+    OLD_POOL,
+    PREPARATION_POOL,
+)
+
+GPU_ROLES = (
+    Role("learner", "GPU", GPU_PUBLIC.product, "32GB", GPU_PUBLIC.flavors[1]),
+    Role("worker", "CPU", "", "", CPU_PUBLIC.flavors[0]),
+)
+"""The tasks of a ``"job_template": "Template RL"``: a node each, 8 cards together."""
+ASCEND_ROLES = (
+    Role("learner", "Ascend", ASCEND_PUBLIC.product, "32GB", ASCEND_PUBLIC.flavors[1]),
+    Role("actor", "Ascend", ASCEND_PUBLIC.product, "32GB", ASCEND_PUBLIC.flavors[0]),
+    Role("worker", "CPU", "", "", CPU_PUBLIC.flavors[0]),
+)
+"""The same on Ascend: 9 cards."""
+
+USERS = (
+    User("li.wei", "0a4f3c1d5b7e4e0f9c8d2b6a1e3f5d70"),
+    User("zhang_min", "1b5e4d2c6a8f4f1e8d9c3a7b2f4e6c81"),
+    User("ei_modelarts_q00357245_01", "2c6d5e3b798a402d9eab4c8d3a5f7b92"),
+    User("svc-nightly", "3d7c6f4a8a9b413cafbc5d9e4b6a8ca3"),
+    User("chen.yu@vision", "4e8b7a598bac424bb0cd6eaf5c7b9db4"),
+)

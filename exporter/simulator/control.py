@@ -1,0 +1,100 @@
+"""The world and its faults over HTTP, for tests in other processes; loopback only.
+
+=========================================  =====================================================
+``GET /-/sim/truth``                       what is now: `Fleet.summary`
+``GET /-/sim/truth?jobs=1``                the same with ``facts``: every job's `Fleet.facts`
+``GET /-/sim/truth/{id}``                  one job's facts
+``GET /-/sim/events?since=N``              ``events`` from number N on, ``next`` to go on with
+``GET /-/sim/requests``                    the latest requests
+``POST /-/sim/pause``, ``resume``          the world's clock stands still, goes on
+``POST /-/sim/faults``                     set a fault: the fields of `faults.Fault`
+``DELETE /-/sim/faults``                   all is well again
+``POST /-/sim/jobs``                       change the world: see `actions.perform`
+=========================================  =====================================================
+
+A wrong document is answered 400 with ``error``.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from exporter.simulator.actions import perform
+from exporter.simulator.faults import Fault, Faults
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.reply import Reply, encoded
+from exporter.simulator.signature import Incoming
+
+PREFIX = "/-/sim/"
+_MOST_EVENTS = 10_000
+
+
+class Control:
+    """Answers requests under `PREFIX`.
+
+    Args:
+        fleet: the world.
+        faults: what goes wrong.
+        requests: the latest requests, each a tuple with ``_asdict``.
+    """
+
+    def __init__(self, fleet: Fleet, faults: Faults, requests: Callable[[], Iterable[Any]]) -> None:
+        self._fleet = fleet
+        self._faults = faults
+        self._requests = requests
+
+    def answer(self, request: Incoming) -> Reply:
+        """The answer; an error if the request makes no sense."""
+        name, _, argument = request.path.removeprefix(PREFIX).partition("/")
+        handler = getattr(self, f"_{request.method.lower()}_{name}", None)
+        if handler is None:
+            return encoded(404, {"error": f"no such control: {request.method} {name}"})
+        try:
+            document = json.loads(request.body) if request.body else {}
+            parameters = {key: values[0] for key, values in parse_qs(request.query).items()}
+            return encoded(200, handler(document, argument, parameters))
+        except (LookupError, TypeError, ValueError) as error:
+            return encoded(400, {"error": f"{type(error).__name__}: {error}"})
+
+    def _get_truth(self, _document: Any, job_id: str, parameters: dict[str, str]) -> Any:
+        if job_id:
+            return self._fleet.facts(job_id)
+        truth = self._fleet.summary()
+        if "jobs" in parameters:
+            truth["facts"] = [self._fleet.facts(job) for job in self._fleet]
+        return truth
+
+    def _get_events(self, _document: Any, _argument: str, parameters: dict[str, str]) -> Any:
+        since = int(parameters.get("since", "0"))
+        events = self._fleet.events[since : since + _MOST_EVENTS]
+        return {"next": since + len(events), "events": [event.as_dict() for event in events]}
+
+    def _get_requests(self, *_: Any) -> Any:
+        rows = [entry._asdict() for entry in self._requests()]
+        return {
+            "requests": [row | {"body": row["body"].decode("utf-8", "replace")} for row in rows]
+        }
+
+    def _post_pause(self, *_: Any) -> Any:
+        self._fleet.pause()
+        return {"now": self._fleet.now}
+
+    def _post_resume(self, *_: Any) -> Any:
+        self._fleet.resume()
+        return {"now": self._fleet.now}
+
+    def _post_faults(self, document: Any, *_: Any) -> Any:
+        fault = self._faults.add(msgspec.convert(document, Fault))
+        return {"do": fault.do}
+
+    def _delete_faults(self, *_: Any) -> Any:
+        self._faults.clear()
+        return {}
+
+    def _post_jobs(self, document: Any, *_: Any) -> Any:
+        if not isinstance(document, dict):
+            raise TypeError("an action is an object")
+        return {"jobs": perform(self._fleet, document)}

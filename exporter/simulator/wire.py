@@ -1,0 +1,248 @@
+"""A job as the vendor's document shows it: fields, types and units as documented.
+
+Units are as mixed as there: create and start time and duration in ms, running records in
+seconds; a count of cards as Integer for GPUs and as String for Ascend; a disk as String under
+``spec`` and as Integer under ``tasks``.
+"""
+
+from typing import Any
+
+from exporter.simulator.catalog import Flavor, Pool, Role
+from exporter.simulator.edits import edit
+from exporter.simulator.job import RESCHEDULING, Job, Run
+from exporter.simulator.recipes import PLANTED_SECRETS
+
+_POINT_SECONDS = 60.0
+_MOST_POINTS = 200
+
+
+def document(job: Job, now: float, *, records: bool = True) -> Any:
+    """The job's document, as at ``now``, with its overrides; ``records``: with running records.
+
+    Parts of it are shared between documents: not to be changed.
+    """
+    whole: dict[str, Any] = {
+        "kind": job.kind,
+        "metadata": _metadata(job),
+        "status": _status(job, now, records=records),
+        "algorithm": job.recipe.document,
+        "spec": _spec(job),
+    }
+    if job.roles:
+        whole["tasks"] = [_task(role) for role in job.roles]
+    if job.phase == "Running" and job.workspace != "0":
+        whole["endpoints"] = {
+            "jupyter_lab": {
+                "url": f"https://notebook.example/{job.id}?token={PLANTED_SECRETS[3]}",
+                "token": PLANTED_SECRETS[3],
+            }
+        }
+    for path, value in (job.overrides or {}).items():
+        whole = edit(whole, path, value)
+    return whole
+
+
+def _metadata(job: Job) -> dict[str, Any]:
+    annotations = {}
+    if job.roles:
+        annotations["job_template"] = "Template RL"
+    if job.retries is not None:
+        annotations["fault-tolerance/job-retry-num"] = str(job.retries)
+    metadata = {
+        "id": job.id,
+        "name": job.name,
+        "description": "",
+        "create_time": job.created_ms,
+        "workspace_id": job.workspace,
+        "user_name": job.user.name,
+    }
+    return metadata | {"annotations": annotations} if annotations else metadata
+
+
+def _status(job: Job, now: float, *, records: bool) -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "phase": job.phase,
+        "secondary_phase": job.secondary,
+        "duration": round(job.running_seconds(now) * 1000),
+        "start_time": 0 if job.started is None else round(job.started * 1000),
+        "node_count_metrics": node_counts(job, now),
+        "tasks": job.workers(),
+    }
+    if job.ended is not None and job.runs:
+        status["task_statuses"] = [
+            {
+                "task": worker,
+                "exit_code": (job.exit_code or 0) if worker == job.failed_task else 0,
+                "message": job.message if worker == job.failed_task else "",
+            }
+            for worker in job.workers()
+        ]
+    if records and job.runs:
+        status["running_records"] = [_record(job, run) for run in job.runs]
+    return status
+
+
+def _record(job: Job, run: Run) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "start_at": int(run.start),
+        "xpu_start_at": int(run.start) + 5,
+        "start_type": run.start_type,
+    }
+    if run.end is None:
+        # Nothing says how the service shows the end of a run that has not ended.
+        return record if job.created_ms % 2 else record | {"end_at": 0}
+    record |= {"end_at": int(run.end), "end_reason": run.reason, "end_related_task": run.task}
+    if run.recovery:
+        record["end_recover"] = run.recovery
+        record["recover_records"] = _recoveries(job, run)
+    if run.recovery_before:
+        record["end_recover_before_downgrade"] = run.recovery_before
+    return record
+
+
+def _recoveries(job: Job, run: Run) -> list[dict[str, Any]]:
+    """The newer form of what follows a run: a policy that was given up comes first."""
+    following = job.runs.index(run) + 1
+    back = job.runs[following].start if following < len(job.runs) else None
+    at = int(run.end or 0)
+    common: dict[str, Any] = {
+        "recover_start_at": at,
+        "reason": run.reason,
+        "related_task": run.task,
+        "fault_scenario": run.scenario,
+    }
+    result: dict[str, Any] = {"recover_result": "recovering"}
+    if back is not None:
+        result = {"recover_end_at": int(back), "recover_result": "success"}
+    recoveries = [common | {"recover": run.recovery} | result]
+    if run.recovery_before:
+        given_up = {"recover_end_at": at, "recover_result": "downgrade"}
+        recoveries.insert(0, common | {"recover": run.recovery_before} | given_up)
+    return recoveries
+
+
+def node_counts(job: Job, now: float) -> list[list[int]]:
+    """``[ms, nodes]`` over time: every minute, of long jobs less often, and at every change.
+
+    The last point says how many nodes work on it now.
+    """
+    if not job.runs:
+        first = job.created_ms + 400
+        known = [[first, 0], [first + 9000, 0], [first + 10000, 0]]
+        return [point for point in known if point[0] <= now * 1000]
+    span = max(now, job.runs[-1].end or now) - job.runs[0].start
+    step = round(max(_POINT_SECONDS, span / _MOST_POINTS) * 1000)
+    points = [[job.created_ms, 0]]
+    for run in job.runs:
+        begin, end = round(run.start * 1000), round((run.end or now) * 1000)
+        points += [[ms, job.nodes] for ms in range(begin, end, step)]
+        if run.recovery:
+            left = {"": job.nodes, RESCHEDULING[0]: job.nodes - 1}
+            points.append([end, left.get(run.recovery if run.recovery in RESCHEDULING else "", 0)])
+    last = round((now if job.ended is None else job.ended) * 1000)
+    points.append([last, job.nodes_up])
+    return points
+
+
+def _spec(job: Job) -> dict[str, Any]:
+    pool, flavor = job.pool, job.flavor
+    resource: dict[str, Any] = {"policy": "regular", "node_count": job.nodes}
+    if flavor.id is not None and not job.roles:
+        resource["flavor_id"] = flavor.id
+        resource["flavor_name"] = flavor.name
+    if pool.id is not None:
+        resource["pool_id"] = pool.id
+        resource["pool_name"] = pool.name
+    elif not job.roles:
+        resource["flavor_detail"] = _flavor_detail(pool, flavor)
+    if pool.tells == "allocated":
+        resource["main_container_allocated_resources"] = {
+            "cpu_arch": "arm" if pool.flavor_type == "Ascend" else "x86",
+            "cpu_core_num": float(flavor.cpu_cores),
+            "mem_size": float(flavor.memory_gb),
+        } | _accelerators(pool, float(flavor.cards))
+    if pool.tells == "pool_info":
+        resource["pool_info"] = _accelerators(pool, flavor.cards)
+    spec: dict[str, Any] = {
+        "resource": resource,
+        "log_export_path": {"obs_url": f"/simulated-logs/{job.user.name}/"},
+    }
+    if pool.id is not None:
+        spec["log_export_path"]["host_path"] = "/var/log/training"
+        spec["volumes"] = [
+            {
+                "nfs": {
+                    "nfs_server_path": "192.0.2.10:/share",
+                    "local_path": "/home/ma-user/share",
+                    "read_only": False,
+                }
+            }
+        ]
+    return spec
+
+
+def _accelerators(pool: Pool, cards: float) -> dict[str, Any]:
+    return {"accelerator_num": cards, "accelerator_type": pool.product} if cards else {}
+
+
+def _flavor_detail(pool: Pool, flavor: Flavor) -> dict[str, Any]:
+    info = _flavor_info(pool.flavor_type, pool.product, pool.card_memory, flavor)
+    return {
+        "flavor_type": pool.flavor_type,
+        "billing": {"code": flavor.id, "unit_num": flavor.cards or 1},
+        "flavor_info": {"max_num": pool.nodes} | info | {"disk": {"size": "500", "unit": "GB"}},
+    }
+
+
+def _flavor_info(flavor_type: str, product: str, memory: str, flavor: Flavor) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "cpu": {"arch": "arm" if flavor_type == "Ascend" else "x86", "core_num": flavor.cpu_cores},
+        "memory": {"size": flavor.memory_gb, "unit": "GB"},
+    }
+    if flavor_type == "GPU":
+        info["gpu"] = {"unit_num": flavor.cards, "product_name": product, "memory": memory}
+    if flavor_type == "Ascend":
+        info["npu"] = {"unit_num": str(flavor.cards), "product_name": product, "memory": memory}
+    return info
+
+
+def _task(role: Role) -> dict[str, Any]:
+    info = _flavor_info(role.flavor_type, role.product, role.card_memory, role.flavor)
+    return {
+        "role": role.name,
+        "algorithm": {
+            "code_dir": "obs://simulated-rl/code/",
+            "boot_file": f"obs://simulated-rl/code/{role.name}.py",
+            "inputs": {
+                "name": "maps",
+                "local_dir": "/home/ma-user/maps",
+                "remote": {"obs": {"obs_url": "/simulated-rl/maps/"}},
+            },
+            "outputs": {
+                "name": "replays",
+                "local_dir": "/home/ma-user/replays",
+                "remote": {"obs": {"obs_url": "/simulated-rl/replays/"}},
+                "mode": "upload_periodically",
+                "period": "30s",
+            },
+            "engine": {
+                "engine_id": "pytorch_1.8.0-cuda_10.2-py_3.7-ubuntu_18.04-x86_64",
+                "engine_name": "PyTorch",
+                "engine_version": "pytorch_1.8.0-cuda_10.2-py_3.7-ubuntu_18.04-x86_64",
+                "v1_compatible": False,
+                "run_user": "1000",
+                "image_url": "",
+            },
+            "local_code_dir": "/home/ma-user/modelarts/user-job-dir",
+            "working_dir": "/home/ma-user/modelarts/user-job-dir/code",
+        },
+        "task_resource": {
+            "flavor_id": role.flavor.id,
+            "flavor_name": role.flavor.name,
+            "max_num": 1,
+            "flavor_type": role.flavor_type,
+            "billing": {"code": role.flavor.id, "unit_num": role.flavor.cards or 1},
+            "flavor_info": {"max_num": 1} | info | {"disk": {"size": 500, "unit": "GB"}},
+            "attributes": {"is_free": "false"},
+        },
+    }
