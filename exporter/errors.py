@@ -1,0 +1,139 @@
+"""Every error the exporter knows, in one tree. Each carries the decision that follows from it.
+
+::
+
+    ExporterError
+    ├── ConfigError          the configuration can never work: one line per problem, exit code 2
+    ├── StartError           this start cannot work (port in use, ...): one line, exit code 1
+    └── PollError            a request or a poll failed; the last good state stays
+        ├── AuthError        401 (rejected, expired, clock skew), no credentials
+        │   └── Forbidden    403: known, but not allowed
+        ├── Throttled        429
+        ├── TimedOut         a request or a poll took too long
+        ├── ConnectionFailed refused, reset, name not found, TLS
+        ├── UpstreamFailed   5xx: the service is in trouble
+        ├── Rejected         other 4xx and redirects: the service understood and said no
+        └── InvalidAnswer    the answer makes no sense: HTML, wrong types, error in a 200
+            ├── BrokenAnswer truncated or cut off in the middle: worth another try
+            └── InconsistentPages  paging cannot be made whole
+
+``reason`` is bounded: it becomes the label ``result`` of ``modelarts_exporter_polls_total`` and
+the label ``reason`` of ``modelarts_exporter_api_retries_total``. Messages are for people; they
+never contain a secret or a raw job.
+"""
+
+from typing import ClassVar
+
+
+class ExporterError(Exception):
+    """Base of all errors that are expected and explained."""
+
+
+class ConfigError(ExporterError):
+    """The configuration cannot work.
+
+    Attributes:
+        problems: one line for each, naming option, origin and what would be valid.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class StartError(ExporterError):
+    """The program cannot start here and now, for example because a port is in use."""
+
+
+class PollError(ExporterError):
+    """A request, and with it the poll, failed.
+
+    Attributes:
+        reason: bounded label value.
+        retryable: whether the same request may be sent again within the poll.
+    """
+
+    reason: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+
+class AuthError(PollError):
+    """The service does not accept who we are (401), or we have nothing to show."""
+
+    reason = "auth"
+
+
+class Forbidden(AuthError):
+    """The identity is known but lacks a permission (403)."""
+
+
+class Throttled(PollError):
+    """The service asks us to slow down (429).
+
+    Attributes:
+        retry_after: seconds to wait as the service said, or None.
+    """
+
+    reason = "throttled"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TimedOut(PollError):
+    """No complete answer in time."""
+
+    reason = "timeout"
+    retryable = True
+
+
+class ConnectionFailed(PollError):
+    """No connection, or it was lost before an answer began."""
+
+    reason = "upstream"
+    retryable = True
+
+
+class UpstreamFailed(PollError):
+    """The service failed (5xx)."""
+
+    reason = "upstream"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Rejected(PollError):
+    """The service refused the request: a 4xx other than 401, 403, 429, or a redirect.
+
+    Attributes:
+        status: HTTP status.
+        code: the service's error code such as ``ModelArts.2789``, or "".
+    """
+
+    reason = "upstream"
+
+    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class InvalidAnswer(PollError):
+    """The service answered 200 with something that is no answer."""
+
+    reason = "invalid"
+
+
+class BrokenAnswer(InvalidAnswer):
+    """The answer was cut off or garbled on its way."""
+
+    retryable = True
+
+
+class InconsistentPages(InvalidAnswer):
+    """The pages of one search contradict each other and re-reading did not help."""
