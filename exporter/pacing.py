@@ -1,0 +1,45 @@
+"""When a target may send its next request: the configured rate, and pauses asked for."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+
+class Pacer:
+    """Spaces the requests of one target evenly: no burst ever exceeds the configured rate.
+
+    Args:
+        rate: requests per second.
+        monotonic: seconds.
+        sleep: how to wait.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._gap = 1 / rate
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._next = monotonic()
+        self._paused_until = self._next
+        self._queue = asyncio.Lock()
+
+    @property
+    def free_at(self) -> float:
+        """Monotonic seconds at which a request asked for now would be sent."""
+        return max(self._next, self._paused_until, self._monotonic())
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long; a longer pause already in force stays."""
+        self._paused_until = max(self._paused_until, self._monotonic() + seconds)
+
+    async def turn(self) -> None:
+        """Return when the next request may be sent; first come, first served."""
+        async with self._queue:
+            while (wait := self.free_at - self._monotonic()) > 0:
+                await self._sleep(wait)
+            self._next = self._monotonic() + self._gap
