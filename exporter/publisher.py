@@ -1,0 +1,64 @@
+"""Joins the series of all targets and our own into the one body that is served."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from prometheus_client.metrics_core import Metric as LibraryMetric
+
+from exporter.exposition import Exposition, assemble, from_library
+from exporter.instruments import Instruments
+from exporter.metrics import FLEET, JOB
+from exporter.poller import Poller, Rendered
+
+FAMILIES = tuple(row.metric for row in (*FLEET, *JOB))
+
+
+class Publisher:
+    """Renders a new generation whenever somebody asks, one at a time, beside the event loop.
+
+    Attributes:
+        pollers: whose series are joined.
+        exposition: the current generation, immutable.
+    """
+
+    def __init__(self, instruments: Instruments) -> None:
+        self.pollers: list[Poller] = []
+        self.exposition: Exposition = assemble([])
+        self._instruments = instruments
+        self._wanted = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether every target's first poll has ended, well or badly, and is published."""
+        return all(poller.ended_polls for poller in self.pollers)
+
+    async def publish(self) -> None:
+        """Return when a generation that was begun after this call is served."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self._wanted.set()
+        await done
+
+    async def run(self) -> None:
+        """Render for ever; those who ask while one generation is rendered share the next."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            waiting, self._waiting = self._waiting, []
+            # Both now: what a poll that ends meanwhile changes is of the next generation.
+            rendered = [poller.rendered for poller in self.pollers]
+            own = list(self._instruments.registry.collect())
+            self.exposition = await asyncio.to_thread(render, rendered, own)
+            for done in waiting:
+                if not done.done():
+                    done.set_result(None)
+
+
+def render(targets: Sequence[Rendered], own: Iterable[LibraryMetric]) -> Exposition:
+    """The body: the families of the targets, then our own."""
+    families = [
+        (metric, [lines[metric.name] for lines in targets if metric.name in lines])
+        for metric in FAMILIES
+    ]
+    return assemble([*families, *((metric, [lines]) for metric, lines in map(from_library, own))])

@@ -1,0 +1,142 @@
+"""One target: its connections, who we are there, and its searches, put together on first use."""
+
+from dataclasses import dataclass
+
+from exporter.client import Client
+from exporter.clocks import Clocks
+from exporter.credentials.attempt import Credentials
+from exporter.credentials.iam import find_project_id
+from exporter.http import Session
+from exporter.instruments import TargetInstruments
+from exporter.model.job import View
+from exporter.pacing import Pacer
+from exporter.search import Paging
+from exporter.sync import Sync
+
+UNKNOWN_PROJECT = "unknown"
+"""The label ``project`` of a target without name whose project id has not been looked up yet."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a target is.
+
+    Attributes:
+        name: value of the label ``project``; None = the project id.
+        region: value of the label ``region``.
+        project_id: None = looked up from the region.
+        endpoint: base URL of ModelArts.
+        iam_endpoint: base URL of IAM.
+        workspaces: workspace ids.
+    """
+
+    name: str | None
+    region: str
+    project_id: str | None
+    endpoint: str
+    iam_endpoint: str
+    workspaces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How a target is treated: at most so many requests, retries, seconds.
+
+    Attributes:
+        requests_per_second: retries included.
+        concurrency: requests in flight.
+        retries: further tries of one request.
+        longest_pause: seconds; what a ``Retry-After`` can ask for at most.
+    """
+
+    requests_per_second: float
+    concurrency: int
+    retries: int
+    longest_pause: float
+
+
+class Target:
+    """What the poller reads.
+
+    Args:
+        place: where it is.
+        manners: how it is treated.
+        paging: what is known of ``offset`` there.
+        session: its connections.
+        credentials: who we are there.
+        instruments: are told of requests and pages.
+        clocks: the machine's.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        manners: Manners,
+        *,
+        paging: Paging,
+        session: Session,
+        credentials: Credentials,
+        instruments: TargetInstruments,
+        clocks: Clocks,
+    ) -> None:
+        self.paging = paging
+        self.credentials = credentials
+        self._place = place
+        self._manners = manners
+        self._session = session
+        self._instruments = instruments
+        self._clocks = clocks
+        self._project_id = place.project_id
+        self._sync: Sync | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that all series of the target carry."""
+        project = self._place.name or self._project_id or UNKNOWN_PROJECT
+        return {"region": self._place.region, "project": project}
+
+    @property
+    def name(self) -> str:
+        """For log lines and tables."""
+        return f"{self._place.region}/{self.labels['project']}"
+
+    async def sweep(self, *, deadline: float) -> View:
+        """Read everything that the target lists; see `Sync.sweep`."""
+        if self._sync is None:
+            self._sync = await self._connect()
+        return await self._sync.sweep(deadline=deadline)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._session.close()
+
+    async def _connect(self) -> Sync:
+        if self._project_id is None:
+            self._project_id = await find_project_id(
+                self._session, self.credentials, self._place.iam_endpoint, self._place.region
+            )
+        client = Client(
+            self._session,
+            self.credentials,
+            endpoint=self._place.endpoint,
+            project_id=self._project_id,
+            pacer=Pacer(
+                self._manners.requests_per_second,
+                monotonic=self._clocks.monotonic,
+                sleep=self._clocks.sleep,
+            ),
+            concurrency=self._manners.concurrency,
+            retries=self._manners.retries,
+            longest_pause=self._manners.longest_pause,
+            meter=self._instruments,
+            clock=self._clocks.wall,
+            monotonic=self._clocks.monotonic,
+            sleep=self._clocks.sleep,
+        )
+        return Sync(
+            client,
+            self.paging,
+            self._place.workspaces,
+            meter=self._instruments,
+            clock=self._clocks.wall,
+        )
