@@ -1,0 +1,190 @@
+"""The options as a list, for flags, variables, ``--help`` and docs."""
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from exporter.settings.kinds import BOOLEAN, TARGETS, Kind
+from exporter.settings.tree import Settings, TargetSettings
+
+PREFIX = "MODELARTS_EXPORTER_"
+_WIDTH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option.
+
+    Attributes:
+        path: its place in the tree.
+        kind: what it takes.
+        default: as people write it, or in words with `backticks`; "" = required.
+        help: what it means.
+        in_file: whether the configuration file may give it.
+        example: a value, of a required option.
+    """
+
+    path: tuple[str, ...]
+    kind: Kind
+    default: str
+    help: str
+    in_file: bool
+    example: str
+
+    @property
+    def name(self) -> str:
+        """``poll.interval``."""
+        return ".".join(self.path)
+
+    @property
+    def group(self) -> str:
+        """``poll``; "" at the top."""
+        return ".".join(self.path[:-1])
+
+    @property
+    def flag(self) -> str | None:
+        """``--poll.interval``; None if its value must not be in process lists, or is no text."""
+        return f"--{self.name.replace('_', '-')}" if self.kind.flag else None
+
+    @property
+    def no_flag(self) -> str | None:
+        """``--no-jobs.per-job``."""
+        return f"--no-{self.name.replace('_', '-')}" if self.kind is BOOLEAN else None
+
+    @property
+    def variable(self) -> str | None:
+        """``MODELARTS_EXPORTER_POLL__INTERVAL``; None where a text cannot say it."""
+        return None if self.kind is TARGETS else PREFIX + "__".join(self.path).upper()
+
+    @property
+    def list_key(self) -> str | None:
+        """``targets[].region``: its key for one of several targets."""
+        return f"targets[].{'.'.join(self.path[1:])}" if self.path[0] == "target" else None
+
+    @property
+    def places(self) -> str:
+        """Where it can be given, for people."""
+        places = [f"flag {self.flag}"] if self.flag else []
+        if self.variable:
+            places.append(f"environment variable {self.variable}")
+        if self.in_file:
+            places.append(f"file key {self.name}")
+        last = f", or {places.pop()}" if len(places) > 1 else ""
+        return ", ".join(places) + last
+
+
+def options() -> tuple[Option, ...]:
+    """Every option, in the order of the tree."""
+    return tuple(_options(Settings, ()))
+
+
+def groups() -> Iterator[tuple[str, str, tuple[Option, ...]]]:
+    """The options by group: its name, what it is about, and its options."""
+    for name, found in groupby(options(), key=lambda option: option.group):
+        yield name, _about(name), tuple(found)
+
+
+def help_text() -> str:
+    """All options, for ``--help``."""
+    lines = []
+    for name, about, found in groups():
+        lines += [f"{name}: {about}" if name else "More than one target:", ""]
+        for option in found:
+            lines += [f"  {_usage(option)}", *_wrapped(_meaning(option))]
+        lines.append("")
+    lines += _wrapped(
+        "Every option can also be given in the environment (--poll.interval is "
+        f"{PREFIX}POLL__INTERVAL) and in the file (poll: {{interval: 60s}}). Lists are separated "
+        "by commas; their flags may also be repeated. "
+        "A flag wins over the environment, the environment over the file.",
+        indent="",
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _usage(option: Option) -> str:
+    if option.flag is None:
+        return f"{option.name} (not as a flag)"
+    if option.no_flag:
+        return f"{option.flag}, {option.no_flag}"
+    words = option.kind.name.split(" ", 2)
+    name = option.kind.name.removeprefix("list of ").upper().replace(" ", "-")
+    value = "WORD" if words[:2] == ["one", "of"] else name
+    return f"{option.flag} {value}"
+
+
+def _meaning(option: Option) -> str:
+    default = f"Default: {option.default}." if option.default else "Required."
+    kind = (
+        f"One of {option.kind.name.removeprefix('one of ')}. "
+        if "one of" in option.kind.name
+        else ""
+    )
+    return f"{option.help} {kind}{default}".replace("`", "")
+
+
+def _wrapped(text: str, indent: str = " " * 8) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _options(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Option]:
+    """The options of a model; its own before those of the groups inside it."""
+    inner = {name: found for name, field in model.model_fields.items() if (found := _model(field))}
+    for name, field in model.model_fields.items():
+        if name not in inner:
+            yield _option(field, (*path, name))
+    for name, group in inner.items():
+        yield from _options(group, (*path, name))
+
+
+def _option(field: FieldInfo, path: tuple[str, ...]) -> Option:
+    extra: dict[str, Any] = (
+        dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
+    )
+    usual = str(field.default) if field.default else "none"
+    return Option(
+        path=path,
+        kind=_kind((*field.metadata, field.annotation)),
+        default="" if field.is_required() else extra.get("shown") or usual,
+        help=field.description or "",
+        in_file=extra.get("in_file", True),
+        example=str(next(iter(field.examples or ()), "")),
+    )
+
+
+def _kind(annotations: tuple[Any, ...]) -> Kind:
+    """The kind that stands somewhere in an annotation."""
+    for annotation in annotations:
+        if isinstance(annotation, Kind):
+            return annotation
+        if parts := get_args(annotation):
+            return _kind(parts)
+    raise TypeError("an option has no kind")
+
+
+def _model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a group; None for an option."""
+    if field.metadata:
+        return None
+    candidates = (field.annotation, *get_args(field.annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _about(group: str) -> str:
+    """What a group is about: the first line of its model's docstring."""
+    model: type[BaseModel] = Settings
+    for name in filter(None, group.split(".")):
+        model = _model(model.model_fields[name]) or TargetSettings
+    return (model.__doc__ or "").split("\n", 1)[0]

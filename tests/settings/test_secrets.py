@@ -1,0 +1,117 @@
+"""No secret is ever shown, whatever is wrong with it or around it."""
+
+import logging
+import traceback
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import ConfigError
+from exporter.settings import load, options
+from exporter.settings.file import Unusable, parse
+
+SECRET = "xQ7geheim"
+SECRETS = [option for option in options() if option.kind.hidden]
+VALUES = {
+    "text": SECRET,
+    "list": [SECRET],
+    "mapping": {SECRET: SECRET},
+    "deep": {"secret_key": {SECRET: [SECRET]}},
+    "line break": f"{SECRET}\n{SECRET}",
+    "control character": f"{SECRET}\x1b",
+    "url": f"http://u:{SECRET}@proxy:1/{SECRET}?{SECRET}#{SECRET}",
+    "broken url": f"http://u:{SECRET}@[x",
+}
+BAD = ["--poll.interval=x"]
+
+
+def everything(arguments, environ):
+    """All that is said about a configuration, with its traceback, or all that it is."""
+    try:
+        settings = load(arguments, environ)
+    except ConfigError as error:
+        trace = traceback.format_exception(error)
+        return "\n".join([*error.problems, str(error), repr(error), *trace])
+    return f"{settings!r} {settings} {settings.all_targets()}"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("bad", [[], BAD], ids=["good", "bad"])
+@pytest.mark.parametrize("region", [[], ["--target.region=cn-north-4"]], ids=["-", "region"])
+@pytest.mark.parametrize("option", SECRETS, ids=lambda option: option.name)
+@pytest.mark.parametrize("value", VALUES)
+def test_in_file_and_environment(here, option, value, region, bad):
+    content = VALUES[value]
+    for name in reversed(option.path):
+        content = {name: content}
+    (here / "exporter.yml").write_text(yaml.safe_dump(content))
+    file = "--config.file=exporter.yml"
+    assert SECRET not in everything([file, *region, *bad], {})
+    (here / "exporter.yml").write_text(yaml.safe_dump({"targets": [content["target"]]}))
+    assert SECRET not in everything([file, *bad], {})
+    if isinstance(VALUES[value], str):
+        assert SECRET not in everything([*region, *bad], {option.variable: VALUES[value]})
+
+
+@pytest.mark.parametrize("option", SECRETS, ids=lambda option: option.name)
+@pytest.mark.parametrize(
+    "form",
+    [
+        ["{flag}={s}"],
+        ["{flag}", "{s}"],
+        ["{flag}", "-{s}"],
+        ["{flag}", "--{s}", "{s}", "-{s}"],
+        ["{flag}", "{s}", "{s}"],
+        ["{flag}:{s}", "{s}"],
+        ["{flag} {s}"],
+        ["{flag}x", "{s}"],
+        ["{flag}x={s}", "{s}", "-{s}"],
+        ["-{flag}", "{s}"],
+    ],
+    ids=" ".join,
+)
+def test_on_the_command_line(option, form):
+    flag = f"--{option.name.replace('_', '-')}"
+    words = [word.format(flag=flag, s=SECRET) for word in form]
+    if option.flag and form[-1] != "-{s}":  # an access key that begins with -- is another matter
+        words = [word for word in words if not word.startswith(f"--{SECRET}")]
+    elif option.flag:
+        return
+    assert SECRET not in everything(words, {})
+
+
+@given(st.text(alphabet="xq7 :=-#&*!%@`|>{}[],?'\"\\\n\t", max_size=20))
+def test_text_around_a_secret_that_is_no_yaml(noise):
+    text = f"target:\n  auth:\n    password: {noise}{SECRET}{noise}\n    method: {noise}\n"
+    said = ""
+    try:
+        parse(text)
+    except Unusable as error:
+        said = str(error)
+    assert SECRET not in said
+    assert "\n" not in said
+
+
+def test_a_document_is_what_safe_load_makes_of_it():
+    text = "a: &x [1, 2.5, yes, 2026-01-01, ~, 0o7, 010, 1:30]\nb: *x\nc: {<<: {d: 1}, e: 2}\n"
+    assert parse(text).value == yaml.safe_load(text)
+
+
+def test_pydantic_settings_told_to_debug_shows_no_secret(here, monkeypatch, caplog):
+    monkeypatch.setenv("PYDANTIC_SETTINGS_DEBUG", "1")
+    caplog.set_level(logging.DEBUG)
+    auth = dict.fromkeys(("secret_key", "password", "token", "security_token"), SECRET)
+    proxy = f"http://u:{SECRET}@proxy"
+    target = {"region": "cn-north-4", "proxy": proxy, "auth": auth}
+    (here / "exporter.yml").write_text(yaml.safe_dump({"target": target}))
+    settings = load(["--config.file=exporter.yml"], {})
+    assert settings.all_targets()[0].proxy == proxy
+    assert settings.all_targets()[0].auth.token.get_secret_value() == SECRET
+    assert SECRET not in caplog.text
