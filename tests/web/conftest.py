@@ -1,0 +1,131 @@
+"""A stub of what is published, an app around it on loopback, and clients to call it."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import aiohttp
+import pytest
+
+from exporter.exposition import Block, Exposition, Metric, assemble, render_block
+from exporter.web import make_app, serve
+
+
+@dataclass
+class StubPoller:
+    name: str = "prod"
+    error: str = ""
+    last_success: float | None = None
+    ended_polls: int = 0
+
+
+@dataclass
+class StubPublisher:
+    exposition: Exposition = field(default_factory=lambda: assemble([]))
+    pollers: list = field(default_factory=list)
+
+    @property
+    def ready(self):
+        return all(poller.ended_polls for poller in self.pollers)
+
+
+def generation(number, jobs=2000):
+    """A body of which every line says which generation it is of."""
+    samples = [((f"job-{job}",), float(number)) for job in range(jobs)]
+    block = Block(Metric("jobs", "gauge", "Jobs."), ("job_id",), {}, samples)
+    return assemble([(block.metric, [render_block(block)])])
+
+
+def of_size(size):
+    """A body of so many bytes in every format; what is in it does not matter."""
+    body = bytes(size)
+    return Exposition(body, body, body, body)
+
+
+class Answer(NamedTuple):
+    """An answer that has been read, as it came: compressed if it was."""
+
+    status: int
+    headers: dict
+    body: bytes
+
+    @property
+    def text(self):
+        return self.body.decode()
+
+
+class Served:
+    """An app that is listening, as its callers see it."""
+
+    def __init__(self, url, session=None):
+        self.url = url
+        self.session = session
+        self.port = int(url.rpartition(":")[2])
+
+    async def __call__(self, method, path, **arguments):
+        async with self.session.request(method, self.url + path, **arguments) as answer:
+            return Answer(answer.status, answer.headers, await answer.read())
+
+    @property
+    def busy(self):
+        """Whether a request is being answered."""
+        return any("_handle_request" in repr(task) for task in asyncio.all_tasks())
+
+    async def idle(self):
+        """Return when no request is being answered any more."""
+        while self.busy:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+
+    async def raw(self, request, *, limit=2**16):
+        """A connection on which a request was sent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
+        writer.write(request)
+        return reader, writer
+
+
+@pytest.fixture
+def publisher():
+    return StubPublisher()
+
+
+@pytest.fixture
+def poller():
+    return StubPoller
+
+
+@pytest.fixture
+def make_generation():
+    return generation
+
+
+@pytest.fixture
+def make_size():
+    return of_size
+
+
+@pytest.fixture
+def served_at():
+    return Served
+
+
+@pytest.fixture
+def serving(publisher):
+    """Starts an app around the publisher; given what `make_app` takes."""
+
+    @contextlib.asynccontextmanager
+    async def start(**options):
+        app = make_app(publisher, **options)
+        async with (
+            serve(app, [("127.0.0.1", 0)]) as urls,
+            aiohttp.ClientSession(auto_decompress=False) as session,
+        ):
+            yield Served(urls[0], session)
+
+    return start
+
+
+@pytest.fixture
+async def site(serving):
+    async with serving() as served:
+        yield served

@@ -1,0 +1,285 @@
+"""Routes, addresses, the end; and the page for people."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import logging
+import re
+import socket
+from html.parser import HTMLParser
+
+import aiohttp
+import pytest
+
+from exporter.errors import StartError
+from exporter.page import landing
+from exporter.web import make_app, parse_address, serve
+
+MB = 10**6
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+
+
+async def status(url):
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready"])
+async def test_other_methods(site, method, path):
+    answer = await site(method, path, data=b"x" * 1000)
+
+    assert answer.status == 405
+    assert set(answer.headers["Allow"].split(",")) == {"GET", "HEAD"}
+    assert answer.text == "method not allowed\n"
+
+
+@pytest.mark.parametrize("path", ["/metric", "/metrics/", "/favicon.ico", "/-/", "/../etc/passwd"])
+async def test_unknown_paths(site, path):
+    answer = await site("GET", path)
+
+    assert (answer.status, answer.text) == (404, "not found\n")
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_healthy(site):
+    answer = await site("GET", "/-/healthy")
+
+    assert (answer.status, answer.text) == (200, "OK\n")
+
+
+async def test_ready_once_every_target_was_polled(site, publisher, poller):
+    publisher.pollers = [poller("a"), poller("b", ended_polls=1), poller("训练")]
+    answer = await site("GET", "/-/ready")
+    assert (answer.status, answer.text) == (503, "not polled yet: a, 训练\n")
+
+    publisher.pollers[0].ended_polls = publisher.pollers[2].ended_polls = 1
+    publisher.pollers[2].error = "refused"  # badly is ended too
+    answer = await site("GET", "/-/ready")
+    assert (answer.status, answer.text) == (200, "OK\n")
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.seen = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+
+async def test_page_for_people(serving, publisher, poller):
+    publisher.pollers = [
+        poller("new"),
+        poller("good", ended_polls=3, last_success=1_750_000_000.4),
+        poller("bad", ended_polls=3, error="403: not allowed", last_success=1_750_000_000.0),
+    ]
+    async with serving(telemetry_path="/some/path", version="1.2.3") as served:
+        answer = await served("GET", "/")
+        html = answer.text
+        head = await served("HEAD", "/")
+        links = [
+            attrs["href"] for tag, attrs in Elements(html).seen if tag == "a" and "href" in attrs
+        ]
+        statuses = [(await served("GET", link.removeprefix("."))).status for link in links]
+
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert head.headers["Content-Length"] == str(len(html.encode()))
+    rows = [re.sub(r"<[^>]+>", "|", row) for row in re.findall(r"<tr>.*?</tr>", html, re.DOTALL)]
+    assert rows[1:] == [
+        "||new||not polled yet||never||",
+        "||good||ok|||2025-06-15 15:06:40 UTC|||",
+        "||bad||failing: 403: not allowed|||2025-06-15 15:06:40 UTC|||",
+    ]
+    assert "1.2.3" in html
+    assert links == ["./some/path", "./-/healthy", "./-/ready"]
+    assert statuses == [200, 200, 503]
+
+
+async def test_page_runs_and_loads_nothing(site, publisher, poller):
+    answer = await site("GET", "/")
+    html = answer.text
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = dict(
+        item.strip().split(" ", 1) for item in answer.headers["Content-Security-Policy"].split(";")
+    )
+
+    assert policy["default-src"] == "'none'"
+    assert policy["style-src"] == f"'sha256-{hashed}'"
+    assert "prefers-color-scheme: dark" in style
+    for tag, attributes in Elements(html).seen:
+        assert tag not in {"script", "link", "img", "iframe", "form"}
+        assert not {name for name in attributes if name.startswith("on")} | {"style", "src"} & {
+            *attributes
+        }
+
+
+def test_page_escapes_everything(poller):
+    evil = "<script>alert(1)</script>\"'&\ud800"
+    plain = landing([poller("a", "b", 1.0, 1)], version="v", telemetry_path="/p")
+    html = landing(
+        [poller(evil, evil, 1.0, 1)], version=evil, telemetry_path='//evil"><script>alert(1)'
+    )
+
+    assert [tag for tag, _ in Elements(html).seen] == [tag for tag, _ in Elements(plain).seen]
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;") == 3
+
+
+async def test_a_page_with_half_a_surrogate_pair_is_sent(site, publisher, poller):
+    publisher.pollers = [poller("a\ud800<script>")]
+    answers = [await site("GET", path) for path in ("/", "/-/ready")]
+
+    assert [answer.status for answer in answers] == [200, 503]
+    assert b"a?&lt;script&gt;" in answers[0].body
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0.0.0.0:9978", ("0.0.0.0", 9978)),
+        ("[::]:9978", ("::", 9978)),
+        ("[fe80::1%eth0]:0", ("fe80::1%eth0", 0)),
+        (":9978", ("", 9978)),
+        ("localhost:65535", ("localhost", 65535)),
+    ],
+)
+def test_addresses(text, address):
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", "9978", "host", "host:", "::1:9978", "[::1]", "a:65536", "a:-1", "a b:1", "a:\u0661"],
+)
+def test_no_addresses(text):
+    with pytest.raises(ValueError, match=r"^not host:port, \[IPv6 address\]:port or :port$"):
+        parse_address(text)
+
+
+async def test_a_port_in_use(publisher):
+    async with serve(make_app(publisher), ["127.0.0.1:0"]) as (url,):
+        for address in (url.removeprefix("http://"), ("127.0.0.1", int(url.rpartition(":")[2]))):
+            with pytest.raises(StartError) as caught:
+                async with serve(make_app(publisher), ["127.0.0.1:0", address]):
+                    pass
+            assert str(caught.value) == f"cannot listen on {url[7:]}: Address already in use"
+
+
+async def test_a_port_in_use_on_all_interfaces(publisher):
+    async with serve(make_app(publisher), [":0"]) as (url,):
+        port = url.rpartition(":")[2]
+        with pytest.raises(StartError, match=f"^cannot listen on :{port}: Address already in use$"):
+            async with serve(make_app(publisher), [f":{port}"]):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("192.0.2.1:0", "192.0.2.1:0: Cannot assign requested address"),
+        (("192.0.2.1", 0), "192.0.2.1:0: Cannot assign requested address"),
+        ("nonsense", "nonsense: not host:port, [IPv6 address]:port or :port"),
+        (("127.0.0.1", 99999), "127.0.0.1:99999: "),
+        (("a..b", 1), "a..b:1: "),
+        ("no-such-host.invalid:1", "no-such-host.invalid:1: "),
+    ],
+)
+async def test_addresses_that_cannot_be_had(publisher, address, message):
+    with pytest.raises(StartError) as caught:
+        async with serve(make_app(publisher), [address]):
+            pass
+    assert str(caught.value).startswith(f"cannot listen on {message}")
+    assert "\n" not in str(caught.value)
+
+
+async def test_two_addresses(publisher):
+    async with serve(make_app(publisher), ["127.0.0.1:0", ("127.0.0.2", 0)]) as urls:
+        assert [url.rpartition(":")[0] for url in urls] == ["http://127.0.0.1", "http://127.0.0.2"]
+        assert [await status(f"{url}/-/healthy") for url in urls] == [200, 200]
+
+
+@needs_ipv6
+async def test_ipv6(publisher):
+    async with serve(make_app(publisher), ["[::1]:0"]) as (url,):
+        assert url.startswith("http://[::1]:")
+        assert await status(f"{url}/-/healthy") == 200
+
+
+@needs_ipv6
+@pytest.mark.parametrize("address", [":0", "[::]:0", ("", 0)])
+async def test_all_interfaces_of_both_families(publisher, address):
+    async with serve(make_app(publisher), [address]) as (url,):
+        port = url.rpartition(":")[2]
+        for host in ("127.0.0.1", "[::1]"):
+            assert await status(f"http://{host}:{port}/-/healthy") == 200
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"hello\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: x\r\n" * 1000 + b"\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde",
+    ],
+)
+async def test_nonsense_is_refused_quietly(site, caplog, nonsense):
+    reader, writer = await site.raw(nonsense)
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+
+    assert re.match(rb"HTTP/1\.[01] 4|$", answer)
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+    assert (await site("GET", "/-/healthy")).status == 200
+
+
+async def test_the_end_does_not_wait_for_clients_that_do_not(serving, publisher, make_size):
+    publisher.exposition = make_size(50 * MB)
+    async with contextlib.AsyncExitStack() as stack:
+        served = await stack.enter_async_context(serving())
+        request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+        connections = [await served.raw(request, limit=1000) for _ in range(10)]  # stalled
+        connections += [await served.raw(part) for part in (b"", b"GET", request[:-2])]  # idle
+        for reader, _ in connections[:10]:
+            await reader.readexactly(4)
+        async with asyncio.timeout(5):
+            await stack.aclose()
+        for _, writer in connections:
+            writer.close()
+
+
+async def test_the_end_lets_an_answer_under_way_end(serving, publisher, make_size):
+    publisher.exposition = make_size(20 * MB)
+    async with contextlib.AsyncExitStack() as stack:
+        served = await stack.enter_async_context(serving())
+        reader, writer = await served.raw(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        closing = asyncio.create_task(stack.aclose())
+        await asyncio.sleep(0.05)
+        assert len(await reader.readexactly(20 * MB)) == 20 * MB
+        await closing
+        writer.close()
