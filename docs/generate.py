@@ -1,0 +1,259 @@
+"""Writes the pages of docs/ that come from the code; with --check, tells whether they are current."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from exporter.instruments import TARGET, Instruments
+from exporter.metrics import FLEET, JOB
+from exporter.settings import Option, groups
+
+HERE = Path(__file__).parent
+
+INTRODUCTION = """\
+<!-- Written by docs/generate.py from the code; change it there. -->
+# Metrics
+
+Values are in base units (seconds, bytes, plain numbers) and carry no timestamps. What the service leaves unset
+has no series: there is never a 0 or a 1970 in its place. Series of a target carry `region` and `project`.
+
+| label | values |
+|---|---|
+| `region`, `project` | the target; `project` is `target.name`, else the project id |
+| `workspace` | workspace id |
+| `pool` | pool id, or `public` |
+| `flavor_type` | `CPU`, `GPU`, `Ascend`, or `unknown` |
+| `phase` | `Creating`, `Pending`, `Running`, `Terminating`, `Completed`, `Failed`, `Terminated`, `Abnormal`, or `Unknown` |
+| `accelerator` | product name of the card, or `unknown` |
+| `start_type`, `recovery` | as the service says (`init_or_rescheduled`, `job_reschedule`, ...), or `unknown` |
+
+A value that the service does not document is shown as `unknown` and counted in
+`modelarts_exporter_unknown_values_total`; the job is never left out.
+"""
+
+FLEET_INTRODUCTION = """\
+One series for each combination that was ever seen, zeros too. The gauges say what the service lists at the end
+of the last good poll. Without a good poll for `poll.stale_after` they are withdrawn.
+"""
+
+JOB_INTRODUCTION = """\
+For jobs that have not finished, and for `jobs.retention` after their end; at most `jobs.max_series_jobs` jobs,
+the newest first. A job that finished without ever having started tells no end: it keeps its series for
+`jobs.retention` after it was first seen finished, or, if the exporter's first poll already found it finished,
+after it was created.
+"""
+
+OWN_INTRODUCTION = """\
+Also the process metrics of the Prometheus client library: `process_cpu_seconds_total`,
+`process_resident_memory_bytes`, `process_open_fds` and so on.
+"""
+
+
+def table(rows: Iterator[tuple[str, str, tuple[str, ...], str]]) -> str:
+    """A Markdown table of families: name, type, labels, help."""
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for name, kind, labels, text in rows:
+        shown = ", ".join(f"`{label}`" for label in labels) or "-"
+        lines.append(f"| `{name}` | {kind} | {shown} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def own_rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    """The exporter's own instruments, sorted by name."""
+    kinds = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
+    for instrument in sorted(Instruments().all(), key=lambda each: each.describe()[0].name):
+        family = instrument.describe()[0]
+        kind = kinds[type(instrument)]
+        name = family.name + ("_total" if kind == "counter" else "")
+        yield name, kind, instrument._labelnames, family.documentation  # noqa: SLF001 - no accessor
+
+
+def metrics_page() -> str:
+    """docs/metrics.md."""
+    fleet = ((r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in FLEET)
+    job = (
+        (r.metric.name, r.metric.type, (*TARGET, "job_id", *r.labels), r.metric.help) for r in JOB
+    )
+    return "\n".join(
+        (
+            INTRODUCTION,
+            "## Fleet\n",
+            FLEET_INTRODUCTION,
+            table(fleet),
+            "## Jobs\n",
+            JOB_INTRODUCTION,
+            table(job),
+            "## The exporter itself\n",
+            OWN_INTRODUCTION,
+            table(own_rows()),
+        )
+    )
+
+
+# --- configuration --------------------------------------------------------------------------------
+
+CONFIGURATION = """\
+<!-- Written by docs/generate.py from the code; change it there. -->
+# Configuration
+
+Every option has one name, and three places where it can be given. A flag wins over the environment, the
+environment over the file, the file over the default:
+
+| place | example |
+|---|---|
+| flag | `--poll.interval 30s` or `--poll.interval=30s` |
+| environment | `MODELARTS_EXPORTER_POLL__INTERVAL=30s` |
+| YAML file, named by `--config.file` | `poll: {interval: 30s}` |
+
+- **Names.** In flags `_` becomes `-`; `--web.listen_address` is understood, too. A flag that is unknown, a key of
+  the file, or a variable that begins with `MODELARTS_EXPORTER_`, is an error, and the nearest known name is
+  suggested. Only the variables that Kubernetes sets for a service named `modelarts-exporter`
+  (`MODELARTS_EXPORTER_SERVICE_HOST`, `MODELARTS_EXPORTER_PORT_9978_TCP` and so on) are left alone.
+- **Nothing given.** An empty variable, and a key of the file without a value, count as not given. A secret
+  without a value is an error: `password: #x` is a comment for YAML, and would be no password.
+- **Durations** are written as for Prometheus (`30s`, `5m`, `1h30m`, `7d`; units `ms`, `s`, `m`, `h`, `d`, `w`,
+  `y`), or as a number of seconds.
+- **Lists** (`target.workspaces`, `web.listen_address`): the flag repeated, or separated by commas; in the file a
+  list.
+- **Yes or no**: `--jobs.per-job=false` or `--no-jobs.per-job`; in the environment and the file `true` or `false`.
+- **Paths** in the file are relative to the directory of the file, those in flags and variables to the working
+  directory.
+- **Secrets** have no flags, since process lists show those. Best each is in a file of its own
+  (`secret_key_file` and so on): such a file may change while the exporter runs. It must be readable when the
+  exporter starts; only the `id_token_file` may come later. A secret is never part of a message.
+- **Mistakes** are all reported at once, one line each with option, origin and what would be valid; the exit code
+  is 2.
+
+## Example
+
+```yaml
+target:
+  region: cn-north-4
+  name: research
+  auth:
+    method: aksk
+    access_key: EXAMPLEACCESSKEY
+    secret_key_file: /run/secrets/modelarts-sk
+poll:
+  interval: 60s
+web:
+  listen_address: ["0.0.0.0:9978", "[::1]:9978"]
+```
+
+Two projects, each with its own sign-in:
+
+```yaml
+targets:
+  - name: research
+    region: cn-north-4
+    project_id: 0605767eb780d5762f5ec0196d1d2f3a
+    auth: {method: agency}
+  - name: production
+    region: ap-southeast-1
+    workspaces: ["0", 5f0c2b7e9d3a4c1e8b6f7a2d4c9e1b30]
+    auth:
+      method: password
+      domain: example-account
+      username: modelarts-reader
+      password_file: /run/secrets/iam-password
+```
+
+Targets must differ in `region` or in the label `project`, which is `name`, else `project_id`.
+"""
+
+SIGN_IN = """\
+## Ways to sign in
+
+The identity needs the permission `modelarts:trainJob:list`; to look up a project id, also
+`iam:projects:listProjects`. `target.auth.method` says how:
+
+**`auto`** takes the first of these that is there: what the target's own options begin to say (`idp_id` or
+`id_token_file`: `oidc`; `access_key` or `secret_key`: `aksk`; `username` or `password`: `password`; `token`:
+`token`; each also as `_file`), the vendor's variables `HUAWEICLOUD_SDK_*`, the vendor's profile file, and at last
+`agency`. In the variables and in the profile file, `oidc` comes before `aksk`.
+
+**`aksk`** signs every request with `access_key` and `secret_key` (or `secret_key_file`); of a temporary key also
+`security_token` (or `security_token_file`). What the options leave out is taken from `HUAWEICLOUD_SDK_AK`,
+`HUAWEICLOUD_SDK_SK` and `HUAWEICLOUD_SDK_SECURITY_TOKEN`, else from `ak`, `sk` and `security_token` in the section
+`[basic]` of the profile file: the one that `HUAWEICLOUD_SDK_CREDENTIALS_FILE` names, else
+`~/.huaweicloud/credentials`.
+
+**`password`** signs in as an IAM user: `username`, `password` (or `password_file`) and `domain`, the name of the
+account. IAM gives a token for it, which is renewed in time.
+
+**`token`** sends a ready token of the project: `token`, or better `token_file`, which somebody else renews.
+
+**`agency`** uses the temporary keys of the agency that is attached to the cloud server the exporter runs on. They
+come from the server's metadata service; there is nothing to configure.
+
+**`oidc`** exchanges an id token for an IAM token, as workload identities of CCE need it: `idp_id`, the name of the
+identity provider in IAM, and `id_token_file`, which is read at every renewal and may appear late. What the options
+leave out is taken from `HUAWEICLOUD_SDK_IDP_ID` and `HUAWEICLOUD_SDK_ID_TOKEN_FILE`, else from `idp_id` and
+`id_token_file` in the profile file.
+
+**`none`** sends no credentials, for tests.
+"""
+
+
+def option_row(option: Option) -> str:
+    """The line of the table for one option."""
+    default = {"": "required", "none": "-"}.get(option.default) or (
+        option.default if "`" in option.default or " " in option.default else f"`{option.default}`"
+    )
+    flag = f"`{option.flag}`" if option.flag else "-"
+    variable = f"`{option.variable}`" if option.variable else "-"
+    meaning = f"{option.help} ({option.kind.name})"
+    return f"| `{option.name}` | {default} | {flag} | {variable} | {meaning} |"
+
+
+def configuration_page() -> str:
+    """docs/configuration.md."""
+    parts = [CONFIGURATION, "## Options\n"]
+    for name, about, options in groups():
+        parts.append(f"### `{name}`\n\n{about}\n" if name else "### More than one target\n")
+        rows = "\n".join(option_row(option) for option in options)
+        head = "| option | default | flag | environment | meaning |\n|---|---|---|---|---|"
+        parts.append(f"{head}\n{rows}\n")
+    return "\n".join([*parts, SIGN_IN])
+
+
+# --- the pages ------------------------------------------------------------------------------------
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page."""
+    return {
+        HERE / "metrics.md": metrics_page(),
+        HERE / "configuration.md": configuration_page(),
+    }
+
+
+def stale() -> list[Path]:
+    """The pages that are not what they would be if they were written now."""
+    return [
+        path
+        for path, text in pages().items()
+        if not path.is_file() or path.read_bytes() != text.encode()
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the pages, or check them; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a page is stale")
+    check = parser.parse_args(arguments).check
+    found = stale()
+    for path in found:
+        if check:
+            print(f"docs/{path.name} is stale: run python docs/generate.py", file=sys.stderr)
+        else:
+            path.write_bytes(pages()[path].encode())
+            print(f"docs/{path.name} written")
+    return 1 if check and found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""The command ``check``: what each target looks like, for people."""
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from exporter.model.job import PHASES, UNKNOWN_PHASE
+from exporter.poller import Poller
+
+_DAY_SECONDS = 86_400
+_WIDTH = 100
+_NAMES = 16
+_PAGING = {
+    "page": "page: offset counts pages",
+    "row": "row: offset counts jobs",
+    None: "not known: one page holds all jobs",
+}
+
+
+def report(pollers: Sequence[Poller], *, interval: float) -> str:
+    """A table of what one poll of each target found.
+
+    Args:
+        pollers: polled once.
+        interval: seconds between polls, to tell what a day will cost.
+    """
+    sections = [_section(poller, interval) for poller in pollers]
+    failed = sum(bool(poller.error) for poller in pollers)
+    if len(pollers) > 1:
+        sections.append(f"{failed} of {len(pollers)} targets failed." if failed else "All good.")
+    return "\n\n".join(sections)
+
+
+def _section(poller: Poller, interval: float) -> str:
+    return "\n".join(line for name, value in _rows(poller, interval) for line in _row(name, value))
+
+
+def _rows(poller: Poller, interval: float) -> Iterator[tuple[str, str]]:
+    yield "target", poller.name
+    yield "identity", poller.target.credentials.identity
+    if poller.error or poller.fleet is None:
+        yield "result", f"FAILED: {poller.error}"
+        return
+    yield "result", "good"
+    phases = Counter(job.phase for job in poller.fleet.jobs.values())
+    total = f"{phases.total():,}"
+    yield "jobs", total if phases else "none; the service leaves out what this identity may not see"
+    for phase in (*PHASES, UNKNOWN_PHASE):
+        if phases[phase]:
+            yield f"  {phase}", f"{phases[phase]:>{len(total)},}"
+    yield "paging", _PAGING[poller.target.paging.mode]
+    yield "a poll costs", f"{_calls(poller.requests)}, {poller.seconds:.1f} s"
+    day = round(poller.requests * _DAY_SECONDS / interval)
+    yield "a day costs", f"{_calls(day)}, with a poll every {interval:g} s"
+
+
+def _calls(number: int) -> str:
+    return f"{number:,} API call{'' if number == 1 else 's'}"
+
+
+def _row(name: str, value: str) -> list[str]:
+    return textwrap.wrap(
+        value,
+        _WIDTH,
+        initial_indent=f"{name:<{_NAMES}}",
+        subsequent_indent=" " * _NAMES,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,263 @@
+"""The commands, and what their exit codes mean.
+
+0: done, or ended by Ctrl-C or SIGTERM. 1: a target failed (``check``, ``dump``), the start failed,
+or a bug ended the program. 2: the configuration or the command line can never work. 130: ``check``
+or ``dump`` was interrupted before it was done.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import difflib
+import itertools
+import logging
+import os
+import platform
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from exporter import __version__, check, demo, log
+from exporter.app import Exporter, exporter
+from exporter.errors import ConfigError, StartError
+from exporter.settings import Settings, help_text, load
+from exporter.simulator import command as simulate
+from exporter.terminal import progress, say
+
+PROGRAM = "modelarts-exporter"
+_GOOD, _FAILED, _BAD_CONFIGURATION, _INTERRUPTED = 0, 1, 2, 130
+
+_COMMANDS = {
+    "serve": "poll the targets and serve their metrics (the default)",
+    "demo": "the same, on a simulated service that it starts; no account needed",
+    "check": "sign in to every target, search once, print what was found and what polls cost",
+    "dump": "poll once, write the metrics to standard output",
+    "simulate": "the simulated service alone, for tests",
+}
+
+_logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run the command that the command line names; the exit code."""
+    try:
+        return run(sys.argv[1:], os.environ)
+    except KeyboardInterrupt:  # before or after the event loop, which has handlers of its own
+        return _INTERRUPTED
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a command.
+
+    Args:
+        arguments: command and options.
+        environ: environment variables.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return _run(*_command(arguments), environ)
+    except ConfigError as error:
+        return _complain(error.problems)
+    except StartError as error:
+        return _complain([str(error)], _FAILED)
+    except Exception:
+        _logger.exception("ended by a bug, please report it")
+        return _FAILED
+
+
+def _run(name: str, options: Sequence[str], environ: Mapping[str, str]) -> int:
+    if "--version" in options:
+        say(f"{PROGRAM} {__version__}")
+        return _GOOD
+    runner: Callable[[Sequence[str], Mapping[str, str]], int] | None = {
+        "serve": _serve,
+        "demo": _demo,
+        "check": _check,
+        "dump": _dump,
+        "simulate": _simulate,
+    }.get(name)
+    if runner is None:
+        near = difflib.get_close_matches(name, _COMMANDS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return _complain([f"no such command: {name}{hint} Commands: {', '.join(_COMMANDS)}"])
+    if name != "simulate" and {"-h", "--help"} & set(options):
+        say(_help(name))
+        return _GOOD
+    return runner(options, environ)
+
+
+def _command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    return "serve", arguments
+
+
+def _complain(problems: Sequence[str], code: int = _BAD_CONFIGURATION) -> int:
+    for problem in problems:
+        print(f"{PROGRAM}: {problem}", file=sys.stderr)  # noqa: T201 - for people, not a log
+    return code
+
+
+def _help(name: str) -> str:
+    commands = "\n".join(f"  {each:<10}{text}" for each, text in _COMMANDS.items())
+    own = f"{_simulator_parser().format_help()}\n" if name == "demo" else ""
+    own = own.replace("options:", "demo: The simulated region.\n", 1)
+    return (
+        f"usage: {PROGRAM} [COMMAND] [--OPTION VALUE ...]\n\n"
+        "Prometheus exporter for training jobs on Huawei Cloud ModelArts.\n\n"
+        f"Commands:\n{commands}\n\n{own}{help_text().rstrip()}"
+    )
+
+
+# --- serve and demo -------------------------------------------------------------------------------
+
+
+def _serve(options: Sequence[str], environ: Mapping[str, str]) -> int:
+    settings = _settings(options, environ)
+    return asyncio.run(_until_stopped(lambda stop: _serving(settings, environ, stop)))
+
+
+async def _serving(settings: Settings, environ: Mapping[str, str], stop: asyncio.Event) -> None:
+    _logger.info("%s %s starts", PROGRAM, __version__, extra={"python": platform.python_version()})
+
+    def started(urls: list[str]) -> None:
+        for url in urls:
+            _logger.info("serving %s%s", url, settings.web.telemetry_path)
+
+    async with exporter(settings, environ) as running:
+        for poller in running.pollers:
+            identity = poller.target.credentials.identity
+            _logger.info("polling as %s", identity, extra={"target": poller.name})
+        await running.run(stop, started)
+
+
+def _demo(options: Sequence[str], environ: Mapping[str, str]) -> int:
+    simulator, rest = _simulator_parser().parse_known_args(options)
+    load(rest, demo.environment(environ, "http://127.0.0.1", simulator))  # complain before work
+    return asyncio.run(_until_stopped(lambda stop: _demonstrating(simulator, rest, environ, stop)))
+
+
+async def _demonstrating(
+    simulator: argparse.Namespace,
+    options: Sequence[str],
+    environ: Mapping[str, str],
+    stop: asyncio.Event,
+) -> None:
+    async with demo.make_service(simulator) as service:
+        settings = _settings(options, demo.environment(environ, service.url, simulator))
+        listening: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+
+        async def narrate(running: Exporter) -> None:
+            path, interval = settings.web.telemetry_path, settings.poll.interval
+            await demo.narrate(running, service, await listening, path=path, interval=interval)
+
+        async with exporter(settings, environ) as running, _beside(narrate(running)):
+            try:
+                await running.run(stop, listening.set_result)
+            except StartError as error:
+                raise StartError(f"{error}; choose with --web.listen-address") from error
+
+
+def _simulator_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} demo", usage=argparse.SUPPRESS, allow_abbrev=False, add_help=False
+    )
+    simulate.add_arguments(parser, listening=False)
+    return parser
+
+
+# --- check, dump, simulate ------------------------------------------------------------------------
+
+
+def _check(options: Sequence[str], environ: Mapping[str, str]) -> int:
+    settings = load(options, environ)
+    told = "level" in settings.log.model_fields_set
+    log.setup(settings.log.level if told else "error", settings.log.format)  # the table says it all
+
+    async def checking() -> int:
+        async with exporter(settings, environ) as running:
+            async with _beside(_seconds("Signing in and reading the list of jobs")):
+                good = await running.poll_once()
+            say(check.report(running.pollers, interval=settings.poll.interval))
+        return _GOOD if good else _FAILED
+
+    return asyncio.run(_to_the_end(checking()))
+
+
+async def _seconds(doing: str) -> None:
+    """Show on a terminal that something is going on."""
+    for second in itertools.count():
+        progress(f"{doing}: {second} s ...")
+        await asyncio.sleep(1)
+
+
+def _dump(options: Sequence[str], environ: Mapping[str, str]) -> int:
+    settings = _settings(options, environ)
+
+    async def dumping() -> int:
+        async with exporter(settings, environ) as running:
+            good = await running.poll_once()
+            body = running.publisher.exposition.text
+        say(body)
+        return _GOOD if good else _FAILED
+
+    return asyncio.run(_to_the_end(dumping()))
+
+
+def _simulate(options: Sequence[str], _environ: Mapping[str, str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} simulate",
+        description="A simulated ModelArts service with a living world of training jobs.",
+        allow_abbrev=False,
+    )
+    simulate.add_arguments(parser)
+    return asyncio.run(simulate.run(parser.parse_args(options)))
+
+
+# --- shared ---------------------------------------------------------------------------------------
+
+
+def _settings(options: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    settings = load(options, environ)
+    log.setup(settings.log.level, settings.log.format)
+    return settings
+
+
+async def _until_stopped(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    """Do the work until SIGINT or SIGTERM, which it is told by the event."""
+    stop = asyncio.Event()
+
+    def received(number: signal.Signals) -> None:
+        if not stop.is_set():
+            _logger.info("%s received, stopping", number.name)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, received, number)
+    await work(stop)
+    return _GOOD
+
+
+async def _to_the_end(work: Coroutine[Any, Any, int]) -> int:
+    """Do the work; SIGINT or SIGTERM gives it up."""
+    task = asyncio.create_task(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return _INTERRUPTED
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do the work for as long as the context lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -1,0 +1,42 @@
+"""What commands say to people: standard output, and progress where somebody watches."""
+
+import os
+import sys
+
+from exporter.errors import StartError
+
+
+def say(text: str | bytes) -> None:
+    """Write lines to standard output, at once.
+
+    A reader that has seen enough, such as ``| head``, is no error.
+
+    Raises:
+        StartError: it cannot be written, for example because the disk is full.
+    """
+    progress("")
+    out = sys.stdout
+    # A name that the terminal's encoding does not have must not cost the line.
+    line = text if isinstance(text, bytes) else f"{text}\n".encode(out.encoding, "replace")
+    try:
+        out.buffer.write(line)
+        out.flush()
+    except BrokenPipeError:
+        _forget()
+    except OSError as error:
+        _forget()
+        raise StartError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def progress(text: str) -> None:
+    """A line on the terminal that the next one overwrites; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def _forget() -> None:
+    """Send what is still to be written nowhere, or it would fail again when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

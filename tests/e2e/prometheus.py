@@ -1,0 +1,106 @@
+"""A real Prometheus that scrapes one address every second, and what it answers."""
+
+import os
+import shutil
+import socket
+
+import aiohttp
+import pytest
+import yaml
+from process.program import eventually, samples, values
+
+_LIFETIME_SECONDS = 100
+"""After which it ends even if nobody is left to end it."""
+
+
+def binary(where):
+    """The path of a Prometheus; the test is skipped, or fails, if there is none.
+
+    Args:
+        where: ``PATH``, or the environment variable that names a folder.
+    """
+    folder = os.environ.get(where)
+    if found := folder and shutil.which("prometheus", path=folder):
+        return found
+    missing = f"no prometheus in {where}={folder}" if folder else f"{where} is not set"
+    if folder and os.environ.get("REQUIRE_PROMETHEUS") == "1":
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+class Prometheus:
+    """At work in a folder of its own; started by `running`."""
+
+    def __init__(self, program, url):
+        self.program = program
+        self._url = url
+
+    async def api(self, path, **parameters):
+        """The document of an answer, in which nothing must be objected to."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self._url}/api/v1/{path}", params=parameters) as answer,
+        ):
+            document = await answer.json()
+        assert document["status"] == "success", document
+        assert not document.get("warnings"), document
+        assert not document.get("infos"), document
+        return document["data"]
+
+    async def ask(self, query, *labels):
+        """The values of a query's series, by the values of some labels."""
+        found = {}
+        for series in (await self.api("query", query=query))["result"]:
+            key = tuple(series["metric"].get(label) for label in labels)
+            assert key not in found, (query, key)
+            found[key] = float(series["value"][1])
+        return found
+
+    async def one(self, query):
+        """The value of the only series of a query; None: there is none."""
+        return (await self.ask(query)).get(())
+
+    async def until(self, query):
+        """Wait until a query has an answer."""
+        await eventually(lambda: self.ask(query))
+
+    async def own(self, name):
+        """One of its own metrics."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self._url}/metrics") as got:
+            (value,) = values(samples(await got.text()), name)
+            return value
+
+
+async def running(start, folder, where, address):
+    """Start it, and wait until it answers."""
+    (folder / "prometheus.yml").write_text(
+        yaml.safe_dump(
+            {
+                "global": {"scrape_interval": "1s"},
+                "scrape_configs": [
+                    {"job_name": "modelarts", "static_configs": [{"targets": [address]}]}
+                ],
+            }
+        )
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    guard = shutil.which("timeout")
+    program = start(
+        "--config.file=prometheus.yml",
+        "--storage.tsdb.path=data",
+        "--log.level=warn",
+        f"--web.listen-address=127.0.0.1:{port}",
+        command=(*((guard, str(_LIFETIME_SECONDS)) if guard else ()), binary(where)),
+    )
+    prometheus = Prometheus(program, f"http://127.0.0.1:{port}")
+
+    async def answers():
+        try:
+            return await prometheus.api("status/buildinfo")
+        except (aiohttp.ClientError, ValueError):
+            assert program.process.poll() is None, program.written
+            return None
+
+    await eventually(answers)
+    return prometheus

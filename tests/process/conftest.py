@@ -1,0 +1,38 @@
+"""Programs that end with their test, and a service for them."""
+
+import socket
+
+import pytest
+from process.program import programs
+
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.server import SimulatedService
+
+START = 1_750_000_000.0
+
+
+@pytest.fixture
+def start(tmp_path):
+    with programs(tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture
+def closed_port():
+    """Where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def fleet():
+    return Fleet(1, START)
+
+
+@pytest.fixture
+async def service(fleet):
+    """Asks nobody who he is; 10 jobs run."""
+    for job in [fleet.create() for _ in range(10)]:
+        fleet.start(job)
+    async with SimulatedService(fleet) as service:
+        yield service

@@ -1,0 +1,212 @@
+"""The program as its users run it: as a process with an environment, output and an end.
+
+Nobody waits for time to pass here, only for something to become true.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+import exporter
+from exporter.simulator.identity import PROJECT_ID, PROJECT_NAME
+
+PYTHON = (sys.executable,)
+COMMAND = (*PYTHON, "-m", "exporter")
+TRACE = re.compile("Traceback|Exception ignored|Warning:|never retrieved|was destroyed")
+"""What Python says where nobody has thought of an error."""
+
+_PATIENCE = 40.0
+
+
+class Program:
+    """A process and what it has written so far.
+
+    It has a session of its own, as under a service manager, and nobody's terminal.
+    """
+
+    def __init__(self, arguments, environ, folder, name):
+        self._files = {which: folder / f"{name}.{which}" for which in ("out", "err")}
+        with self._files["out"].open("wb") as out, self._files["err"].open("wb") as err:
+            self.process = subprocess.Popen(
+                arguments,
+                env=environ,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    @property
+    def stdout(self):
+        return self._files["out"].read_text()
+
+    @property
+    def stderr(self):
+        return self._files["err"].read_text()
+
+    @property
+    def written(self):
+        """What it has written last, for people."""
+        return f"{self.stdout[-2000:]}\n{self.stderr[-2000:]}"
+
+    @property
+    def log(self):
+        """The log, a line each, without the times."""
+        return [line.partition(" ")[2] for line in self.stderr.splitlines()]
+
+    async def until(self, condition):
+        """What a condition returns once it is true; the program must live so long."""
+
+        def living():
+            assert self.process.poll() is None, f"ended:\n{self.written}"
+            return condition()
+
+        try:
+            return await until(living)
+        except TimeoutError:
+            raise AssertionError(f"never true:\n{self.written}") from None
+
+    async def said(self, pattern):
+        """The match of a pattern in what it writes."""
+        return await self.until(
+            lambda: re.search(pattern, self.stdout) or re.search(pattern, self.stderr)
+        )
+
+    async def url(self):
+        """Where it serves, once it does."""
+        return (await self.said(r"INFO serving (http://\S+)/metrics"))[1]
+
+    async def ended(self):
+        """Its exit code, once it has ended by itself."""
+        await until(lambda: self.process.poll() is not None)
+        return self.process.returncode
+
+    async def stops(self, number=signal.SIGTERM, pid=None):
+        """Its exit code after a signal, for which it has 5 seconds."""
+        os.kill(pid or self.pid, number)
+        started = time.monotonic()
+        code = await self.ended()
+        assert time.monotonic() - started < 5
+        return code
+
+    def kill(self):
+        """End it and what it has started, at once."""
+        if self.process.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)  # the group is its own
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def programs(folder):
+    """Starts programs that have ended when the context does.
+
+    ``command`` are the first words; the default is the exporter.
+    """
+    started = []
+
+    def start(*arguments, command=COMMAND, environ=None):
+        words = [str(word) for word in (*command, *arguments)]
+        name = f"program{len(started)}"
+        started.append(Program(words, surroundings(folder) | (environ or {}), folder, name))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for program in started:
+            program.kill()
+
+
+def surroundings(home):
+    """An environment in which nothing is left of the one that the tests run in."""
+    return {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(exporter.__file__).parents[1]),  # what is tested here, too
+        "PYTHONWARNINGS": "error",
+    }
+
+
+def target(service, **more):
+    """Flags for the only target: the service, which asks nobody who he is."""
+    options = {
+        "target.region": PROJECT_NAME,
+        "target.project-id": PROJECT_ID,
+        "target.endpoint": service.url,
+        "target.auth.method": "none",
+        "web.listen-address": "127.0.0.1:0",
+        "poll.interval": "1s",
+        "api.max-requests-per-second": "1000",
+    }
+    options |= {name.replace("__", ".").replace("_", "-"): value for name, value in more.items()}
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+async def until(condition):
+    """What a condition returns once it is true."""
+    async with asyncio.timeout(_PATIENCE):
+        while not (found := condition()):  # noqa: ASYNC110 - another process makes it true
+            await asyncio.sleep(0.02)
+        return found
+
+
+async def eventually(condition):
+    """What an asynchronous condition returns once it is true."""
+    async with asyncio.timeout(_PATIENCE):
+        while not (found := await condition()):  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.1)
+        return found
+
+
+async def get(url, **headers):
+    """Status, headers and text of an answer."""
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        return answer.status, answer.headers, await answer.text()
+
+
+async def scraped(url):
+    """What Prometheus would see, by name and labels."""
+    _, _, text = await get(f"{url}/metrics")
+    return samples(text)
+
+
+def samples(text):
+    """By name and labels."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = sample.name, tuple(sorted(sample.labels.items()))
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+def values(found, name, **labels):
+    """The values of all samples of that name with those labels."""
+    return [
+        value
+        for (sample, given), value in found.items()
+        if sample == name and labels.items() <= dict(given).items()
+    ]
+
+
+async def up(url, number=1, **labels):
+    """Wait until every target, or those with the labels, is as up as that; what is scraped then."""
+
+    async def so():
+        found = await scraped(url)
+        seen = values(found, "modelarts_up", **labels)
+        return found if seen and set(seen) == {number} else None
+
+    return await eventually(so)

@@ -1,0 +1,280 @@
+"""What demo, simulate, dump and check do for a new user."""
+
+import asyncio
+import os
+import pty
+import re
+import shlex
+import signal
+import stat
+import subprocess
+
+import pytest
+from process.program import (
+    COMMAND,
+    TRACE,
+    get,
+    samples,
+    surroundings,
+    target,
+    up,
+    values,
+)
+
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.server import SimulatedService
+
+SMALL = ("--jobs=60", "--rate=0", "--seed=5")
+"""A small world in which no new jobs come."""
+
+ANYWHERE = "--web.listen-address=127.0.0.1:0"
+
+
+@pytest.fixture
+async def still(fleet):
+    """A service whose clock stands still, with jobs in several phases."""
+    for number in range(120):
+        job = fleet.create()
+        if number % 3:
+            fleet.start(job)
+        if number % 3 == 2:
+            fleet.finish(job, "Failed")
+    fleet.pause()
+    async with SimulatedService(fleet) as still:
+        yield still
+
+
+def states(text):
+    """What is said of jobs, not of the exporter itself."""
+    return [line for line in text.splitlines() if "modelarts_training_" in line]
+
+
+def families(text):
+    return re.findall(r"^# TYPE (.*)$", text, re.MULTILINE)
+
+
+async def test_demo_says_what_to_look_at(start):
+    program = start("demo", *SMALL, "--web.listen-address=0.0.0.0:0", "--poll.interval=2s")
+    await program.said("Ctrl-C ends both")
+
+    story = re.sub(r":\d{4,5}\b", ":PORT", program.stdout)
+    story = re.sub(r"\d+\.\d s", "N s", story)
+    story = re.sub(r"\b\d+ (training|requests|jobs run|wait|have)", r"N \1", story)
+    assert story == STORY
+    urls = dict.fromkeys(re.findall(r"http://\S+\d(?:/\S*)?(?=\s)", program.stdout))
+    answers = {url.partition("/-/")[2] or url[-1]: await get(url) for url in urls}
+    assert {status for status, _, _ in answers.values()} == {200}
+    (curl,) = re.findall(r"^  (curl .*)$", program.stdout, re.MULTILINE)
+    url, pattern = shlex.split(curl)[2], shlex.split(curl)[-1]
+    assert [line for line in (await get(url))[2].splitlines() if re.search(pattern, line)]
+    assert program.stderr == ""
+    assert await program.stops(signal.SIGINT) == 0
+    assert program.stderr == ""
+
+
+STORY = """\
+Made a simulated region with N training jobs in N s.
+The simulated service answers at http://127.0.0.1:PORT, the exporter at http://localhost:PORT.
+The first poll took N requests and N s.
+
+N jobs run, N wait, N have failed. Look at
+  http://localhost:PORT/metrics      what Prometheus scrapes: jobs by phase, pool and card type
+  http://localhost:PORT/             how the exporter does
+  http://127.0.0.1:PORT/-/sim/truth  what is true in the simulated region, to compare
+Jobs come, run, fail and recover while you watch. Every 2 s they are polled again, e.g.
+  curl -s http://localhost:PORT/metrics | grep 'modelarts_training_jobs{.*Running'
+Ctrl-C ends both.
+"""
+
+
+async def test_demo_takes_nothing_from_the_environment_about_real_targets(start, tmp_path):
+    (tmp_path / ".huaweicloud").mkdir()
+    (tmp_path / ".huaweicloud" / "credentials").write_text("[basic]\nak = real\nsk = real\n")
+    nowhere = "http://127.0.0.1:1"
+    real = {
+        "HUAWEICLOUD_SDK_AK": "real",
+        "HUAWEICLOUD_SDK_SK": "real",
+        "HUAWEICLOUD_SDK_SECURITY_TOKEN": "real",
+        "HUAWEICLOUD_SDK_PROJECT_ID": "real",
+        "HUAWEICLOUD_SDK_IAM_ENDPOINT": nowhere,
+        "HUAWEICLOUD_SDK_IDP_ID": "real",
+        "HUAWEICLOUD_SDK_ID_TOKEN_FILE": "missing",
+        "MODELARTS_EXPORTER_CONFIG__FILE": "missing.yml",
+        "MODELARTS_EXPORTER_TARGETS": "nonsense",
+        "MODELARTS_EXPORTER_TARGET__REGION": "No Region",
+        "MODELARTS_EXPORTER_TARGET__NOTHING": "unknown",
+        "MODELARTS_EXPORTER_TARGET__PROXY": nowhere,
+        "MODELARTS_EXPORTER_TARGET__CA_FILE": "missing.pem",
+        "MODELARTS_EXPORTER_TARGET__AUTH__PASSWORD": "real",
+        "MODELARTS_EXPORTER_TARGET__AUTH__SECRET_KEY_FILE": "missing",
+        "MODELARTS_EXPORTER_POLL__INTERVAL": "7s",
+    }
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), nowhere)
+    program = start("demo", *SMALL, ANYWHERE, environ=real | proxies)
+
+    await program.said("Every 7 s they are polled again")  # what is not about targets is heeded
+    assert "have failed. Look at" in program.stdout
+    assert program.stderr == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_for_terminals(tmp_path, terminal):
+    ours, theirs = pty.openpty()
+    written = tmp_path / "written"
+    try:
+        with written.open("wb") as file:
+            process = subprocess.Popen(
+                [*COMMAND, "demo", *SMALL, ANYWHERE],
+                env=surroundings(tmp_path),
+                stdin=subprocess.DEVNULL,
+                stdout=theirs if terminal else file,
+                stderr=theirs if terminal else file,
+                start_new_session=True,
+            )
+        try:
+            text = b""
+            while b"Ctrl-C ends both" not in text:
+                text = text + os.read(ours, 4096) if terminal else written.read_bytes()
+        finally:
+            process.kill()
+            process.wait()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (b"\r\x1b[K" in text) == terminal
+    assert (b"Reading the list of jobs" in text) == terminal
+
+
+async def test_simulate_prints_instructions_that_work(start, tmp_path):
+    service = start("simulate", "--listen-address=127.0.0.1:0", *SMALL)
+    await service.said("What is true")
+    lines = [line for line in service.stdout.splitlines() if line.startswith("  ")]
+    assert [shlex.split(line)[0] for line in lines] == ["export"] * 3 + ["modelarts-exporter"]
+
+    command = tmp_path / "bin" / "modelarts-exporter"  # as if it was installed there
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    command.chmod(stat.S_IRWXU)
+    lines[-1] = f"exec {lines[-1].strip()}"
+    environ = {
+        "PATH": f"{command.parent}:{os.environ['PATH']}",
+        "MODELARTS_EXPORTER_WEB__LISTEN_ADDRESS": "127.0.0.1:0",  # the usual port may be in use
+    }
+    exporter = start("-c", "\n".join(lines), command=("/bin/sh",), environ=environ)
+    found = await up(await exporter.url())
+    assert sum(values(found, "modelarts_training_jobs")) > 60
+    for url in re.findall(r"http://\S+/-/sim/\w+", service.stdout):
+        assert (await get(url))[0] == 200
+    assert [await program.stops() for program in (exporter, service)] == [0, 0]
+    assert service.stderr == ""
+
+
+async def test_check_of_a_target_that_is_well(start, still):
+    program = start("check", *target(still))
+
+    assert await program.ended() == 0
+    calls = len([request for request in still.requests if request.operation == "search"])
+    table = TABLE.format(calls=calls, day=calls * 86_400)
+    assert re.sub(r"\d+\.\d s$", "N s", program.stdout, flags=re.MULTILINE) == table
+    assert program.stderr == ""
+
+
+TABLE = """\
+target          cn-north-4/0605767eb780d5762f5ec0196d1d2f3a
+identity        nobody
+result          good
+jobs            120
+  Creating       40
+  Running        40
+  Failed         40
+paging          page: offset counts pages
+a poll costs    {calls} API calls, N s
+a day costs     {day:,} API calls, with a poll every 1 s
+"""
+
+
+async def test_dump_says_what_would_be_served(start, still):
+    flags = target(still, jobs__retention="1000d")
+    once = start("dump", *flags)
+    assert await once.ended() == 0
+    program = start(*flags)
+    url = await program.url()
+    await up(url)
+    _, _, served = await get(f"{url}/metrics")
+
+    assert samples(once.stdout)
+    assert len(states(once.stdout)) > 120
+    assert states(once.stdout) == states(served)
+    assert families(once.stdout) == families(served)
+    assert once.stderr == ""
+
+
+async def test_dump_of_a_target_that_fails(start, closed_port):
+    unreachable = SimulatedService(Fleet())
+    unreachable.url = f"http://127.0.0.1:{closed_port}"
+    program = start("dump", *target(unreachable, api__retries=0))
+
+    assert await program.ended() == 1
+    found = samples(program.stdout)
+    assert values(found, "modelarts_up") == [0]
+    assert values(found, "modelarts_exporter_polls_total", result="upstream", kind="sweep") == [1]
+    assert "WARNING poll failed: cannot connect to" in program.stderr
+
+
+def read_some(path, lines):
+    """The first lines of what comes through a named pipe, of which no more is read."""
+    with path.open() as pipe:
+        return [pipe.readline() for _ in range(lines)]
+
+
+@pytest.fixture
+def piped(start, tmp_path):
+    """Starts the exporter with a named pipe for its output."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def piped(*arguments):
+        script = f"exec {shlex.join([*COMMAND, *arguments])} > {pipe}"
+        return start("-c", script, command=("/bin/sh",)), pipe
+
+    return piped
+
+
+async def test_dump_for_a_reader_that_has_seen_enough(piped, fleet):
+    """As with ``| head``."""
+    for _ in range(600):
+        fleet.create()  # more than a pipe holds
+    # The service answers from this thread, so it must not wait for the pipe.
+    async with SimulatedService(fleet) as service:
+        program, pipe = piped("dump", *target(service))
+        first = await asyncio.to_thread(read_some, pipe, 1)
+        assert await program.ended() == 0
+    assert first[0].startswith("# HELP modelarts_training_jobs ")
+    assert program.stderr == ""
+
+
+async def test_help_for_a_reader_that_has_seen_enough(piped):
+    program, pipe = piped("--help")
+    await asyncio.to_thread(read_some, pipe, 0)
+    assert await program.ended() == 0
+    assert program.stderr == ""
+
+
+async def test_demo_for_a_reader_that_has_seen_enough(piped):
+    """It goes on, for those who scrape it."""
+    program, pipe = piped("demo", *SMALL, ANYWHERE)
+    _, line = await asyncio.to_thread(read_some, pipe, 2)
+    url = re.search(r"the exporter at (http\S+)\.$", line)[1]
+    found = await up(url)
+    assert values(found, "modelarts_exporter_polls_total", result="success", kind="sweep") != [0]
+    assert await program.stops(signal.SIGINT) == 0
+    assert program.stderr == ""
+
+
+async def test_a_full_disk(start, still):
+    script = f"{shlex.join([*COMMAND, 'dump', *target(still)])} > /dev/full"
+    program = start("-c", script, command=("/bin/sh",))
+
+    assert await program.ended() == 1
+    assert program.log[-1].endswith("cannot write to standard output: No space left on device")
+    assert not TRACE.search(program.stderr)

@@ -1,0 +1,111 @@
+"""The end: Ctrl-C and SIGTERM end the program well and soon, whatever it is doing (row 52)."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from process.program import COMMAND, TRACE, get, target, up
+
+from exporter.simulator.faults import Fault
+
+
+def can_be_pid_1():
+    unshare = shutil.which("unshare")
+    return (
+        unshare
+        and not subprocess.run(
+            [unshare, "--pid", "--fork", "true"], capture_output=True, check=False
+        ).returncode
+    )
+
+
+def child_of(pid):
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+async def idle(program, service):
+    await up(await program.url())
+
+
+async def starting(program, service):
+    await program.said("INFO modelarts-exporter .* starts")
+
+
+async def polling(program, service):
+    """In the middle of a poll of a dozen pages, with time between them."""
+    for _ in range(590):
+        service.fleet.create()
+    fault = service.faults.add(Fault("latency", seconds=0.3))
+    await program.until(lambda: fault.hits >= 3)
+
+
+async def hanging(program, service):
+    fault = service.faults.add(Fault("hang"))
+    await program.until(lambda: fault.hits)
+
+
+async def stalled(program, service):
+    """Clients that ask for more than all buffers hold and read none of it, or do not go on."""
+    url = await program.url()
+    await up(url)
+    size = len((await get(f"{url}/metrics"))[2])
+    request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    for part in [request * (40_000_000 // size)] * 10 + [request[:-2], b"GET", b""]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(part)
+        if part.endswith(b"\r\n\r\n"):
+            await reader.readexactly(4)  # it is being served
+        stalled.connections.append(writer)  # or it would be closed
+
+
+stalled.connections = []
+
+
+@pytest.mark.parametrize(
+    ("number", "doing"),
+    [
+        (signal.SIGINT, idle),
+        (signal.SIGTERM, idle),
+        (signal.SIGTERM, starting),
+        (signal.SIGINT, polling),
+        (signal.SIGTERM, polling),
+        (signal.SIGINT, hanging),
+        (signal.SIGTERM, hanging),
+        (signal.SIGTERM, stalled),
+    ],
+)
+async def test_row_52_ends_well(start, service, number, doing):
+    program = start(*target(service))
+    await doing(program, service)
+
+    assert await program.stops(number) == 0
+    assert program.log.count(f"INFO {number.name} received, stopping") == 1
+    assert not TRACE.search(program.stderr)
+    assert program.stdout == ""
+    for writer in stalled.connections:
+        writer.close()
+    stalled.connections.clear()
+
+
+@pytest.mark.skipif(not can_be_pid_1(), reason="needs unshare and the right to use it")
+async def test_row_52_ends_well_as_pid_1(start, service):
+    unshare = (shutil.which("unshare"), "--pid", "--fork")
+    program = start(*target(service), command=(*unshare, *COMMAND))
+    await up(await program.url())
+
+    assert await program.stops(signal.SIGTERM, pid=child_of(program.pid)) == 0
+    assert program.log[-1] == "INFO SIGTERM received, stopping"
+
+
+@pytest.mark.parametrize("command", ["check", "dump"])
+async def test_ctrl_c_gives_up_what_would_end_by_itself(start, service, command):
+    fault = service.faults.add(Fault("hang"))
+    program = start(command, *target(service))
+    await program.until(lambda: fault.hits)
+
+    assert await program.stops(signal.SIGINT) == 130
+    assert (program.stdout, program.stderr) == ("", "")
