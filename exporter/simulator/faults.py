@@ -184,8 +184,8 @@ def damaged(reply: Reply, faults: Sequence[Fault]) -> Reply:
             body = json.dumps(_edited(json.loads(body), fault)).encode()
         elif fault.do == "duplicate":
             body = json.dumps(_duplicated(json.loads(body), fault.item or 0)).encode()
-        elif fault.do == "truncate":
-            body = body[: len(body) // 2]
+    if any(fault.do == "truncate" for fault in faults):
+        body = body[: len(body) // 2]
     return Reply(reply.status, body, reply.headers, reply.content_type)
 
 

@@ -232,6 +232,15 @@ async def test_a_truncated_document_in_a_whole_message(client, fleet, set_fault)
     assert answer.status == 200
 
 
+async def test_a_document_is_truncated_last(client, fleet, set_fault):
+    fleet.create()
+    set_fault("truncate")
+    set_fault("duplicate")
+    answer = await client.search({})
+    assert (await answer.text()).count('"metadata"') == 1
+    assert answer.status == 200
+
+
 async def test_fields_missing_and_of_wrong_types(client, fleet, set_fault):
     for _ in range(3):
         fleet.create()
