@@ -50,7 +50,9 @@ format: $(VENV)/.dev ## let ruff format and fix
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev $(VENV)/.package ## the measurements of benchmarks/README.md, several minutes
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@missed=; for script in benchmarks/bench_*.py; do \
+	  echo "== $$script"; $(BIN)/python $$script || missed="$$missed $$script"; \
+	done; test -z "$$missed" || { echo "missed a figure:$$missed" >&2; exit 1; }
 
 # uv.lock names the registry it was made with, so it stays in the temporary directory.
 lock: ## newest versions that pyproject.toml allows into the lock files (needs uv)

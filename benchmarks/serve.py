@@ -1,0 +1,38 @@
+"""A process that serves the 100,000 series: ours, or the usual way with prometheus_client.
+
+Run by the benchmarks: ``serve.py ours`` or ``serve.py library``; says its port once it serves.
+"""
+
+import asyncio
+import sys
+import threading
+
+import series
+from prometheus_client import start_http_server
+
+from exporter.instruments import Instruments
+from exporter.publisher import Publisher
+from exporter.web import make_app, serve
+
+
+async def ours() -> None:
+    """The exporter's own server and publisher."""
+    publisher = Publisher(Instruments())
+    publisher.exposition = series.exposition()
+    async with serve(make_app(publisher), [("127.0.0.1", 0)]) as urls:
+        print(f"serving {urls[0]}", flush=True)
+        await asyncio.Event().wait()
+
+
+def library() -> None:
+    """As prometheus_client's manual has it."""
+    server, _ = start_http_server(0, "127.0.0.1", series.registry())
+    print(f"serving http://127.0.0.1:{server.server_port}", flush=True)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "ours":
+        asyncio.run(ours())
+    else:
+        library()
