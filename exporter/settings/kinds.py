@@ -1,6 +1,8 @@
 """Kinds of values: what flags, variables and YAML may say for an option, and what becomes of it."""
 
+import contextlib
 import ipaddress
+import json
 import math
 import re
 import ssl
@@ -184,10 +186,11 @@ SECRET = Kind(name="secret", parse=_secret, hidden=True, flag=False)
 
 
 def several(one: Kind, noun: str, plural: str) -> Kind:
-    """One or more values of a kind: separated by commas, repeated, or a list in YAML."""
+    """One or more values of a kind: separated by commas, repeated, or a list in YAML or JSON."""
 
     def parse(value: Any) -> tuple[object, ...]:
         given = value if isinstance(value, list) else [value]
+        given = [each for one_or_more in given for each in _listed(one_or_more)]
         parts = [
             p for each in given for p in (each.split(",") if isinstance(each, str) else [each])
         ]
@@ -202,13 +205,21 @@ def several(one: Kind, noun: str, plural: str) -> Kind:
     return replace(one, name=f"list of {plural}", parse=parse, many=True)
 
 
+def _listed(value: Any) -> list[Any]:
+    """What a text that is a list in JSON says, as other programs want it in the environment."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            return [*json.loads(value)]  # an IPv6 address is none: "[::]:9978"
+    return [value]
+
+
 def _workspace(value: Any) -> object:
     """YAML takes the id of the default workspace for a number."""
     return _WORKSPACE.take("0" if _is_number(value) and value == 0 else value)
 
 
 _WORKSPACE = text(
-    "workspace id", '"0" or an id of 32 letters, digits and "-"', "0|[0-9A-Za-z-]{32}"
+    "workspace id", '"0", or an id of letters, digits, "-" and "_"', "[0-9A-Za-z_-]{1,64}"
 )
 WORKSPACE = replace(_WORKSPACE, parse=_workspace)
 

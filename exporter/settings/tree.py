@@ -32,7 +32,9 @@ SecretFile = Annotated[str, kinds.READABLE]
 Url = Annotated[str, kinds.URL]
 Positive = Annotated[float, kinds.duration(at_least=0.001)]
 FromZero = Annotated[float, kinds.duration(at_least=0)]
-Region = Annotated[str, kinds.text("region", "such as cn-north-4", "[a-z][a-z0-9]*(-[a-z0-9]+)+")]
+Region = Annotated[
+    str, kinds.text("region", "such as cn-north-4", "[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+]
 ProjectId = Annotated[
     str,
     kinds.text("project id", "letters and digits, in YAML in quotes", "[0-9A-Za-z_-]{1,64}"),

@@ -208,12 +208,12 @@ VALUES = {
     ("target.project-id", "a/b"): (
         '"a/b" is no project id; valid: letters and digits, in YAML in quotes'
     ),
-    ("target.workspaces", "0,1"): (
-        '"1" is no workspace id; valid: "0" or an id of 32 letters, digits and "-"'
+    ("target.workspaces", "0,a b"): (
+        '"a b" is no workspace id; valid: "0", or an id of letters, digits, "-" and "_"'
     ),
     ("target.workspaces", "0,0"): '"0" is there twice; valid: every workspace once',
     ("target.workspaces", "0,"): (
-        '"" is no workspace id; valid: "0" or an id of 32 letters, digits and "-"'
+        '"" is no workspace id; valid: "0", or an id of letters, digits, "-" and "_"'
     ),
     ("target.pagination", "pages"): (
         '"pages" is no choice; valid: auto, page, row; did you mean page?'
@@ -537,8 +537,8 @@ FILES = {
         "target: {region: cn-north-4, workspaces: [0, ~]}\n",
         [
             (
-                'target.workspaces: nothing is no workspace id; valid: "0" or an id of 32 letters, '
-                'digits and "-" (from file exporter.yml, key target.workspaces, line 1)'
+                'target.workspaces: nothing is no workspace id; valid: "0", or an id of letters, '
+                'digits, "-" and "_" (from file exporter.yml, key target.workspaces, line 1)'
             )
         ],
     ),

@@ -195,6 +195,17 @@ def test_lists_replace_lists(here):
     assert [str(each) for each in settings.web.listen_address] == [":3", "[::1]:4", ":5"]
 
 
+def test_lists_may_be_json():
+    environ = {
+        "MODELARTS_EXPORTER_TARGET__WORKSPACES": '["0", "vision"]',
+        "MODELARTS_EXPORTER_WEB__LISTEN_ADDRESS": '["[::1]:9978"]',
+    }
+    settings = load(REGION, environ)
+
+    assert settings.target.workspaces == ("0", "vision")
+    assert settings.web.listen_address == (Address("::1", 9978),)
+
+
 def test_file_may_be_named_by_the_environment(here):
     (here / "exporter.yml").write_text("target: {region: cn-north-4}")
     environ = {"MODELARTS_EXPORTER_CONFIG__FILE": "exporter.yml"}
