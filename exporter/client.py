@@ -4,8 +4,10 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import quote
 
 from exporter.credentials.attempt import Attempt, Credentials
 from exporter.errors import AuthError, Forbidden, PollError, Throttled, UpstreamFailed
@@ -24,6 +26,16 @@ class RetryMeter(Protocol):
 
     def retried(self, reason: str) -> None:
         """Count a retry; ``reason`` is a `PollError.reason`."""
+
+
+class _Call(NamedTuple):
+    """What is asked for; ``permission`` is the IAM action that it needs."""
+
+    operation: str
+    method: str
+    path: str
+    body: bytes
+    permission: str
 
 
 class Client:
@@ -74,7 +86,12 @@ class Client:
         self._jitter = jitter
 
     async def search(
-        self, query: dict[str, Any], read: Callable[[bytes], T], *, deadline: float
+        self,
+        query: dict[str, Any],
+        read: Callable[[bytes], T],
+        *,
+        deadline: float,
+        background: bool = False,
     ) -> T:
         """``POST training-job-searches``.
 
@@ -82,37 +99,46 @@ class Client:
             query: the request's JSON document.
             read: makes sense of the answer's body; if it cannot, the request has failed.
             deadline: monotonic seconds; nothing is tried again that cannot end before it.
+            background: wait while anything is `urgent`.
 
         Raises:
             PollError: after the last try.
         """
-        return await self._call(
+        call = _Call(
             "search",
             "POST",
             "/training-job-searches",
             json.dumps(query).encode(),
-            read,
             permission="modelarts:trainJob:list",
-            deadline=deadline,
         )
+        return await self._ask(call, read, deadline, background=background)
 
-    async def _call(
+    async def job(
         self,
-        operation: str,
-        method: str,
-        path: str,
-        body: bytes,
+        job_id: str,
         read: Callable[[bytes], T],
         *,
-        permission: str,
         deadline: float,
+        background: bool = False,
+    ) -> T:
+        """``GET training-jobs/{id}``; arguments and errors as `search`."""
+        path = f"/training-jobs/{quote(job_id, safe='')}"
+        call = _Call("get", "GET", path, b"", permission="modelarts:trainJob:get")
+        return await self._ask(call, read, deadline, background=background)
+
+    def urgent(self) -> AbstractContextManager[None]:
+        """While this lasts, requests in the background wait."""
+        return self._pacer.urgent()
+
+    async def _ask(
+        self, call: _Call, read: Callable[[bytes], T], deadline: float, *, background: bool
     ) -> T:
         failures = 0
         while True:
             if self._pacer.free_at >= deadline:
                 raise Throttled("throttled: the service asked for a pause longer than this poll")
             try:
-                answer = await self._send(operation, method, path, body, permission)
+                answer = await self._send(call, background=background)
                 result = read(answer.body)
             except PollError as error:
                 failures += 1
@@ -135,32 +161,38 @@ class Client:
         ceiling = min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** (failures - 1))
         return ceiling * (1 + self._jitter()) / 2
 
-    async def _send(
-        self,
-        operation: str,
-        method: str,
-        path: str,
-        body: bytes,
-        permission: str,
-        *,
-        again: bool = True,
-    ) -> Answer:
+    async def _send(self, call: _Call, *, background: bool, again: bool = True) -> Answer:
         """Send, and once more if the service no longer accepts what we showed and we have new."""
-        url = self._base + path
+        url = self._base + call.path
         async with (
-            self._slots,
-            self._credentials.attempt(method, url, headers=self._headers, body=body) as attempt,
+            self._slot(background=background),
+            self._credentials.attempt(
+                call.method, url, headers=self._headers, body=call.body
+            ) as attempt,
         ):
             await self._pacer.turn()
-            answer = await self._http(operation, method, url, headers=attempt.headers, body=body)
+            answer = await self._http(
+                call.operation, call.method, url, headers=attempt.headers, body=call.body
+            )
             if answer.status in _OK:
                 attempt.accepted()
                 return answer
-            error = error_of(answer, permission=permission, now=self._clock)
+            error = error_of(answer, permission=call.permission, now=self._clock)
             if not await _renewed(attempt, error) or not again:
                 raise error
         self._meter.retried(error.reason)
-        return await self._send(operation, method, path, body, permission, again=False)
+        return await self._send(call, background=background, again=False)
+
+    @asynccontextmanager
+    async def _slot(self, *, background: bool) -> AsyncIterator[None]:
+        """One of the requests in flight; in the background, none while anything is urgent."""
+        while True:
+            if background:
+                await self._pacer.calm()
+            async with self._slots:
+                if not background or self._pacer.is_calm:
+                    yield
+                    return
 
 
 async def _renewed(attempt: Attempt, error: PollError) -> bool:

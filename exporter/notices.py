@@ -23,7 +23,7 @@ class NoticeMeter(Protocol):
 
 
 class Notices:
-    """Remembers the odd jobs of one target, as long as the service lists them."""
+    """Remembers the odd jobs of one target, until they are gone."""
 
     def __init__(self, target: str, meter: NoticeMeter) -> None:
         self._target = target
@@ -35,6 +35,7 @@ class Notices:
     def take(self, view: View) -> None:
         """Count and log what this view shows for the first time."""
         invalid = {p.job_id: p.field for p in view.problems if p.kind == "invalid"}
+        invalid |= dict.fromkeys(view.vague, "status.phase")
         invalid |= dict.fromkeys(view.broken, "the whole item")
         unknown = {(p.job_id, p.field): p for p in view.problems if p.kind == "unknown"}
         new_jobs = invalid.keys() - self._invalid
@@ -45,9 +46,8 @@ class Notices:
         )
         self._log_invalid({job_id: invalid[job_id] for job_id in sorted(new_jobs)})
         self._log_unknown([unknown[key] for key in sorted(unknown)])
-        listed = view.jobs.keys() | view.broken
-        self._invalid = (self._invalid & listed) | invalid.keys()
-        self._unknown = {key for key in self._unknown if key[0] in listed} | unknown.keys()
+        self._invalid = (self._invalid | invalid.keys()) - view.gone
+        self._unknown = {key for key in self._unknown if key[0] not in view.gone} | unknown.keys()
 
     def _log_invalid(self, fields: Mapping[str, str]) -> None:
         for number, (job_id, field) in enumerate(fields.items()):

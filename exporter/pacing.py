@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 
 class Pacer:
@@ -27,6 +28,9 @@ class Pacer:
         self._next = monotonic()
         self._paused_until = self._next
         self._queue = asyncio.Lock()
+        self._urgent = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
 
     @property
     def free_at(self) -> float:
@@ -36,6 +40,27 @@ class Pacer:
     def pause(self, seconds: float) -> None:
         """Send nothing for so long; a longer pause already in force stays."""
         self._paused_until = max(self._paused_until, self._monotonic() + seconds)
+
+    @contextmanager
+    def urgent(self) -> Iterator[None]:
+        """While this lasts, requests in the background wait."""
+        self._urgent += 1
+        self._calm.clear()
+        try:
+            yield
+        finally:
+            self._urgent -= 1
+            if not self._urgent:
+                self._calm.set()
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing is urgent."""
+        return not self._urgent
+
+    async def calm(self) -> None:
+        """Return when nothing is urgent."""
+        await self._calm.wait()
 
     async def turn(self) -> None:
         """Return when the next request may be sent; first come, first served."""

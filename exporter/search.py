@@ -19,7 +19,6 @@ mode, a fifth more in page mode (no choice of limits does better), and is never 
 """
 
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -37,6 +36,10 @@ _MAX_DOUBTFUL_PAGES = 5
 """In a row; a hundred jobs created between two pages make up to three."""
 
 Mode = Literal["page", "row"]
+
+
+class FilterIgnored(Exception):
+    """The service answers a search as if it had no filter."""
 
 
 class Filter(NamedTuple):
@@ -73,20 +76,33 @@ class Found:
     Attributes:
         jobs: by id, each as it was read last.
         broken: ids (or ``#`` and a hash) of items that could not be decoded.
+        vague: ids of jobs without a usable phase.
         problems: fields that were unusable or undocumented.
         pages: requests it took.
         duplicates: jobs that came again although their rows were not asked for twice.
         inconsistent: pages that contradicted the ones before.
         unasked: jobs that a filter should have kept out.
+        total, count: as the service said on the first page; not to be trusted.
+        ended: whether the last page was read, and not only as many as were wanted.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
+    vague: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     pages: int = 0
     duplicates: int = 0
     inconsistent: int = 0
     unasked: int = 0
+    total: int | None = None
+    count: int | None = None
+    ended: bool = True
+
+    @property
+    def newest(self) -> float:
+        """Create time (unix seconds) of the newest job; -inf if there is none."""
+        times = (job.created for job in self.jobs.values() if job.created is not None)
+        return max(times, default=float("-inf"))
 
 
 class Request(NamedTuple):
@@ -130,6 +146,8 @@ class Search:
         paging: the target's, shared.
         workspace: workspace id.
         filters: what the service is asked to filter by.
+        background: other searches of the target go first.
+        keep: gives what to keep of a job that was read; None if it does not belong here.
         deadline: monotonic seconds for the whole search.
         clock: unix seconds, to recognise absurd timestamps.
 
@@ -145,34 +163,51 @@ class Search:
         deadline: float,
         clock: Callable[[], float],
         filters: Sequence[Filter] = (),
+        background: bool = False,
+        keep: Callable[[Job], Job | None] = lambda job: job,
     ) -> None:
         self._client = client
         self._paging = paging
         self._workspace = workspace
         self._filters = filters
+        self._background = background
+        self._keeper = keep
         self._deadline = deadline
         self._clock = clock
         self.found = Found()
 
-    async def everything(self) -> Found:
+    async def everything(self, *, pages: int | None = None) -> Found:
         """Read all jobs that the service lists.
 
+        Args:
+            pages: stop after so many, the last of them or not.
+
         Raises:
+            FilterIgnored: the service does not apply the filters.
             InconsistentPages: the pages cannot be made whole.
             PollError: a page could not be read.
         """
         try:
-            whole = await self._walk(until=frozenset())
-            if whole.pushed_back:
+            whole = await self._walk(lambda _: False, pages)
+            if whole.pushed_back and self.found.ended:
                 # Jobs were created while we read: they stand before our first page.
-                await self._walk(until=whole.seen)
+                await self._walk(whole.seen.__contains__)
         except InconsistentPages:
             self._paging.forget()
             raise
         return self.found
 
-    async def _walk(self, until: AbstractSet[str]) -> "_Walk":
-        """Read from the newest job to the oldest, or to the first page with a job of ``until``."""
+    async def newest(self, known: Callable[[str], bool]) -> Found:
+        """Read the newest jobs, down to the first page with one whose id is ``known``."""
+        try:
+            await self._walk(known)
+        except InconsistentPages:
+            self._paging.forget()
+            raise
+        return self.found
+
+    async def _walk(self, until: Callable[[str], bool], pages: int | None = None) -> "_Walk":
+        """Read from the newest job to the oldest, or to the first page with a job ``until``."""
         walk = _Walk(self.found)
         while True:
             request = next_request(walk.frontier, self._paging.mode)
@@ -185,7 +220,10 @@ class Search:
             if step == "gap":
                 continue
             self._keep(page)
-            if step == "end" or not until.isdisjoint(ids):
+            if step == "end" or any(map(until, ids)):
+                return walk
+            if self.found.pages == pages:
+                self.found.ended = False
                 return walk
 
     async def _fetch(self, request: Request) -> Page:
@@ -201,7 +239,11 @@ class Search:
                 {"key": f.key, "operator": f.operator, "value": list(f.values)}
                 for f in self._filters
             ]
-        page = await self._client.search(query, self._read, deadline=self._deadline)
+        page = await self._client.search(
+            query, self._read, deadline=self._deadline, background=self._background
+        )
+        if not self.found.pages:
+            self.found.total, self.found.count = page.total, page.count
         self.found.pages += 1
         return page
 
@@ -212,12 +254,18 @@ class Search:
         return page
 
     def _keep(self, page: Page) -> None:
+        unasked = 0
         for job in page.jobs:
-            if all(f.accepts(job) for f in self._filters):
-                self.found.jobs[job.id] = job
-            else:
-                self.found.unasked += 1
+            if not all(f.accepts(job) for f in self._filters):
+                unasked += 1
+            elif kept := self._keeper(job):
+                self.found.jobs[job.id] = kept
+        self.found.unasked += unasked
+        # One or two may have changed between the filter and the answer.
+        if unasked * 2 > len(page.jobs) or self.found.unasked > PAGE:
+            raise FilterIgnored
         self.found.broken.update(page.broken)
+        self.found.vague.update(page.vague)
         self.found.problems.extend(page.problems)
 
 

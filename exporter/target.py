@@ -8,8 +8,8 @@ from exporter.credentials.attempt import Credentials
 from exporter.credentials.iam import find_project_id
 from exporter.http import Session
 from exporter.instruments import TargetInstruments
-from exporter.model.job import View
 from exporter.pacing import Pacer
+from exporter.reading import Source
 from exporter.search import Paging
 from exporter.sync import Sync
 
@@ -100,43 +100,58 @@ class Target:
         """For log lines and tables."""
         return f"{self._place.region}/{self.labels['project']}"
 
-    async def sweep(self, *, deadline: float) -> View:
-        """Read everything that the target lists; see `Sync.sweep`."""
+    @property
+    def key(self) -> str:
+        """Names the target's data, whatever its labels are; known once it is connected."""
+        return f"{self._place.region}/{self._project_id}"
+
+    @property
+    def workspaces(self) -> tuple[str, ...]:
+        """Workspace ids."""
+        return self._place.workspaces
+
+    async def connect(self) -> None:
+        """Find out what has to be known before the first search.
+
+        Raises:
+            PollError: it could not be found out.
+        """
+        if self._project_id is None:
+            self._project_id = await find_project_id(
+                self._session, self.credentials, self._place.iam_endpoint, self._place.region
+            )
         if self._sync is None:
-            self._sync = await self._connect()
-        return await self._sync.sweep(deadline=deadline)
+            self._sync = self._make_sync(self._project_id)
+
+    @property
+    def sync(self) -> Sync:
+        """Reads its jobs; there once it is connected."""
+        if self._sync is None:
+            raise RuntimeError("not connected")
+        return self._sync
 
     async def close(self) -> None:
         """Close its connections."""
         await self._session.close()
 
-    async def _connect(self) -> Sync:
-        if self._project_id is None:
-            self._project_id = await find_project_id(
-                self._session, self.credentials, self._place.iam_endpoint, self._place.region
-            )
+    def _make_sync(self, project_id: str) -> Sync:
+        clocks = self._clocks
         client = Client(
             self._session,
             self.credentials,
             endpoint=self._place.endpoint,
-            project_id=self._project_id,
+            project_id=project_id,
             pacer=Pacer(
-                self._manners.requests_per_second,
-                monotonic=self._clocks.monotonic,
-                sleep=self._clocks.sleep,
+                self._manners.requests_per_second, monotonic=clocks.monotonic, sleep=clocks.sleep
             ),
             concurrency=self._manners.concurrency,
             retries=self._manners.retries,
             longest_pause=self._manners.longest_pause,
             meter=self._instruments,
-            clock=self._clocks.wall,
-            monotonic=self._clocks.monotonic,
-            sleep=self._clocks.sleep,
+            clock=clocks.wall,
+            monotonic=clocks.monotonic,
+            sleep=clocks.sleep,
         )
         return Sync(
-            client,
-            self.paging,
-            self._place.workspaces,
-            meter=self._instruments,
-            clock=self._clocks.wall,
+            Source(client, self.paging, self._place.workspaces, self._instruments, clocks.wall)
         )

@@ -20,10 +20,16 @@ def unknown(job_id, value, field="phase"):
     return Problem(job_id, field, value, "unknown")
 
 
-def view(*problems, healthy=(), broken=()):
+def view(*problems, healthy=(), broken=(), vague=(), gone=()):
     """What lists the jobs that have problems, and others that have none."""
-    ids = {*healthy, *(problem.job_id for problem in problems)}
-    return View(dict.fromkeys(ids), frozenset(broken), problems, pages=1)
+    ids = {*healthy, *vague, *(problem.job_id for problem in problems)}
+    return View(
+        dict.fromkeys(ids),
+        gone=frozenset(gone),
+        problems=problems,
+        broken=frozenset(broken),
+        vague=frozenset(vague),
+    )
 
 
 class Meter:
@@ -97,9 +103,25 @@ def test_a_job_that_is_well_for_a_while_is_not_counted_again(notices, meter):
 
 
 def test_a_job_that_was_gone_is_news_again(notices, meter):
-    take(notices, view(invalid("a")), view(), view(invalid("a")))
+    take(notices, view(invalid("a")), view(gone="a"), view(invalid("a")))
 
     assert meter.invalid_jobs == [1, 0, 1]
+
+
+def test_a_job_that_a_poll_did_not_read_is_no_news_at_the_next(notices, meter, lines):
+    odd = invalid("a"), unknown("a", "Paused")
+    take(notices, view(*odd), view(healthy="b"), view(), view(*odd))
+
+    assert meter.invalid_jobs == [1, 0, 0, 0]
+    assert meter.unknown_values == [{"phase": 1}, {}, {}, {}]
+    assert len(lines()) == 2
+
+
+def test_a_job_without_a_usable_phase_is_invalid(notices, meter, lines):
+    take(notices, view(vague="a"), view(vague="a"), view(healthy="a"), view(invalid("a")))
+
+    assert meter.invalid_jobs == [1, 0, 0, 0]
+    assert lines() == [(LINE, {"target": "cn-north-4", "job_id": "a", "field": "status.phase"})]
 
 
 def test_each_invalid_job_counts(notices, meter):
@@ -137,7 +159,10 @@ def test_an_unknown_value_is_counted_and_logged_once(notices, meter, lines):
     ]
 
 
-@pytest.mark.parametrize(("between", "counted"), [(view(healthy="a"), {}), (view(), {"phase": 1})])
+@pytest.mark.parametrize(
+    ("between", "counted"),
+    [(view(healthy="a"), {}), (view(), {}), (view(gone="a"), {"phase": 1})],
+)
 def test_a_job_has_an_unknown_value_again(notices, meter, lines, between, counted):
     take(notices, view(unknown("a", "Paused")), between, view(unknown("a", "Paused")))
 

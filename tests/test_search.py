@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import InconsistentPages
 from exporter.model.job import ACTIVE
-from exporter.search import PAGE, Filter, Paging, Search, next_request
+from exporter.search import PAGE, Filter, FilterIgnored, Paging, Search, next_request
 
 NOW = 1_700_000_000.0
 
@@ -40,7 +40,8 @@ class ListService:
         if self.rows:
             self.always_there.discard(self.rows.pop(which % len(self.rows)))
 
-    async def search(self, query, read, *, deadline):
+    async def search(self, query, read, *, deadline, background):
+        assert not background
         for change, which in self.changes.get(len(self.requests), ()):
             getattr(self, change)(which)
         self.requests.append(query)
@@ -164,10 +165,10 @@ async def test_a_job_seen_in_two_phases_is_shown_in_the_later(mode):
     service = ListService(list(range(120)), mode, changes={1: [("create", 0), ("create", 0)]})
     newest_of_second_page = 120 - 49
 
-    async def finish_meanwhile(query, read, *, deadline, answer=service.search):
+    async def finish_meanwhile(query, read, *, answer=service.search, **options):
         if len(service.requests) == 1:
             service.phases[newest_of_second_page] = "Failed"
-        return await answer(query, read, deadline=deadline)
+        return await answer(query, read, **options)
 
     service.phases[newest_of_second_page] = "Running"
     service.search = finish_meanwhile
@@ -216,10 +217,72 @@ async def test_filters_are_checked_on_every_job(ignored):
     service.phases = dict.fromkeys(range(0, 120, 7), "Running")
     running = Filter("phase", "in", ("Running",), lambda job: job.phase in ACTIVE)
 
-    found = await search(service, filters=[running]).everything()
+    reading = search(service, filters=[running])
 
-    assert numbers(found) == set(range(0, 120, 7))
-    assert (found.unasked > 0) == ignored
+    if ignored:
+        with pytest.raises(FilterIgnored):
+            await reading.everything()
+        assert len(service.requests) == 1
+    else:
+        await reading.everything()
+        assert numbers(reading.found) == set(range(0, 120, 7))
+        assert reading.found.unasked == 0
     assert service.requests[0]["filters"] == [
         {"key": "phase", "operator": "in", "value": ["Running"]}
     ]
+
+
+@pytest.mark.parametrize(("changed", "believed"), [(0, True), (1, True), (4, True), (5, False)])
+async def test_a_few_that_changed_after_the_filter_are_left_out(changed, believed):
+    """The service filters first and then reads what it answers."""
+    service = ListService(list(range(8)), "row", ignores_filters=True)
+    service.phases = dict.fromkeys(range(changed, 8), "Running")
+    running = Filter("phase", "in", ("Running",), lambda job: job.phase in ACTIVE)
+    reading = search(service, filters=[running])
+
+    if believed:
+        await reading.everything()
+        assert numbers(reading.found) == set(range(changed, 8))
+        assert reading.found.unasked == changed
+    else:
+        with pytest.raises(FilterIgnored):
+            await reading.everything()
+
+
+async def test_many_of_many_pages_that_were_not_asked_for():
+    service = ListService(list(range(400)), "row", ignores_filters=True)
+    service.phases = {number: "Running" for number in range(400) if number % 3}
+    running = Filter("phase", "in", ("Running",), lambda job: job.phase in ACTIVE)
+
+    with pytest.raises(FilterIgnored):
+        await search(service, filters=[running]).everything()
+
+
+@pytest.mark.parametrize("mode", ["page", "row"])
+@pytest.mark.parametrize("number", [1, 10, 50, 51, 200])
+async def test_the_newest_jobs_are_read_down_to_known_ground(mode, number):
+    service = ListService(list(range(1000)), mode)
+
+    found = await search(service, paging=Paging(mode)).newest(
+        lambda job_id: int(job_id.removeprefix("job-")) < 1000 - number
+    )
+
+    assert numbers(found) >= set(range(1000 - number, 1000))
+    assert len(service.requests) == 1 + number // PAGE
+
+
+async def test_as_many_pages_as_are_wanted():
+    service = ListService(list(range(60)), "row")
+
+    found = await search(service, paging=Paging("row")).everything(pages=1)
+    assert (found.ended, found.pages, numbers(found)) == (False, 1, set(range(10, 60)))
+
+    found = await search(service, paging=Paging("row")).everything(pages=2)
+    assert (found.ended, found.pages, numbers(found)) == (True, 2, set(range(60)))
+
+
+async def test_a_search_says_when_its_newest_job_was_created():
+    service = ListService(list(range(3)), "row")
+
+    assert (await search(service).everything()).newest == 1_600_000_000.002
+    assert (await search(ListService([], "row")).everything()).newest == float("-inf")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from sys import intern
 from typing import NamedTuple
 
-from exporter.model.hardware import MOST_NODES, find_hardware
+from exporter.model.hardware import MOST_NODES, Hardware, find_hardware
 from exporter.model.job import (
-    ACTIVE,
+    PHASES,
     START_TYPES,
     TERMINAL,
     UNKNOWN_PHASE,
@@ -26,29 +26,32 @@ from exporter.model.values import MS, SECONDS, UNKNOWN, Checker, Oddities, label
 from exporter.model.wire import (
     Algorithm,
     Decoded,
+    Engine,
     Item,
     Record,
-    Resource,
     Spec,
     Status,
+    Task,
     TaskStatus,
     Text,
     decode_item,
     decode_listing,
+    decode_resource,
 )
 
-_PHASES = ACTIVE | TERMINAL
+_PHASES = {phase: phase for phase in PHASES}
 _MESSAGE = 200
 _TALLY = 2**53
 _EXIT_CODES = 2**32
 # What stands after the last comma of [[ms, nodes], ...]; or an empty list, or null.
 _LAST_NODES = re.compile(rb"(?:\s*(\d{1,6})\s*\]\s*\]|\s*\[\s*\]|null)\s*\Z")
 _TAIL = 128
+_SMALL = 4096  # what is larger is no usual resource, and is not kept
 
 _NO_ALGORITHM = Algorithm()
-_NO_RESOURCE = Resource()
 _NO_SPEC = Spec()
 _NO_STATUS = Status()
+_NO_FAILURE = ("", None, "")
 
 
 def decode_page(body: bytes, *, workspace: str, now: float) -> Page:
@@ -73,6 +76,7 @@ def decode_job(body: bytes, *, workspace: str, now: float) -> Page:
 
 def _page(decoded: Decoded, workspace: str, now: float) -> Page:
     jobs = []
+    vague = []
     problems = []
     check = Checker(now)
     for number, item in enumerate(decoded.items):
@@ -81,6 +85,8 @@ def _page(decoded: Decoded, workspace: str, now: float) -> Page:
                 check.invalid(path)
         jobs.append(_job(item, workspace, check))
         if check.odd:
+            if item.status is None or not item.status.phase:
+                vague.append(item.metadata.id)
             problems += [
                 Problem(item.metadata.id, field, value, kind)
                 for (field, kind), value in check.odd.items()
@@ -89,6 +95,7 @@ def _page(decoded: Decoded, workspace: str, now: float) -> Page:
     return Page(
         jobs=jobs,
         broken=decoded.broken,
+        vague=vague,
         problems=problems,
         total=_tally(decoded.total),
         count=_tally(decoded.count),
@@ -103,18 +110,20 @@ def _tally(number: float | None) -> int | None:
 def _job(item: Item, workspace: str, check: Checker) -> Job:
     metadata = item.metadata
     status = item.status or _NO_STATUS
-    hardware = find_hardware(
-        (item.spec or _NO_SPEC).resource or _NO_RESOURCE,
-        (item.algorithm or _NO_ALGORITHM).engine,
-        item.tasks or (),
+    resource = bytes((item.spec or _NO_SPEC).resource)
+    find = _hardware if len(resource) <= _SMALL else _hardware.__wrapped__
+    pool, pool_name, flavor_type, flavor, accelerator, engine, nodes, cards, odd = find(
+        resource, (item.algorithm or _NO_ALGORITHM).engine, item.tasks or ()
     )
-    if hardware.odd:
-        check.odd.update(hardware.odd)
-    phase = _phase(status.phase, check)
+    if odd:
+        check.odd.update(odd)
+    phase = _PHASES.get(status.phase or "") or _unknown_phase(status.phase, check)
     started = check.time(status.start_time, MS, "status.start_time")
     duration = check.duration(status.duration, MS, "status.duration")
     runs = _runs(status.running_records, check)
-    failed_task, exit_code, message = _failure(status.task_statuses or (), check)
+    failed_task, exit_code, message = (
+        _failure(status.task_statuses, check) if status.task_statuses else _NO_FAILURE
+    )
     # In the order of the fields: by keyword this alone would take a third of the time.
     return Job(
         metadata.id,
@@ -123,19 +132,19 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
         shared(metadata.workspace_id or workspace),
         shared(item.kind or "job"),
         phase,
-        hardware.pool,
-        hardware.pool_name,
-        hardware.flavor_type,
-        hardware.flavor,
-        hardware.accelerator,
-        hardware.engine,
+        pool,
+        pool_name,
+        flavor_type,
+        flavor,
+        accelerator,
+        engine,
         check.time(metadata.create_time, MS, "metadata.create_time"),
         started,
-        _ended(phase, runs, started, duration, check),
+        _ended(runs, started, duration, check) if phase in TERMINAL else None,
         duration,
-        hardware.nodes,
-        _current_nodes(status, phase, hardware.nodes, check),
-        hardware.cards,
+        nodes,
+        _nodes_at_work(status, nodes, check) if phase == "Running" else nodes,
+        cards,
         runs,
         failed_task,
         exit_code,
@@ -143,40 +152,44 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
     )
 
 
-def _phase(phase: str | None, check: Checker) -> str:
-    if phase in _PHASES:
-        return intern(phase)
+# Found by the bytes themselves: a fleet has few kinds of resources, and most fields of a job are
+# theirs. Nothing else stays JSON for this: tasks and algorithms may hold secrets.
+@functools.lru_cache(maxsize=1024)
+def _hardware(resource: bytes, engine: Engine | None, tasks: tuple[Task, ...]) -> Hardware:
+    decoded, wrong = decode_resource(resource)
+    check = Checker()
+    for path in wrong:
+        check.invalid(path)
+    hardware = find_hardware(decoded, engine, tasks)
+    return hardware._replace(odd={**check.odd, **hardware.odd})
+
+
+def _unknown_phase(phase: Text, check: Checker) -> str:
     check.unknown("phase", phase or "")
     return UNKNOWN_PHASE
 
 
 def _runs(records: Sequence[Record] | None, check: Checker) -> tuple[Run, ...] | None:
-    return None if records is None else tuple([_run(record, check) for record in records])
-
-
-def _run(record: Record, check: Checker) -> Run:
-    start = check.time(record.start_at, SECONDS, "running_records")
-    end = check.time(record.end_at, SECONDS, "running_records")
-    if start is not None and end is not None and end < start:
-        # Published samples have such records; without a length they do no harm.
-        end = start
-        check.invalid("running_records")
-    manner = _manner(
-        record.start_type,
-        record.end_recover,
-        record.end_recover_before_downgrade,
-        record.end_reason,
-    )
-    if manner.odd:
-        check.odd.update(manner.odd)
-    return Run(
-        start,
-        end,
-        manner.start_type,
-        manner.recovery,
-        manner.recovery_before,
-        manner.reason,
-    )
+    if records is None:
+        return None
+    runs = []
+    for record in records:
+        start = check.time(record.start_at, SECONDS, "running_records")
+        end = check.time(record.end_at, SECONDS, "running_records")
+        if start is not None and end is not None and end < start:
+            # Published samples have such records; without a length they do no harm.
+            end = start
+            check.invalid("running_records")
+        start_type, recovery, recovery_before, reason, odd = _manner(
+            record.start_type,
+            record.end_recover,
+            record.end_recover_before_downgrade,
+            record.end_reason,
+        )
+        if odd:
+            check.odd.update(odd)
+        runs.append(Run(start, end, start_type, recovery, recovery_before, reason))
+    return tuple(runs)
 
 
 class _Manner(NamedTuple):
@@ -202,15 +215,12 @@ def _manner(start_type: Text, recovery: Text, recovery_before: Text, reason: Tex
 
 
 def _ended(
-    phase: str,
     runs: tuple[Run, ...] | None,
     started: float | None,
     duration: float | None,
     check: Checker,
 ) -> float | None:
-    """End of the last run, else start and duration; None while it is not over."""
-    if phase not in TERMINAL:
-        return None
+    """End of the last run, else start and duration, of a job that is over."""
     if runs and runs[-1].end is not None:
         return runs[-1].end
     if started is None or duration is None:
@@ -218,9 +228,9 @@ def _ended(
     return check.time(started + duration, SECONDS, "status.duration")
 
 
-def _current_nodes(status: Status, phase: str, nodes: int | None, check: Checker) -> int | None:
-    """Nodes of the last point of ``[[ms, nodes], ...]`` while the job runs."""
-    if phase != "Running" or not status.node_count_metrics:
+def _nodes_at_work(status: Status, nodes: int | None, check: Checker) -> int | None:
+    """Nodes of the last point of ``[[ms, nodes], ...]``, of a job that runs; else ``nodes``."""
+    if not status.node_count_metrics:
         return nodes
     tail = bytes(memoryview(status.node_count_metrics)[-_TAIL:])
     last = _LAST_NODES.match(tail.rpartition(b",")[2])
@@ -239,4 +249,4 @@ def _failure(statuses: Sequence[TaskStatus], check: Checker) -> tuple[str, int |
         if code.is_integer() and abs(code) < _EXIT_CODES:
             return intern(label(status.task)), int(code), label(status.message, _MESSAGE)
         check.invalid("status.task_statuses.exit_code")
-    return "", None, ""
+    return _NO_FAILURE

@@ -1,5 +1,6 @@
 """Training jobs as the exporter knows them: flat, frozen, in seconds, with bounded texts."""
 
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -22,7 +23,7 @@ UNKNOWN_PHASE = "Unknown"
 START_TYPES = ("init_or_rescheduled", "restarted")
 
 
-class Run(msgspec.Struct, frozen=True, gc=False):
+class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One running record of a job.
 
     Attributes:
@@ -41,7 +42,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-class Job(msgspec.Struct, frozen=True, gc=False):
+class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A training job.
 
     Attributes:
@@ -104,13 +105,15 @@ class Page(msgspec.Struct):
     """What an answer holds.
 
     Attributes:
-        broken: ``#`` and a hash for every item without a usable id.
+        broken: ids (or ``#`` and a hash) of items that could not be decoded at all.
+        vague: ids of jobs without a usable phase.
         total, count: as the service says; not to be trusted.
         size: items in the answer, undecodable ones too.
     """
 
     jobs: list[Job]
     broken: list[str]
+    vague: list[str]
     problems: list[Problem]
     total: int | None
     count: int | None
@@ -118,16 +121,33 @@ class Page(msgspec.Struct):
 
 
 class View(NamedTuple):
-    """What a target lists, complete as of one poll.
+    """What a poll has read of a target, complete for its purpose.
 
     Attributes:
-        jobs: by id.
+        jobs: by id, each as it was read last; not necessarily all that the target lists.
+        gone: ids of jobs that, as the service confirmed, are not there any more.
+        horizons: by workspace, create time (unix seconds) of the newest job listed; -inf if it
+            lists none. Every job that is newer and was there is among ``jobs``, or known.
+        totals: by workspace, what the service says how many jobs it lists, by the field's name;
+            not to be trusted.
         broken: ``#`` and a hash for every item without a usable id.
+        vague: ids of jobs that were listed without a usable phase.
         problems: unusable or undocumented fields of the jobs.
-        pages: search requests it took.
+        undecided: ids of jobs that were looked for, and of which nothing could be found out.
+        requests: so many it took.
     """
 
     jobs: dict[str, Job]
-    broken: frozenset[str]
-    problems: tuple[Problem, ...]
-    pages: int
+    gone: frozenset[str] = frozenset()
+    horizons: Mapping[str, float] = {}
+    totals: Mapping[str, Mapping[str, int | None]] = {}
+    broken: frozenset[str] = frozenset()
+    vague: frozenset[str] = frozenset()
+    problems: tuple[Problem, ...] = ()
+    undecided: frozenset[str] = frozenset()
+    requests: int = 0
+
+    def without(self, ids: Collection[str]) -> "View":
+        """The same, not mentioning some jobs."""
+        jobs = {job_id: job for job_id, job in self.jobs.items() if job_id not in ids}
+        return self._replace(jobs=jobs, gone=self.gone.difference(ids)) if ids else self

@@ -6,7 +6,8 @@ except a job's id.
 
 Nearly all pages have the documented types and are decoded in one go. A page that has not is decoded
 again item by item and field by field: a field of a wrong type costs that field, an item without an
-id costs that item. Both ways give equal structs.
+id costs that item. Both ways give equal structs. ``spec.resource``, of which a fleet has few
+different ones, stays JSON at first; it is decoded by itself, in the same two ways.
 
 Source: the vendor's document of ``POST /v2/{project_id}/training-job-searches`` (2024-06-20), and
 for the fields called newer its SDK 3.1.219. Units are the service's; `model` converts them.
@@ -18,12 +19,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from exporter.errors import InvalidAnswer
 from exporter.model.salvage import UnusableError, json_object, leaf, salvage
+
+_Found = TypeVar("_Found")
 
 Text: TypeAlias = str | None
 Number: TypeAlias = float | None
@@ -141,7 +144,13 @@ class Resource(msgspec.Struct, frozen=True, gc=False):
 
 
 class Spec(msgspec.Struct, frozen=True, gc=False):
-    """``items[].spec``."""
+    """``items[].spec``; ``resource`` stays JSON until `decode_resource`."""
+
+    resource: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class DecodedSpec(msgspec.Struct, frozen=True, gc=False):
+    """The same, decoded."""
 
     resource: Resource | None = None
 
@@ -191,6 +200,7 @@ _IDENTIFIERS = re.compile(f"(?:{_IDENTIFIER})*")
 _ERRORS = ("error_code", "errorCode", "error")
 _LISTING = msgspec.json.Decoder(Listing, strict=False)
 _ITEM = msgspec.json.Decoder(Item, strict=False)
+_SPEC = msgspec.json.Decoder(DecodedSpec, strict=False)
 
 # All that msgspec raises for strange input, wrong UTF-8 among it, is a ValueError.
 _NOT_AS_DOCUMENTED = (ValueError, RecursionError)
@@ -220,6 +230,19 @@ def decode_item(body: bytes) -> Decoded:
     return _patiently(_salvage_detail, body)
 
 
+def decode_resource(resource: bytes) -> tuple[Resource, list[str]]:
+    """Decode ``spec.resource``; also gives the paths of fields left out because of their type.
+
+    Raises as `decode_listing`.
+    """
+    body = b'{"resource":%s}' % resource
+    with contextlib.suppress(*_NOT_AS_DOCUMENTED):
+        return _SPEC.decode(body).resource or Resource(), []
+    wrong: list[str] = []
+    spec = _patiently(lambda spec: salvage(DecodedSpec, spec, wrong, "spec."), body)
+    return spec.resource or Resource(), wrong
+
+
 def _identified(items: list[Item]) -> bool:
     """Whether all ids are such; together, since that takes a third of the time."""
     lines = "".join([f"{item.metadata.id}\n" for item in items])
@@ -235,7 +258,7 @@ def printable(text: str, limit: int) -> str:
 # --- What is not as documented --------------------------------------------------------------------
 
 
-def _patiently(decode: Callable[[dict[str, Any]], Decoded], body: bytes) -> Decoded:
+def _patiently(decode: Callable[[dict[str, Any]], _Found], body: bytes) -> _Found:
     with contextlib.suppress(RecursionError):
         return decode(json_object(body))
     raise InvalidAnswer("the answer is nested too deeply")

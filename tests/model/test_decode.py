@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import InvalidAnswer
+from exporter.errors import BrokenAnswer, InvalidAnswer
+from exporter.model import decode as decoding
 from exporter.model import wire
 from exporter.model.decode import decode_job, decode_page
 from exporter.model.job import PHASES, Job, Page, Problem, Run, View
@@ -20,7 +21,7 @@ from exporter.simulator.edits import ABSENT, edit
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.recipes import PLANTED_SECRETS
 from exporter.simulator.wire import document
-from exporter.tracker import observe
+from exporter.tracker import Fleet, observe
 
 NOW = 1_750_000_000.0
 VENDOR = Path(__file__).parents[1] / "data/vendor-response.json"
@@ -111,6 +112,7 @@ def test_the_vendors_example():
             )
         ],
         broken=[],
+        vague=[],
         problems=[],
         total=5059,
         count=1,
@@ -185,7 +187,7 @@ def test_totals_are_passed_on_if_they_can_be_right(total, kept):
 
 
 def test_an_empty_list_is_a_page():
-    assert decode(total=0, count=0) == Page([], [], [], total=0, count=0, size=0)
+    assert decode(total=0, count=0) == Page([], [], [], [], total=0, count=0, size=0)
 
 
 # --- Times ----------------------------------------------------------------------------------------
@@ -450,6 +452,66 @@ def test_odd_hardware_is_said():
     }
 
 
+@pytest.mark.parametrize(
+    ("resource", "paths"),
+    [
+        pytest.param(None, (), id="null"),
+        pytest.param({}, (), id="empty"),
+        pytest.param(7, ("",), id="number"),
+        pytest.param("7", ("",), id="text"),
+        pytest.param([{"node_count": 2}], ("",), id="list"),
+        pytest.param(
+            {"node_count": "many", "pool_id": 7}, (".node_count", ".pool_id"), id="inside"
+        ),
+        pytest.param({"pool_info": []}, (".pool_info",), id="part"),
+        pytest.param({"flavor_detail": {"flavor_info": 1}}, (".flavor_detail.flavor_info",)),
+        pytest.param({"node_count": math.nan}, (".node_count",), id="not a number"),
+        pytest.param({"pool_id": "\ud800"}, (), id="not encodable"),
+    ],
+)
+def test_a_resource_of_wrong_types_costs_what_is_wrong(resource, paths):
+    whole = item() | {"spec": {"resource": resource}}
+    page = decode(whole)
+    job, oddities = odd(page)
+
+    assert oddities == invalid(*(f"spec.resource{path}" for path in paths))
+    assert (job.nodes, job.phase) == (None, "Running")
+    assert decode(whole, total=["garbage"]) == page
+
+
+def test_an_odd_resource_does_not_slow_down_its_page(monkeypatch):
+    bodies = []
+
+    def patient(body):
+        bodies.append(body)
+        return read(body)
+
+    read = wire.json_object
+    monkeypatch.setattr(wire, "json_object", patient)
+    strange = {"node_count": "as many as there are"}
+    page = decode(item("a"), *(item(name, spec={"resource": strange}) for name in "bcd"))
+
+    assert bodies == [b'{"resource":%s}' % json.dumps(strange).encode()]
+    assert [problem.job_id for problem in page.problems] == ["b", "c", "d"]
+
+
+def test_a_huge_resource_is_as_good_as_any_but_not_kept():
+    kept = decoding._hardware.cache_info().currsize
+    job = one(spec={"resource": {"node_count": 5, "note": "x" * 10_000}})
+
+    assert job.nodes == 5
+    assert decoding._hardware.cache_info().currsize == kept
+
+
+def test_a_garbled_resource_is_a_garbled_answer():
+    body = as_json(item(spec={"resource": {"node_count": "HERE"}})).replace(b'"HERE"', b"1-2")
+
+    with pytest.raises(BrokenAnswer) as caught:
+        decode_page(body, workspace="0", now=NOW)
+
+    assert caught.value.__context__ is None
+
+
 # --- Exit codes -----------------------------------------------------------------------------------
 
 
@@ -694,6 +756,22 @@ def test_secrets_do_not_get_in(parts):
     assert SECRET not in repr(decode(with_secrets(**parts)))
 
 
+@pytest.mark.parametrize("more", [{}, {"total": ["garbage"]}], ids=["fast", "patient"])
+def test_secrets_are_not_in_what_is_remembered(monkeypatch, more):
+    remembered = []
+
+    def remember(*key):
+        remembered.append(key)
+        return find(*key)
+
+    find = decoding._hardware.__wrapped__
+    monkeypatch.setattr(decoding, "_hardware", functools.lru_cache(remember))
+    decode(with_secrets(), **more)
+
+    assert len(remembered) == 1
+    assert SECRET not in repr(remembered)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -817,13 +895,14 @@ def test_runs_are_what_they_are():
 
 
 def test_restarts_are_what_they_are():
-    fleet = observe(None, View(decoded(), frozenset(), (), pages=1), NOW)
+    fleet = observe(Fleet(), View(decoded()), NOW).fleet
     counted = {
         job_id: [
             {"start_type": start_type, "recovery": recovery, "count": count}
-            for (start_type, recovery), count in sorted(Counter(restarts).items())
+            for (start_type, recovery), count in sorted(Counter(known.restarts).items())
         ]
-        for job_id, restarts in fleet.restarts.items()
+        for job_id, known in fleet.jobs.items()
+        if known.restarts
     }
 
     assert len(counted) > 5
