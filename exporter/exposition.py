@@ -60,6 +60,7 @@ class Exposition(NamedTuple):
     text_gzip: bytes
     openmetrics: bytes
     openmetrics_gzip: bytes
+    generation: int = 0
 
 
 def escape(value: str) -> str:
@@ -176,11 +177,12 @@ def from_library(family: LibraryMetric) -> tuple[Metric, Lines]:
     return Metric(name, family.type, family.documentation), render_samples(family.samples)
 
 
-def assemble(families: Iterable[tuple[Metric, Sequence[Lines]]]) -> Exposition:
+def assemble(families: Iterable[tuple[Metric, Sequence[Lines]]], generation: int = 0) -> Exposition:
     """Join families, each with the lines of all targets, into what is served.
 
     Args:
         families: in the order of the output; a family without samples has no header either.
+        generation: counts up with every change.
     """
     text: list[str] = []
     openmetrics: list[str] = []
@@ -194,7 +196,7 @@ def assemble(families: Iterable[tuple[Metric, Sequence[Lines]]]) -> Exposition:
         openmetrics += [lines.openmetrics for lines in blocks]
     openmetrics.append("# EOF\n")
     plain, rich = _encode(text), _encode(openmetrics)
-    return Exposition(plain, _compress(plain), rich, _compress(rich))
+    return Exposition(plain, _compress(plain), rich, _compress(rich), generation)
 
 
 def _header(metric: Metric, name: str, text: str) -> str:

@@ -10,12 +10,14 @@ import msgspec
 import pytest
 
 from exporter.exposition import assemble, render_block
-from exporter.metrics import FLEET, JOB, Scope, fleet_blocks, job_blocks
+from exporter.metrics.fleet import FLEET, fleet_blocks
+from exporter.metrics.jobs import JOB, job_blocks
+from exporter.metrics.scope import Scope
 from exporter.model.decode import decode_page
 from exporter.model.job import PHASES, Job, Run, View
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.wire import document
-from exporter.tracker import observe
+from exporter.tracker import Fleet, observe
 
 NOW = 1_750_000_000.0
 TARGET = {"region": "cn-north-4", "project": "llm"}
@@ -59,17 +61,23 @@ def bare(job_id="a", **changes):
     return job(job_id, **(texts | dict.fromkeys(unset) | unknown | changes))
 
 
-def fleet(*jobs, before=None):
-    """What is known after one view of these jobs, or after another one on top."""
-    view = View({each.id: each for each in jobs}, frozenset(), (), pages=1)
-    return observe(before, view, NOW)
+def fleet(*jobs, before=Fleet()):  # noqa: B008 - it is immutable
+    """What is known after a sweep that found these jobs, or after another one on top."""
+    found = {each.id: each for each in jobs}
+    horizons = {each.workspace: NOW for each in jobs}
+    return observe(before, View(found, frozenset(before.jobs) - found.keys(), horizons), NOW).fleet
+
+
+def blocks(known, constant=TARGET, *, is_held=lambda _: False, **scope):
+    """The blocks of the jobs' own series, and how many jobs have none."""
+    return job_blocks(known, constant, scope=Scope(**scope), is_held=is_held, now=NOW)
 
 
 def families(known, constant=TARGET, **scope):
     """The exposition in text format, by family, without families that have no samples."""
-    options = {"scope": Scope(**scope), "now": NOW}
-    blocks = fleet_blocks(known, constant, **options) + job_blocks(known, constant, **options)[0]
-    texts = {b.metric.name: assemble([(b.metric, [render_block(b)])]).text.decode() for b in blocks}
+    found = fleet_blocks(known, constant, scope=Scope(**scope), now=NOW)
+    found += blocks(known, constant, **scope)[0]
+    texts = {b.metric.name: assemble([(b.metric, [render_block(b)])]).text.decode() for b in found}
     return {name: text for name, text in texts.items() if text}
 
 
@@ -402,13 +410,18 @@ def test_a_finished_job_that_tells_no_end_is_in_history_since_it_was_seen():
     assert of_base("Abnormal", "1.0") in samples(known, "jobs", history=60)
 
 
-def test_a_finished_job_of_which_no_time_is_known_is_over():
+def test_a_finished_job_of_which_no_time_is_known_ended_when_it_was_first_seen():
     known = fleet(bare(phase="Completed"))
     series = 'flavor_type="unknown",phase="Completed",pool="public",workspace="0"}'
 
     assert f"{series} 1.0" in samples(known, "jobs")
-    assert f"{series} 0.0" in samples(known, "jobs", history=10**9)
-    assert shown(known) == []
+    assert f"{series} 1.0" in samples(known, "jobs", history=60)
+    assert shown(known) == ["a"]
+    late = {"scope": Scope(retention=60, history=60), "now": NOW + 61}
+    found, _ = job_blocks(known, TARGET, is_held=lambda _: False, **late)
+    assert not any(block.samples for block in found)
+    (jobs, *_) = fleet_blocks(known, TARGET, **late)
+    assert sum(value for _, value in jobs.samples) == 0
 
 
 # --- Jobs -----------------------------------------------------------------------------------------
@@ -490,9 +503,8 @@ def test_a_finished_job_that_tells_no_end_keeps_its_series_since_it_was_seen():
 
 def test_without_per_job_series_there_are_none():
     known = fleet(job("a"), job("b"))
-    blocks = job_blocks(known, TARGET, scope=Scope(per_job=False, max_series_jobs=1), now=NOW)
 
-    assert blocks == ([], 0)
+    assert blocks(known, per_job=False, max_series_jobs=1) == ([], 0)
     assert families(known, per_job=False).keys() == {
         "modelarts_training_jobs",
         "modelarts_training_nodes",
@@ -512,14 +524,13 @@ def test_the_newest_jobs_keep_their_series_and_the_rest_is_counted(most, ids, re
         job("d", created=NOW - 200, phase="Completed", ended=NOW),
         job("long over", created=NOW, phase="Completed", ended=NOW - 9999),
     )
-    scope = Scope(max_series_jobs=most)
 
     assert shown(known, max_series_jobs=most) == ids
-    assert job_blocks(known, TARGET, scope=scope, now=NOW)[1] == rest
-    assert {
-        block.metric.name: len(block.samples)
-        for block in job_blocks(known, TARGET, scope=scope, now=NOW)[0]
-    }["modelarts_training_job_info"] == len(ids)
+    found, without = blocks(known, max_series_jobs=most)
+    assert without == rest
+    assert {block.metric.name: len(block.samples) for block in found}[
+        "modelarts_training_job_info"
+    ] == len(ids)
 
 
 def test_the_cap_does_not_touch_the_sums():
@@ -544,8 +555,8 @@ def known_region():
 
 def values(name):
     """Values of a fleet family that are not zero, by label values."""
-    blocks = fleet_blocks(known_region(), TARGET, scope=Scope(), now=NOW)
-    (block,) = (each for each in blocks if each.metric.name == f"modelarts_training_{name}")
+    found = fleet_blocks(known_region(), TARGET, scope=Scope(), now=NOW)
+    (block,) = (each for each in found if each.metric.name == f"modelarts_training_{name}")
     return {labels: value for labels, value in block.samples if value}
 
 

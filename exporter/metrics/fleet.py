@@ -1,0 +1,147 @@
+"""The fleet gauges: sums over jobs, split by workspace, pool and flavor type."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+from exporter.exposition import Block, Metric
+from exporter.ledger import BASE
+from exporter.metrics.scope import Scope, ended_within
+from exporter.model.job import ACTIVE, PHASES, TERMINAL
+from exporter.tracker import Fleet, base_of
+
+ACTIVE_PHASES = tuple(phase for phase in PHASES if phase in ACTIVE)
+WAITING = frozenset({"Creating", "Pending"})
+
+LabelValues: TypeAlias = tuple[str, ...]
+
+
+class Totals(NamedTuple):
+    """Sums over the jobs in scope, for the rows of `FLEET`."""
+
+    jobs: Mapping[LabelValues, int]
+    nodes: Mapping[LabelValues, int]
+    accelerators: Mapping[LabelValues, int]
+    oldest_pending: Mapping[LabelValues, float]
+    pools: Mapping[LabelValues, int]
+
+
+class FleetRow(NamedTuple):
+    """A family with one sample for each label set of a field of `Totals`."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    source: str
+
+
+FLEET = (
+    FleetRow(
+        Metric(
+            "modelarts_training_jobs",
+            "gauge",
+            "Training jobs that the service lists now, by status.phase; finished jobs within "
+            "jobs.history.",
+        ),
+        (*BASE, "phase"),
+        "jobs",
+    ),
+    FleetRow(
+        Metric(
+            "modelarts_training_nodes",
+            "gauge",
+            "Nodes requested by unfinished training jobs: sum of spec.resource.node_count.",
+        ),
+        (*BASE, "phase"),
+        "nodes",
+    ),
+    FleetRow(
+        Metric(
+            "modelarts_training_accelerators",
+            "gauge",
+            "Cards (NPUs, GPUs) requested by unfinished training jobs: cards per node times "
+            "nodes; jobs whose number of cards is unknown are left out.",
+        ),
+        (*BASE, "phase", "accelerator"),
+        "accelerators",
+    ),
+    FleetRow(
+        Metric(
+            "modelarts_training_oldest_pending_timestamp_seconds",
+            "gauge",
+            "When the oldest training job in Creating or Pending was created "
+            "(metadata.create_time), in unix seconds; absent when none waits.",
+        ),
+        BASE,
+        "oldest_pending",
+    ),
+    FleetRow(
+        Metric(
+            "modelarts_training_pool_info",
+            "gauge",
+            "Names of resource pools, for joins on the label pool; always 1 "
+            "(spec.resource.pool_id and pool_name).",
+        ),
+        ("pool", "pool_name"),
+        "pools",
+    ),
+)
+
+
+def fleet_blocks(
+    fleet: Fleet, constant: Mapping[str, str], *, scope: Scope, now: float
+) -> list[Block]:
+    """The fleet gauges of one target.
+
+    Args:
+        fleet: what is known of its jobs.
+        constant: the target's labels.
+        scope: which jobs count.
+        now: unix seconds.
+    """
+    totals = _totals(fleet, scope, now)
+    return [
+        Block(row.metric, row.labels, constant, list(getattr(totals, row.source).items()))
+        for row in FLEET
+    ]
+
+
+def _totals(fleet: Fleet, scope: Scope, now: float) -> Totals:
+    jobs, nodes, accelerators = _zeros(fleet)
+    oldest: dict[LabelValues, float] = {}
+    pool_names: dict[str, tuple[float, str]] = {}
+    for known in fleet.jobs.values():
+        job = known.job
+        base = base_of(job)
+        if job.pool_name:
+            newest = (job.created or 0.0, job.pool_name)
+            pool_names[job.pool] = max(pool_names.get(job.pool, newest), newest)
+        over = job.phase in TERMINAL
+        if over and scope.history and not ended_within(known, scope.history, now):
+            continue
+        jobs[(*base, job.phase)] += 1
+        if job.phase not in ACTIVE:
+            continue
+        if job.nodes is not None:
+            nodes[(*base, job.phase)] += job.nodes
+        if job.accelerators is not None:
+            accelerators[(*base, job.phase, job.accelerator)] += job.accelerators
+        if job.phase in WAITING and job.created is not None:
+            oldest[base] = min(oldest.get(base, job.created), job.created)
+    pools: dict[LabelValues, int] = {
+        (pool, name): 1 for pool, (_, name) in sorted(pool_names.items())
+    }
+    return Totals(jobs, nodes, accelerators, oldest, pools)
+
+
+def _zeros(fleet: Fleet) -> tuple[Counter[LabelValues], ...]:
+    """Every phase of every base combination ever seen, so that a missing series is no question."""
+    jobs: Counter[LabelValues] = Counter()
+    nodes: Counter[LabelValues] = Counter()
+    accelerators: Counter[LabelValues] = Counter()
+    for base, names in sorted(fleet.accelerators.items()):
+        jobs.update({(*base, phase): 0 for phase in PHASES})
+        nodes.update({(*base, phase): 0 for phase in ACTIVE_PHASES})
+        accelerators.update(
+            {(*base, phase, name): 0 for phase in ACTIVE_PHASES for name in sorted(names)}
+        )
+    return jobs, nodes, accelerators
