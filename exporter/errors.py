@@ -5,6 +5,7 @@
     ExporterError
     ├── ConfigError          the configuration can never work: one line per problem, exit code 2
     ├── StartError           this start cannot work (port in use, ...): one line, exit code 1
+    ├── StateError           the state file fails: nothing new is shown until it works again
     └── PollError            a request or a poll failed; the last good state stays
         ├── AuthError        401 (rejected, expired, clock skew), no credentials
         │   └── Forbidden    403: known, but not allowed
@@ -43,6 +44,10 @@ class ConfigError(ExporterError):
 
 class StartError(ExporterError):
     """The program cannot start here and now, for example because a port is in use."""
+
+
+class StateError(ExporterError):
+    """The state file cannot be read or written now; one line that names it and says what to do."""
 
 
 class PollError(ExporterError):

@@ -263,6 +263,15 @@ class JobsSettings(Group):
     )
 
 
+class StateSettings(Group):
+    """What must outlive the process."""
+
+    file: Annotated[str, kinds.PATH] | None = _option(
+        "SQLite file that makes counters survive restarts; one exporter a file.",
+        shown="none: counters start at 0",
+    )
+
+
 class WebSettings(Group):
     """Where Prometheus finds the metrics."""
 
@@ -300,6 +309,7 @@ class Settings(BaseSettings):
     poll: PollSettings = Field(default_factory=PollSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     jobs: JobsSettings = Field(default_factory=JobsSettings)
+    state: StateSettings = Field(default_factory=StateSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 

@@ -66,6 +66,7 @@ EXAMPLES = {
     "jobs.retention": ("0", 0.0),
     "jobs.per_job": ("no", False),
     "jobs.max_series_jobs": ("5", 5),
+    "state.file": ("state.db", "state.db"),
     "web.listen_address": ("[::]:9978,:0,localhost:1", (("::", 9978), ("", 0), ("localhost", 1))),
     "web.telemetry_path": ("/a/metrics", "/a/metrics"),
     "log.level": ("debug", "debug"),

@@ -1,0 +1,231 @@
+"""A SQLite file that belongs to one process: locked, checked, migrated, or moved aside.
+
+Everything here blocks, and all of it must happen in one thread. Nothing else of the same process
+may open the file, not even to read it: closing it would drop SQLite's locks (POSIX; see
+https://www.sqlite.org/howtocorrupt.html, 2.2). Checkpoints are for the one who commits.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from exporter.errors import ConfigError, StartError
+
+log = logging.getLogger(__name__)
+
+LOCK_SECONDS = 1.0
+"""How long a predecessor that is just ending may still hold the file."""
+LONGEST_WAL_BYTES = 16 * 2**20
+"""The first commit of a large fleet is larger; its space is given back."""
+
+_COMPANIONS = ("", "-wal", "-shm", "-journal")  # the file first: it means nothing to the others
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_FORBIDDEN = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})  # may be over at the next start
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_IOERR: "look after its disk",
+    **dict.fromkeys(_BUSY, "in use by another process; every exporter needs a file of its own"),
+    **dict.fromkeys(_DAMAGE, "damaged; start again, and it is moved aside"),
+    **dict.fromkeys(_FORBIDDEN, "it and its directory must be writable"),
+}
+
+
+class Damaged(Exception):
+    """The file is not what we wrote; the message continues "the state file ..."."""
+
+
+class Layout(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        application_id: marks our files, 32 bits.
+        steps: by version, from 1 without a gap: what makes it of the version before. Version 0 is
+            an empty file. All that are needed are taken in one transaction.
+        check: reads everything. Like the steps it raises `Damaged` if it cannot understand it.
+    """
+
+    application_id: int
+    steps: Mapping[int, Callable[[sqlite3.Connection], None]]
+    check: Callable[[sqlite3.Connection], None]
+
+
+def open_file(
+    path: Path,
+    layout: Layout,
+    *,
+    moved: Callable[[], None],
+    clock: Callable[[], float] = time.time,
+) -> sqlite3.Connection:
+    """Open a file for us alone, made if there is none, brought to the newest version.
+
+    Args:
+        path: of the file; its directory must exist.
+        layout: what it should hold.
+        moved: is called when a file that is damaged or not ours was moved aside.
+        clock: unix seconds, for the name of that.
+
+    Raises:
+        ConfigError: there can be no file of ours at that path, or a newer version wrote it.
+        StartError: another process uses it, or its disk fails.
+    """
+    try:
+        real = _regular(path)
+        try:
+            return _open(path, real, layout)
+        except Damaged as damage:
+            try:
+                aside = _move_aside(real, clock())
+            except OSError as error:
+                raise ConfigError(
+                    f"state.file: {path} {damage} and cannot be moved aside: {error.strerror}"
+                ) from error
+            moved()
+            log.error(  # noqa: TRY400 - what is wrong is said; a traceback would hide it
+                "state file %s %s: moved to %s, all counters start from a new baseline",
+                path,
+                damage,
+                aside,
+            )
+        return _open(path, _regular(path), layout)
+    except Damaged as damage:
+        raise StartError(f"state file {path} {damage}, although it is new") from damage
+    except sqlite3.Error as error:
+        if _code(error) in _FORBIDDEN:
+            raise ConfigError(f"state.file: {_explained(path, error)}") from error
+        raise StartError(f"state file {_explained(path, error)}") from error
+    except OSError as error:
+        if error.errno in _TROUBLE:
+            raise StartError(f"state file {path}: {error.strerror}") from error
+        raise ConfigError(f"state.file: {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is done inside is kept, or nothing if it raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # some errors have ended it already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def explain(path: Path, error: sqlite3.Error) -> str:
+    """One line: the file, what is wrong, what to do."""
+    return f"state file {_explained(path, error)}"
+
+
+def _explained(path: Path, error: sqlite3.Error) -> str:
+    advice = _ADVICE.get(_code(error))
+    return f"{path}: {error}" + (f" ({advice})" if advice else "")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; errors of the Python module itself have none."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _regular(path: Path) -> Path:
+    """Where the file really is, made if need be; SQLite puts its companions beside that."""
+    real = Path(os.path.realpath(path))
+    try:
+        mode = real.stat().st_mode
+    except FileNotFoundError:
+        os.close(os.open(real, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        return real
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    if not (os.access(real, os.W_OK) and os.access(real.parent, os.W_OK | os.X_OK)):
+        raise OSError(errno.EACCES, _ADVICE[sqlite3.SQLITE_READONLY])
+    return real
+
+
+def _open(path: Path, real: Path, layout: Layout) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{real.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=LOCK_SECONDS
+    )
+    try:
+        _prepare(connection, path, real, layout)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error) and _code(error) in _DAMAGE:
+            raise Damaged(f"is damaged ({error})") from error
+        if isinstance(error, UnicodeDecodeError):  # SQLite quotes what it found, as it is
+            raise Damaged("is damaged (there are texts in it that are none)") from error
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, real: Path, layout: Layout) -> None:
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    with transaction(connection):  # the lock, before anything is believed
+        ours = _number(connection, "PRAGMA application_id") == layout.application_id
+        version = _number(connection, "PRAGMA user_version")
+        empty = not _number(connection, "SELECT count(*) FROM sqlite_master")
+    newest = max(layout.steps)
+    if ours and version > newest:
+        raise ConfigError(
+            f"state.file: {path} was written by a newer version of the exporter (format {version},"
+            f" this one knows {newest}): use that version, or another file"
+        )
+    if not empty and not (ours and version in layout.steps):
+        raise Damaged("belongs to another application")
+    if not empty and _cut(connection, real):
+        raise Damaged("is damaged (its last page is cut off)")
+    if (found := connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+        raise Damaged(f"is damaged ({' '.join(found.split())})")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {LONGEST_WAL_BYTES}")
+    if empty:
+        log.info("new state file %s: all counters start from a baseline", path)
+        version = 0
+    if version < newest:
+        with transaction(connection):
+            for step in range(version, newest):
+                layout.steps[step + 1](connection)
+            connection.execute(f"PRAGMA application_id = {layout.application_id}")
+            connection.execute(f"PRAGMA user_version = {newest}")
+    try:
+        layout.check(connection)
+    except sqlite3.OperationalError as error:
+        if _code(error) != sqlite3.SQLITE_ERROR:
+            raise
+        raise Damaged(f"is damaged ({error})") from error  # a table or a column is missing
+
+
+def _cut(connection: sqlite3.Connection, real: Path) -> bool:
+    """SQLite takes what is missing for zeros; what is in the log need not be in the file yet."""
+    wal = real.with_name(f"{real.name}-wal")
+    if wal.exists() and wal.stat().st_size:
+        return False
+    return bool(real.stat().st_size % _number(connection, "PRAGMA page_size"))
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    return int(connection.execute(query).fetchone()[0])
+
+
+def _move_aside(path: Path, now: float) -> Path:
+    """Rename a closed file with its companions; nothing that was moved before is overwritten."""
+    stem = path.name + time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime(now))
+    aside, number = path.with_name(stem), 1
+    while any(os.path.lexists(f"{aside}{suffix}") for suffix in _COMPANIONS):
+        number += 1
+        aside = path.with_name(f"{stem}-{number}")
+    for suffix in _COMPANIONS:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{path}{suffix}", f"{aside}{suffix}")  # noqa: PTH104
+    return aside
