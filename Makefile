@@ -5,6 +5,8 @@
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 VENV ?= .venv
 ARGS ?=
+SOAK_SECONDS ?= 600
+SOAK_SEED ?= 1000000
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -12,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install lint types docs docs-check format lock bench image clean prometheus
+.PHONY: help demo test soak install lint types docs docs-check format lock bench image clean prometheus
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +31,9 @@ demo: install ## run the exporter on a simulated service until Ctrl-C; options: 
 # get: the installed wheel.
 test: $(VENV)/.dev $(VENV)/.package prometheus lint types docs-check ## lint, types, docs, all tests; options: ARGS="-k paging"
 	PYTHONSAFEPATH=1 TEST_INSTALLED=1 $(BIN)/pytest $(ARGS)
+
+soak: $(VENV)/.dev $(VENV)/.package ## random lives against a world's truth; options: SOAK_SECONDS=600 SOAK_SEED=1000000
+	$(BIN)/python tests/model_based/soak.py $(SOAK_SECONDS) $(SOAK_SEED)
 
 install: $(VENV)/.package ## the exporter with its locked dependencies in .venv
 

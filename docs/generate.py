@@ -8,7 +8,9 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram
 
 from exporter.instruments import TARGET, Instruments
-from exporter.metrics import FLEET, JOB
+from exporter.ledger import BASE, ROWS
+from exporter.metrics.fleet import FLEET
+from exporter.metrics.jobs import JOB
 from exporter.settings import Option, groups
 
 HERE = Path(__file__).parent
@@ -28,7 +30,7 @@ has no series: there is never a 0 or a 1970 in its place. Series of a target car
 | `flavor_type` | `CPU`, `GPU`, `Ascend`, or `unknown` |
 | `phase` | `Creating`, `Pending`, `Running`, `Terminating`, `Completed`, `Failed`, `Terminated`, `Abnormal`, or `Unknown` |
 | `accelerator` | product name of the card, or `unknown` |
-| `start_type`, `recovery` | as the service says (`init_or_rescheduled`, `job_reschedule`, ...), or `unknown` |
+| `start_type`, `recovery`, `from_recovery`, `to_recovery` | as the service says (`init_or_rescheduled`, `job_reschedule`, ...), or `unknown` |
 
 A value that the service does not document is shown as `unknown` and counted in
 `modelarts_exporter_unknown_values_total`; the job is never left out.
@@ -37,6 +39,14 @@ A value that the service does not document is shown as `unknown` and counted in
 FLEET_INTRODUCTION = """\
 One series for each combination that was ever seen, zeros too. The gauges say what the service lists at the end
 of the last good poll. Without a good poll for `poll.stale_after` they are withdrawn.
+"""
+
+EVENTS_INTRODUCTION = """\
+What has happened since counting began; what counts, and what can not be known: [how-it-counts.md](how-it-counts.md).
+They stay when polls fail, and with `state.file` they survive restarts. A new series is exposed at 0 for one
+`poll.interval` before it shows what it counts. In OpenMetrics they carry `_created`; histograms, and
+`modelarts_training_jobs_finished_total` for `Failed` and `Abnormal`, also the `job_id` of the latest such job as
+exemplar.
 """
 
 JOB_INTRODUCTION = """\
@@ -74,6 +84,9 @@ def own_rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
 def metrics_page() -> str:
     """docs/metrics.md."""
     fleet = ((r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in FLEET)
+    events = (
+        (r.metric.name, r.metric.type, (*TARGET, *BASE, *r.labels), r.metric.help) for r in ROWS
+    )
     job = (
         (r.metric.name, r.metric.type, (*TARGET, "job_id", *r.labels), r.metric.help) for r in JOB
     )
@@ -83,6 +96,9 @@ def metrics_page() -> str:
             "## Fleet\n",
             FLEET_INTRODUCTION,
             table(fleet),
+            "## Events\n",
+            EVENTS_INTRODUCTION,
+            table(events),
             "## Jobs\n",
             JOB_INTRODUCTION,
             table(job),

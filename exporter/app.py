@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import SecretStr
@@ -15,11 +16,12 @@ from exporter.credentials.secret import Secret
 from exporter.errors import AuthError
 from exporter.http import Session
 from exporter.instruments import Instruments, TargetInstruments
-from exporter.metrics import Scope
+from exporter.metrics.scope import Scope
 from exporter.poller import Cadence, Poller
 from exporter.publisher import Publisher
 from exporter.search import Paging
 from exporter.settings import Settings, TargetSettings
+from exporter.store import Memory, StateFile, Store
 from exporter.target import UNKNOWN_PROJECT, Manners, Place, Target
 from exporter.web import make_app, serve
 
@@ -42,12 +44,12 @@ class Exporter:
         return self.publisher.pollers
 
     async def poll_once(self) -> bool:
-        """Poll every target once; True if all succeeded."""
+        """Poll once every target whose last poll has not failed; True if none has failed."""
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(self.publisher.run())
-            results = await asyncio.gather(*(poller.poll() for poller in self.pollers))
+            await asyncio.gather(*(each.poll() for each in self.pollers if not each.error))
             publishing.cancel()
-        return all(results)
+        return not any(poller.error for poller in self.pollers)
 
     async def run(
         self, stop: asyncio.Event, started: Callable[[list[str]], None] = lambda _: None
@@ -61,7 +63,11 @@ class Exporter:
         Raises:
             StartError: an address cannot be had.
         """
-        app = make_app(self.publisher, telemetry_path=self._web.telemetry_path)
+        app = make_app(
+            self.publisher,
+            telemetry_path=self._web.telemetry_path,
+            scraped=self.publisher.scraped,
+        )
         async with serve(app, self._web.listen_address) as urls, asyncio.TaskGroup() as group:
             started(urls)
             actors = [group.create_task(self.publisher.run())]
@@ -73,7 +79,11 @@ class Exporter:
 
 @contextlib.asynccontextmanager
 async def exporter(
-    settings: Settings, environ: Mapping[str, str], clocks: Clocks | None = None
+    settings: Settings,
+    environ: Mapping[str, str],
+    clocks: Clocks | None = None,
+    *,
+    keep_state: bool = True,
 ) -> AsyncIterator[Exporter]:
     """Make the targets; their connections are closed at the end.
 
@@ -81,6 +91,7 @@ async def exporter(
         settings: validated.
         environ: where the vendor's variables are looked for.
         clocks: other than the machine's, for tests.
+        keep_state: whether ``state.file`` is used, where one is configured.
 
     Raises:
         ConfigError: a target's credentials can never work.
@@ -88,9 +99,12 @@ async def exporter(
     clocks = clocks or Clocks()
     instruments = Instruments()
     publisher = Publisher(instruments)
-    shared = _Shared(settings, environ, clocks, instruments, KeyGuards(clocks.monotonic))
     targets = settings.all_targets()
     async with contextlib.AsyncExitStack() as stack:
+        store = await _store(settings.state.file if keep_state else None, instruments)
+        stack.push_async_callback(store.close)
+        guards = KeyGuards(clocks.monotonic)
+        shared = _Shared(settings, environ, clocks, instruments, guards, store)
         for options in targets:
             known = _profile(environ) if len(targets) == 1 else None
             poller = await _poller(options, known, shared, publisher, stack)
@@ -106,6 +120,13 @@ class _Shared(NamedTuple):
     clocks: Clocks
     instruments: Instruments
     guards: KeyGuards
+    store: Store
+
+
+async def _store(file: str | None, instruments: Instruments) -> Store:
+    if file is None:
+        return Memory()
+    return await StateFile.open(Path(file), problem=instruments.state_errors.inc)
 
 
 async def _poller(
@@ -156,6 +177,8 @@ async def _poller(
         instruments,
         cadence=Cadence(
             interval=settings.poll.interval,
+            timeout=settings.poll.timeout,
+            sweep_interval=settings.poll.sweep_interval,
             sweep_timeout=settings.poll.sweep_timeout,
             stale_after=settings.poll.stale_after,
         ),
@@ -165,6 +188,7 @@ async def _poller(
             per_job=settings.jobs.per_job,
             max_series_jobs=settings.jobs.max_series_jobs,
         ),
+        store=shared.store,
         publish=publisher.publish,
         clocks=clocks,
     )

@@ -17,41 +17,48 @@ _PAGING = {
 }
 
 
-def report(pollers: Sequence[Poller], *, interval: float) -> str:
-    """A table of what one poll of each target found.
+def report(pollers: Sequence[Poller], *, interval: float, sweep_interval: float) -> str:
+    """A table of what was found at each target.
 
     Args:
-        pollers: polled once.
+        pollers: polled twice: a sweep, then incrementally.
         interval: seconds between polls, to tell what a day will cost.
+        sweep_interval: seconds between sweeps, likewise.
     """
-    sections = [_section(poller, interval) for poller in pollers]
+    sections = [_section(poller, interval, sweep_interval) for poller in pollers]
     failed = sum(bool(poller.error) for poller in pollers)
     if len(pollers) > 1:
         sections.append(f"{failed} of {len(pollers)} targets failed." if failed else "All good.")
     return "\n\n".join(sections)
 
 
-def _section(poller: Poller, interval: float) -> str:
-    return "\n".join(line for name, value in _rows(poller, interval) for line in _row(name, value))
+def _section(poller: Poller, interval: float, sweep_interval: float) -> str:
+    rows = _rows(poller, interval, sweep_interval)
+    return "\n".join(line for name, value in rows for line in _row(name, value))
 
 
-def _rows(poller: Poller, interval: float) -> Iterator[tuple[str, str]]:
+def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tuple[str, str]]:
     yield "target", poller.name
     yield "identity", poller.target.credentials.identity
-    if poller.error or poller.fleet is None:
+    if poller.error:
         yield "result", f"FAILED: {poller.error}"
         return
     yield "result", "good"
-    phases = Counter(job.phase for job in poller.fleet.jobs.values())
+    phases = Counter(known.job.phase for known in poller.fleet.jobs.values())
     total = f"{phases.total():,}"
     yield "jobs", total if phases else "none; the service leaves out what this identity may not see"
     for phase in (*PHASES, UNKNOWN_PHASE):
         if phases[phase]:
             yield f"  {phase}", f"{phases[phase]:>{len(total)},}"
     yield "paging", _PAGING[poller.target.paging.mode]
-    yield "a poll costs", f"{_calls(poller.requests)}, {poller.seconds:.1f} s"
-    day = round(poller.requests * _DAY_SECONDS / interval)
-    yield "a day costs", f"{_calls(day)}, with a poll every {interval:g} s"
+    poll, sweep = poller.costs["incremental"], poller.costs["sweep"]
+    yield "a poll costs", f"{_calls(poll.requests)}, {poll.seconds:.1f} s"
+    yield "a sweep costs", f"{_calls(sweep.requests)}, {sweep.seconds:.1f} s"
+    day = round(
+        poll.requests * _DAY_SECONDS / interval + sweep.requests * _DAY_SECONDS / sweep_interval
+    )
+    often = f"a poll every {interval:g} s and a sweep every {sweep_interval:g} s"
+    yield "a day costs", f"{_calls(day)}, with {often}"
 
 
 def _calls(number: int) -> str:

@@ -178,10 +178,15 @@ def _check(options: Sequence[str], environ: Mapping[str, str]) -> int:
     log.setup(settings.log.level if told else "error", settings.log.format)  # the table says it all
 
     async def checking() -> int:
-        async with exporter(settings, environ) as running:
+        poll = settings.poll
+        async with exporter(settings, environ, keep_state=False) as running:
             async with _beside(_seconds("Signing in and reading the list of jobs")):
-                good = await running.poll_once()
-            say(check.report(running.pollers, interval=settings.poll.interval))
+                await running.poll_once()
+                good = await running.poll_once()  # shows what all further ones will cost
+            report = check.report(
+                running.pollers, interval=poll.interval, sweep_interval=poll.sweep_interval
+            )
+            say(report)
         return _GOOD if good else _FAILED
 
     return asyncio.run(_to_the_end(checking()))
@@ -198,7 +203,7 @@ def _dump(options: Sequence[str], environ: Mapping[str, str]) -> int:
     settings = _settings(options, environ)
 
     async def dumping() -> int:
-        async with exporter(settings, environ) as running:
+        async with exporter(settings, environ, keep_state=False) as running:
             good = await running.poll_once()
             body = running.publisher.exposition.text
         say(body)

@@ -97,11 +97,11 @@ async def narrate(
         await asyncio.sleep(0.1)
     took = time.perf_counter() - started
     poller = exporter.pollers[0]
-    if poller.fleet is None:
+    if poller.error:
         say(f"The first poll failed: {poller.error}")
         return
-    say(f"The first poll took {poller.requests} requests and {took:.1f} s.")
-    phases = Counter(job.phase for job in poller.fleet.jobs.values())
+    say(f"The first poll took {poller.costs['sweep'].requests} requests and {took:.1f} s.")
+    phases = Counter(known.job.phase for known in poller.fleet.jobs.values())
     waiting = phases["Pending"] + phases["Creating"]
     places = {
         f"{url}{path}": "what Prometheus scrapes: jobs by phase, pool and card type",

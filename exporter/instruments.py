@@ -29,6 +29,9 @@ RESULTS = (
 )
 KINDS = ("sweep", "incremental")
 RETRY_REASONS = ("auth", "throttled", "timeout", "upstream", "invalid")
+SEARCH_CODES = ("200", "401", "403", "429", "500", "502", "503", "timeout", "connection")
+"""Usual answers to searches; others are born with their first one."""
+
 UNKNOWN_FIELDS = ("phase", "flavor_type", "start_type", "recovery")
 
 _REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -124,12 +127,22 @@ class Instruments:
             "modelarts_exporter_credentials_expiry_timestamp_seconds",
             "When the credentials in use expire, in unix seconds; absent if they do not.",
         )
+        self.state_errors = counter(
+            "modelarts_exporter_state_errors_total",
+            "Times that the state file (state.file) could not be read or written.",
+            (),
+        )
         self.build_info = gauge(
             "modelarts_exporter_build_info",
             "Version of the exporter and of Python; always 1.",
             ("version", "python_version"),
         )
         self.build_info.labels(__version__, platform.python_version()).set(1)
+
+    @property
+    def shared(self) -> tuple[Counter | Gauge | Histogram, ...]:
+        """Instruments that belong to no target."""
+        return self.request_duration, self.state_errors, self.build_info
 
     def all(self) -> list[Counter | Gauge | Histogram]:
         """Every instrument, in the order of declaration."""
@@ -156,7 +169,7 @@ class TargetInstruments:
         if project == self._labels[1]:
             return
         for instrument in self._all.all():
-            if instrument not in (self._all.request_duration, self._all.build_info):
+            if instrument not in self._all.shared:
                 instrument.remove_by_labels(dict(zip(TARGET, self._labels, strict=True)))
         self._labels = (self._labels[0], project)
         self._start_at_zero()
@@ -166,7 +179,8 @@ class TargetInstruments:
             self._all.poll_duration.labels(*self._labels, kind)
             for result in RESULTS:
                 self._all.polls.labels(*self._labels, kind, result)
-        self._all.requests.labels(*self._labels, "search", "200")
+        for code in SEARCH_CODES:
+            self._all.requests.labels(*self._labels, "search", code)
         for reason in RETRY_REASONS:
             self._all.retries.labels(*self._labels, reason)
         for field in UNKNOWN_FIELDS:

@@ -7,10 +7,12 @@ from prometheus_client.metrics_core import Metric as LibraryMetric
 
 from exporter.exposition import Exposition, assemble, from_library
 from exporter.instruments import Instruments
-from exporter.metrics import FLEET, JOB
+from exporter.ledger import ROWS
+from exporter.metrics.fleet import FLEET
+from exporter.metrics.jobs import JOB
 from exporter.poller import Poller, Rendered
 
-FAMILIES = tuple(row.metric for row in (*FLEET, *JOB))
+FAMILIES = tuple(row.metric for row in (*FLEET, *ROWS, *JOB))
 
 
 class Publisher:
@@ -26,19 +28,24 @@ class Publisher:
         self.exposition: Exposition = assemble([])
         self._instruments = instruments
         self._wanted = asyncio.Event()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[asyncio.Future[int]] = []
 
     @property
     def ready(self) -> bool:
         """Whether every target's first poll has ended, well or badly, and is published."""
         return all(poller.ended_polls for poller in self.pollers)
 
-    async def publish(self) -> None:
-        """Return when a generation that was begun after this call is served."""
-        done = asyncio.get_running_loop().create_future()
+    async def publish(self) -> int:
+        """Return the number of a generation that was begun after this call, once it is served."""
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         self._wanted.set()
-        await done
+        return await done
+
+    def scraped(self, exposition: Exposition) -> None:
+        """Prometheus has read the whole of a generation."""
+        for poller in self.pollers:
+            poller.scraped(exposition.generation)
 
     async def run(self) -> None:
         """Render for ever; those who ask while one generation is rendered share the next."""
@@ -49,16 +56,20 @@ class Publisher:
             # Both now: what a poll that ends meanwhile changes is of the next generation.
             rendered = [poller.rendered for poller in self.pollers]
             own = list(self._instruments.registry.collect())
-            self.exposition = await asyncio.to_thread(render, rendered, own)
+            generation = self.exposition.generation + 1
+            self.exposition = await asyncio.to_thread(render, rendered, own, generation)
             for done in waiting:
                 if not done.done():
-                    done.set_result(None)
+                    done.set_result(generation)
 
 
-def render(targets: Sequence[Rendered], own: Iterable[LibraryMetric]) -> Exposition:
+def render(
+    targets: Sequence[Rendered], own: Iterable[LibraryMetric], generation: int = 0
+) -> Exposition:
     """The body: the families of the targets, then our own."""
     families = [
         (metric, [lines[metric.name] for lines in targets if metric.name in lines])
         for metric in FAMILIES
     ]
-    return assemble([*families, *((metric, [lines]) for metric, lines in map(from_library, own))])
+    ours = ((metric, [lines]) for metric, lines in map(from_library, own))
+    return assemble([*families, *ours], generation)

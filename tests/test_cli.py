@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from exporter import __version__, check, cli, demo
+from exporter.poller import Cost
 from exporter.simulator.identity import PROJECT_ID
 
 REGION = "--target.region=cn-north-4"
@@ -205,13 +206,15 @@ def test_urls_that_can_be_opened(url, shown):
 
 def poller(name, phases=(), *, error="", mode=None, requests=1):
     """As much of one as the table of `check` needs."""
-    jobs = {f"job-{n}": SimpleNamespace(phase=phase) for n, phase in enumerate(phases)}
+    jobs = {
+        f"job-{number}": SimpleNamespace(job=SimpleNamespace(phase=phase))
+        for number, phase in enumerate(phases)
+    }
     return SimpleNamespace(
         name=name,
-        fleet=None if error else SimpleNamespace(jobs=jobs),
+        fleet=SimpleNamespace(jobs=jobs),
         error=error,
-        requests=requests,
-        seconds=1.25,
+        costs={"incremental": Cost(2, 0.25), "sweep": Cost(requests, 1.25)},
         target=SimpleNamespace(
             credentials=SimpleNamespace(identity=f"user of {name}"),
             paging=SimpleNamespace(mode=mode),
@@ -221,7 +224,9 @@ def poller(name, phases=(), *, error="", mode=None, requests=1):
 
 def test_the_table_of_one_target():
     phases = ["Running"] * 2 + ["Failed"] * 1200 + ["Unknown"]
-    table = check.report([poller("r/p", phases, mode="row", requests=1202)], interval=60.0)
+    table = check.report(
+        [poller("r/p", phases, mode="row", requests=1202)], interval=60.0, sweep_interval=3600.0
+    )
     assert table == (
         "target          r/p\n"
         "identity        user of r/p\n"
@@ -231,8 +236,9 @@ def test_the_table_of_one_target():
         "  Failed        1,200\n"
         "  Unknown           1\n"
         "paging          row: offset counts jobs\n"
-        "a poll costs    1,202 API calls, 1.2 s\n"
-        "a day costs     1,730,880 API calls, with a poll every 60 s"
+        "a poll costs    2 API calls, 0.2 s\n"
+        "a sweep costs   1,202 API calls, 1.2 s\n"
+        "a day costs     31,728 API calls, with a poll every 60 s and a sweep every 3600 s"
     )
 
 
@@ -240,15 +246,16 @@ def test_the_table_of_several_targets():
     good, empty = poller("r/a", ["Running"], mode="page"), poller("r/b")
     bad = poller("r/c", error=" ".join(["a long story"] * 10) + " " + "x" * 120)
 
-    assert check.report([good, empty], interval=2.5).endswith(
+    assert check.report([good, empty], interval=2.5, sweep_interval=600.0).endswith(
         "jobs            none; the service leaves out what this identity may not see\n"
         "paging          not known: one page holds all jobs\n"
-        "a poll costs    1 API call, 1.2 s\n"
-        "a day costs     34,560 API calls, with a poll every 2.5 s\n"
+        "a poll costs    2 API calls, 0.2 s\n"
+        "a sweep costs   1 API call, 1.2 s\n"
+        "a day costs     69,264 API calls, with a poll every 2.5 s and a sweep every 600 s\n"
         "\n"
         "All good."
     )
-    sections = check.report([bad, good, bad], interval=60.0).split("\n\n")
+    sections = check.report([bad, good, bad], interval=60.0, sweep_interval=3600.0).split("\n\n")
     assert [section.split()[1] for section in sections] == ["r/c", "r/a", "r/c", "of"]
     assert sections[0].splitlines()[2:] == [
         f"result          FAILED: {'a long story ' * 5}a long",

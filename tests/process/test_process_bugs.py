@@ -8,7 +8,7 @@ import sys
 from exporter import cli
 from exporter.{module} import {owner}
 
-async def broken(self, **_):
+async def broken(self, *_, **__):
     raise ZeroDivisionError("planted")
 
 {owner}.{method} = broken
@@ -26,7 +26,7 @@ def broken(start, place, *arguments):
     ("command", "place"),
     [
         ("serve", "poller.Poller._poll_in_time"),
-        ("serve", "poller.Poller._withdraw_when_stale"),
+        ("serve", "poller.Poller._keep"),
         ("serve", "publisher.Publisher.run"),
         ("check", "publisher.Publisher.run"),
         ("dump", "publisher.Publisher.run"),
@@ -43,7 +43,7 @@ async def test_row_59_a_bug_ends_the_program(start, service, command, place):
 
 
 async def test_a_bug_in_a_poll_fails_the_poll(start, service):
-    program = broken(start, "target.Target.sweep", *target(service))
+    program = broken(start, "sync.Sync.sweep", *target(service))
 
     found = await up(await program.url(), 0)
     assert values(found, "modelarts_exporter_polls_total", result="internal") > [0]

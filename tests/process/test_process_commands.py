@@ -174,10 +174,14 @@ async def test_check_of_a_target_that_is_well(start, still):
 
     assert await program.ended() == 0
     calls = len([request for request in still.requests if request.operation == "search"])
-    table = TABLE.format(calls=calls, day=calls * 86_400)
+    sweep = calls - POLL
+    table = TABLE.format(poll=POLL, sweep=sweep, day=POLL * 86_400 + sweep * 24)
     assert re.sub(r"\d+\.\d s$", "N s", program.stdout, flags=re.MULTILINE) == table
     assert program.stderr == ""
 
+
+POLL = 5
+"""API calls: two pages of active jobs, and three of the newest: all are equally old."""
 
 TABLE = """\
 target          cn-north-4/0605767eb780d5762f5ec0196d1d2f3a
@@ -188,8 +192,9 @@ jobs            120
   Running        40
   Failed         40
 paging          page: offset counts pages
-a poll costs    {calls} API calls, N s
-a day costs     {day:,} API calls, with a poll every 1 s
+a poll costs    {poll} API calls, N s
+a sweep costs   {sweep} API calls, N s
+a day costs     {day:,} API calls, with a poll every 1 s and a sweep every 3600 s
 """
 
 

@@ -26,3 +26,9 @@ def clock():
 async def rig(clock):
     async with Rig(clock) as rig:
         yield rig
+
+
+@pytest.fixture
+def _both_ways(rig, request):
+    """The test is about polls of either kind, once something is known."""
+    rig.read = request.param

@@ -6,11 +6,13 @@ Time is the test's: it passes where the exporter sleeps, and where the test says
 import asyncio
 import contextlib
 import functools
+import json
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.clocks import Clocks
@@ -18,18 +20,20 @@ from exporter.credentials.choice import AuthOptions, Surroundings, make
 from exporter.credentials.keyguard import KeyGuards
 from exporter.http import Session
 from exporter.instruments import Instruments, TargetInstruments
-from exporter.metrics import Scope
+from exporter.metrics.scope import Scope
 from exporter.poller import Cadence, Poller
 from exporter.publisher import Publisher
 from exporter.search import Paging
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID
 from exporter.simulator.server import SimulatedService
+from exporter.store import Memory
 from exporter.target import Manners, Place, Target
 
 START = 1_750_000_000.0
 REGION = "cn-north-4"
 INTERVAL = 60.0
+SWEEP_INTERVAL = 3600.0
 STALE_AFTER = 300.0
 POLLS = "modelarts_exporter_polls_total"
 REQUESTS = "modelarts_exporter_api_requests_total"
@@ -41,6 +45,12 @@ MAY_VANISH = {PAGINATION, EXPIRY}
 INCONSISTENT = "modelarts_exporter_inconsistent_pages_total"
 STATE = "modelarts_training_"
 """What the names of all series of the service's jobs begin with."""
+
+
+def both_ways(test):
+    """What comes after the first poll, which reads everything: changes, or everything again."""
+    again = pytest.mark.parametrize("_both_ways", ["poll", "sweep"], indirect=True)
+    return pytest.mark.usefixtures("_both_ways")(again(test))
 
 
 class Clock:
@@ -113,6 +123,7 @@ class Step:
     """One poll, and the published samples before and after it."""
 
     ok: bool
+    kind: str
     before: dict
     after: dict
 
@@ -128,7 +139,7 @@ class Step:
         """What every failed poll promises (docs/architecture.md, complete or nothing)."""
         assert not self.ok
         assert self.grew(POLLS, "result") == {result: 1}
-        assert self.grew(POLLS, "kind") == {"sweep": 1}
+        assert self.grew(POLLS, "kind") == {self.kind: 1}
         assert states(self.before) == states(self.after)
         vanished = self.before.keys() - self.after.keys()
         assert {name for name, _ in vanished} <= MAY_VANISH
@@ -159,8 +170,36 @@ def parsed_line(line):
     return (sample.name, tuple(sorted(sample.labels.items()))), sample.value
 
 
+def asked_for(request):
+    """``get``, or the filter of a search: its key, or ``list``."""
+    if request.operation != "search":
+        return request.operation
+    filters = json.loads(request.body).get("filters") or [{"key": "list"}]
+    return filters[0]["key"]
+
+
 def states(samples):
+    """All that is told of jobs, what is as well as what has happened."""
     return {key: value for key, value in samples.items() if key[0].startswith(STATE)}
+
+
+def events(samples):
+    """What has happened: the counters and histograms of the fleet."""
+    return {
+        key: value
+        for key, value in states(samples).items()
+        if key[0].endswith(("_total", "_bucket", "_count", "_sum"))
+        and not key[0].startswith(STATE + "job_")
+    }
+
+
+CADENCE = Cadence(
+    interval=INTERVAL,
+    timeout=120.0,
+    sweep_interval=SWEEP_INTERVAL,
+    sweep_timeout=1800.0,
+    stale_after=STALE_AFTER,
+)
 
 
 class Rig:
@@ -169,12 +208,14 @@ class Rig:
     Attributes:
         fleet: the service's world.
         service: once started.
+        read: what `step` does once there is a first poll: ``poll`` or ``sweep``.
     """
 
     def __init__(self, clock):
         self.clock = clock
         self.fleet = Fleet(1, START)
         self.service = None
+        self.read = "poll"
         self.instruments = Instruments()
         self.publisher = Publisher(self.instruments)
         self._parsed = None, {}
@@ -209,19 +250,23 @@ class Rig:
         retries=5,
         ca_file=None,
         scope=None,
+        store=None,
+        rate=5.0,
+        project_id=PROJECT_ID,
+        **cadence,
     ):
         """A target and its poller, which has the target's ``session``.
 
-        ``auth`` are fields of `AuthOptions`.
+        ``auth`` are fields of `AuthOptions`, ``cadence`` are fields of `Cadence`.
         """
         endpoint = endpoint or self.service.url
-        instruments = TargetInstruments(self.instruments, REGION, name)
+        instruments = TargetInstruments(self.instruments, REGION, name or "unknown")
         session = RecordedSession(self.clock, timeout=10.0, meter=instruments, ca_file=ca_file)
         self._stack.push_async_callback(session.close)
         options = AuthOptions(
             region=REGION,
             iam_endpoint=endpoint,
-            project_id=PROJECT_ID,
+            project_id=project_id,
             **auth or {"method": "none"},
         )
         around = Surroundings(
@@ -234,8 +279,8 @@ class Rig:
         )
         clocks = Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep)
         target = Target(
-            Place(name, REGION, PROJECT_ID, endpoint, endpoint, tuple(workspaces)),
-            Manners(requests_per_second=5.0, concurrency=2, retries=retries, longest_pause=120.0),
+            Place(name, REGION, project_id, endpoint, endpoint, tuple(workspaces)),
+            Manners(requests_per_second=rate, concurrency=2, retries=retries, longest_pause=120.0),
             paging=Paging(pagination, fixed=pagination is not None),
             session=session,
             credentials=make(options, around),
@@ -245,8 +290,9 @@ class Rig:
         poller = Poller(
             target,
             instruments,
-            cadence=Cadence(interval=INTERVAL, sweep_timeout=1800.0, stale_after=STALE_AFTER),
+            cadence=replace(CADENCE, **cadence),
             scope=scope or Scope(),
+            store=store or Memory(),
             publish=self.publisher.publish,
             clocks=clocks,
         )
@@ -295,17 +341,41 @@ class Rig:
         assert len(found) == len(set(found))
         return set(found)
 
-    async def step(self, poller):
-        """Poll once."""
+    async def step(self, poller, read=None):
+        """Read once: ``poll`` what has changed, the first time everything, or ``sweep``."""
+        read = (read or self.read) if poller.fleet.horizons else "poll"
+        incremental = read == "poll" and poller.fleet.horizons
         before = self.samples()
-        ok = await poller.poll()
-        return Step(ok, before, self.samples())
+        ok = await getattr(poller, read)()
+        return Step(ok, "incremental" if incremental else "sweep", before, self.samples())
 
-    async def recovers(self, poller):
+    async def settle(self, poller):
+        """One interval later: new counters show what they count."""
+        self.clock.passes(INTERVAL)
+        assert await poller.poll(), poller.error
+
+    def counted(self, name, label="phase"):
+        """What a counter of the fleet shows, by a label, without zeros."""
+        counts = Counter()
+        for (_, labels), value in self._samples_of(f"modelarts_training_{name}_total").items():
+            counts[dict(labels)[label]] += value
+        return {key: value for key, value in counts.items() if value}
+
+    async def cost(self, poller, read=None):
+        """Read once more; how many requests that took, by what was asked for."""
+        before = len(poller.session.sent)
+        step = await self.step(poller, read)
+        assert step.ok, poller.error
+        sent = len(poller.session.sent) - before
+        new = list(self.service.requests)[-sent:]
+        assert len(new) == sent
+        return Counter(asked_for(request) for request in new)
+
+    async def recovers(self, poller, read=None):
         """All is well again: the next poll shows what has happened meanwhile."""
         self.service.faults.clear()
         new = self.fleet.create().id
-        step = await self.step(poller)
+        step = await self.step(poller, read)
         assert step.ok, poller.error
         assert step.grew(POLLS, "result") == {"success": 1}
         project = poller.target.labels["project"]
@@ -321,6 +391,21 @@ class Rig:
             yield
         finally:
             await ended(task)
+
+    @contextlib.asynccontextmanager
+    async def sweeping(self, poller):
+        """A sweep on its way; it ends well."""
+        task = asyncio.create_task(poller.sweep())
+        try:
+            yield
+            assert not task.done()
+            assert await task
+        finally:
+            await ended(task)
+
+    async def breathe(self):
+        """Let other tasks go on."""
+        await asyncio.sleep(0.001)
 
     async def polled(self, poller, number):
         """Wait until that many polls have ended."""

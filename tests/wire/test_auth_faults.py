@@ -11,7 +11,7 @@ from wire.rig import EXPIRY, POLLS, RETRIES, START
 
 from exporter.credentials.secret import Secret
 from exporter.simulator.faults import Fault
-from exporter.simulator.identity import GET_JOB, AccessKey, Accounts, Identity
+from exporter.simulator.identity import GET_JOB, PROJECT_ID, AccessKey, Accounts, Identity
 
 USER = Identity(password="open sesame")
 KEY = AccessKey("AKEXAMPLE", "the right secret", USER)
@@ -248,3 +248,22 @@ async def test_row_48_the_wall_clock_jumps(rig, accounts, clock, minutes, where)
     clock.off = 0.0
     clock.passes(5 * MINUTE)
     await rig.recovers(poller)
+
+
+async def test_a_project_that_was_looked_up_is_the_label_from_its_first_poll_on(rig, accounts):
+    """What the first poll has counted, found and used is under the label that stays."""
+    rig.fleet.override(rig.populate(1)[0], {"status.duration": "?"})
+    poller = rig.add(None, project_id=None, auth=password())
+    rig.service.faults.add(Fault("status", status=500, form="html", nth=3, times=1))
+
+    assert (await rig.step(poller)).ok
+
+    assert {
+        dict(labels)["project"] for _, labels in rig.samples() if dict(labels).get("region")
+    } == {PROJECT_ID}
+    assert rig.value("modelarts_exporter_tracked_jobs") == 61
+    assert rig.value("modelarts_exporter_invalid_jobs_total") == 1
+    assert rig.value(RETRIES) == 1
+    assert rig.value("modelarts_exporter_api_requests_total", operation="search") == 3
+    assert (await rig.step(poller)).ok
+    assert rig.value(POLLS, result="success") == 2

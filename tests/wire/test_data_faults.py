@@ -4,14 +4,15 @@ What becomes of odd fields is in tests/model.
 """
 
 import pytest
-from wire.rig import POLLS
+from wire.rig import POLLS, both_ways
 
-from exporter.metrics import Scope
+from exporter.metrics.scope import Scope
 from exporter.simulator.faults import Fault
 
 INVALID = "modelarts_exporter_invalid_jobs_total"
 UNKNOWN = "modelarts_exporter_unknown_values_total"
 WITHOUT_SERIES = "modelarts_exporter_jobs_without_series"
+DELETED = "modelarts_training_jobs_deleted_total"
 TRACKED = "modelarts_exporter_tracked_jobs"
 JOBS = "modelarts_training_jobs"
 PHASE = "modelarts_training_job_phase"
@@ -27,6 +28,7 @@ def of_job(samples, job_id):
     return {key: value for key, value in samples.items() if ("job_id", job_id) in key[1]}
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("edits", "position"),
     [
@@ -62,6 +64,28 @@ async def test_row_16_one_undecodable_item(rig, poller, edits, position):
     assert rig.value(JOBS) == 60
 
 
+@both_ways
+@pytest.mark.parametrize(
+    "filters", [set(), {"id"}, {"id", "name"}, {"phase", "id", "name"}], ids=len
+)
+@pytest.mark.parametrize("more", [0, 1, 60])
+async def test_row_16_whatever_filters_are_ignored(rig, poller, filters, more):
+    """The only active job cannot be read, however it is asked for."""
+    finished = rig.populate(more, "Completed")
+    (job_id,) = rig.populate(1)
+    assert (await rig.step(poller)).ok
+    rig.service.behaviour.ignored_filters = frozenset(filters)
+    rig.fleet.override(job_id, {"metadata": None})
+
+    for _ in range(2):
+        step = await rig.step(poller)
+        assert step.ok, poller.error
+        assert rig.shown() == {job_id}
+        assert rig.value(JOBS) == len(finished) + 1
+        assert step.grew(DELETED, "phase") == {}
+
+
+@both_ways
 async def test_row_16_the_only_job_is_undecodable(rig, poller):
     (job_id,) = rig.populate(1)
     assert (await rig.step(poller)).ok
@@ -74,6 +98,7 @@ async def test_row_16_the_only_job_is_undecodable(rig, poller):
     assert rig.shown() == {job_id}
 
 
+@both_ways
 @pytest.mark.parametrize("page", [1, 2])
 @pytest.mark.parametrize("item", [None, [], 7, "a job", {"a": 1}], ids=str)
 async def test_row_17_a_whole_page_of_the_wrong_type(rig, poller, page, item):
@@ -88,6 +113,7 @@ async def test_row_17_a_whole_page_of_the_wrong_type(rig, poller, page, item):
     await rig.recovers(poller)
 
 
+@both_ways
 async def test_row_18_an_unknown_phase(rig, poller, caplog):
     ids = rig.populate(60)
     assert (await rig.step(poller)).ok
@@ -121,6 +147,9 @@ async def test_row_28_more_active_jobs_than_may_have_series(rig):
 
     for job_id in ids[:19_900]:
         rig.fleet.delete(job_id)
+    sent = len(poller.session.sent)
     assert await poller.poll()
+    assert len(poller.session.sent) - sent < 60
+    assert await poller.sweep()
     assert rig.shown() == set(ids[-100:])
     assert rig.value(WITHOUT_SERIES) == 0

@@ -16,6 +16,7 @@ from exporter.credentials.token import Nobody
 from exporter.errors import ConnectionFailed, InconsistentPages, PollError, TimedOut
 from exporter.http import Answer
 from exporter.pacing import Pacer
+from exporter.reading import Source
 from exporter.search import Paging
 from exporter.simulator.api import Api, route
 from exporter.simulator.behaviour import Behaviour
@@ -25,6 +26,7 @@ from exporter.simulator.job import PHASES
 from exporter.simulator.reply import Refusal
 from exporter.simulator.signature import Incoming
 from exporter.sync import Sync
+from exporter.tracker import Fleet as Known
 
 WORKSPACES = ("0", "0123456789abcdef0123456789abcdef")
 PATH = "/v2/project/training-job-searches"
@@ -142,7 +144,12 @@ def sync_of(service, paging):
         monotonic=clock.monotonic,
         sleep=clock.sleep,
     )
-    return Sync(client, paging, WORKSPACES, meter=meter, clock=clock.wall)
+    return Sync(Source(client, paging, WORKSPACES, meter, clock.wall))
+
+
+async def sweep(sync):
+    """Read everything, knowing nothing."""
+    return await sync.sweep(Known(), deadline=1e9, background=False)
 
 
 ages = st.one_of(st.integers(0, 3), st.integers(0, 100_000))  # with ties, or hardly any
@@ -200,7 +207,7 @@ faults = st.lists(
 
 @pytest.mark.parametrize("offset", ["page", "row"])
 @pytest.mark.parametrize("known", [True, False], ids=["known", "to be found out"])
-@settings(max_examples=120, deadline=None, derandomize=True, database=None)
+@settings(max_examples=90, deadline=None, derandomize=True, database=None)
 @given(jobs=worlds(), moments=moments, faults=faults)
 async def test_a_sweep_that_succeeds_is_whole_and_true(offset, known, jobs, moments, faults):
     world = World(jobs)
@@ -212,7 +219,7 @@ async def test_a_sweep_that_succeeds_is_whole_and_true(offset, known, jobs, mome
     sync = sync_of(service, Paging(offset if known else None, fixed=known))
 
     try:
-        view = await sync.sweep(deadline=1e9)
+        view = await sweep(sync)
     except PollError:
         assert moments or faults
         assert service.requests < 150
@@ -234,7 +241,7 @@ NEW = {"seen": 0, "hits": 0}
 
 
 @pytest.mark.parametrize("offset", ["page", "row"])
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=45, deadline=None, derandomize=True, database=None)
 @given(jobs=worlds(), moments=moments)
 async def test_a_wrong_mode_makes_no_wrong_view(offset, jobs, moments):
     world = World(jobs)
@@ -246,7 +253,7 @@ async def test_a_wrong_mode_makes_no_wrong_view(offset, jobs, moments):
     paging = Paging("row" if offset == "page" else "page")
 
     try:
-        view = await sync_of(service, paging).sweep(deadline=1e9)
+        view = await sweep(sync_of(service, paging))
     except InconsistentPages:
         assert paging.mode is None
     else:
@@ -265,7 +272,7 @@ async def test_the_service_in_memory_is_the_one_on_a_port(offset, rig):
     world.fleet = rig.fleet
     service = Service(world, Behaviour(offset=offset), [])
 
-    view = await sync_of(service, Paging()).sweep(deadline=1e9)
+    view = await sweep(sync_of(service, Paging()))
 
     assert view.jobs.keys() == rig.shown() == set(ids)
     assert service.requests == len(poller.session.times()) + 1

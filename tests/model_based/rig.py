@@ -1,0 +1,602 @@
+"""One life of the exporter after another, driven through one world, and checked at every turn."""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import tempfile
+from bisect import bisect_left
+from collections import Counter
+from pathlib import Path
+from unittest.mock import patch
+
+from model_based.hands import POOLS, WORKSPACES, Hands
+from model_based.oracle import Attempt, Failure, History, Oracle, shown_phase
+from model_based.virtual import AtOnce
+from model_based.wire import ATTEMPT, ENDPOINT, Wire
+from prometheus_client.utils import floatToGoString
+
+from exporter.clocks import Clocks
+from exporter.credentials.token import Nobody
+from exporter.errors import StateError
+from exporter.instruments import Instruments, TargetInstruments
+from exporter.ledger import ROWS
+from exporter.metrics.scope import Scope
+from exporter.poller import Cadence, Poller
+from exporter.publisher import Publisher
+from exporter.search import Paging
+from exporter.simulator.behaviour import Behaviour
+from exporter.simulator.fleet import Fleet
+from exporter.store import Memory, StateFile
+from exporter.sync import Sync
+from exporter.target import Manners, Place, Target
+from exporter.tracker import observe
+
+START = 1_750_000_000.0
+INTERVAL = 60.0
+LONGEST_BIRTH = 300.0
+EVENTS = {row.metric.name: row for row in ROWS}
+CONSTANT = 'project="p",region="r"'
+FILTERS = ("phase", "id", "name")
+FAULTS = (
+    {"do": "status", "status": 429, "code": "APIG.0308", "retry_after": "7"},
+    {"do": "status", "status": 429, "code": "APIG.0308"},
+    {"do": "status", "status": 500},
+    {"do": "status", "status": 502, "form": "html"},
+    {"do": "latency", "seconds": 3.0},
+    {"do": "latency", "seconds": 31.0},
+    {"do": "hang"},
+    {"do": "cut"},
+    {"do": "cut_body"},
+    {"do": "truncate", "operation": "search"},
+    {"do": "same_page", "operation": "search"},
+    {"do": "duplicate", "operation": "search", "item": 0},
+    {"do": "replace", "operation": "search", "body": '{"total":0,"count":0,"items":[]}'},
+    {"do": "replace", "body": '{"error_code":"ModelArts.2799","error_msg":"odd"}'},
+    {"do": "replace", "body": "<html>"},
+    {"do": "latency", "seconds": 20.0},
+    {"do": "latency", "seconds": 20.0},
+    {"do": "latency", "seconds": 12.0},
+)
+EMPTY_LIST = 12
+POINTS = (
+    "request", "before_commit", "after_commit", "before_publish", "after_publish", "load",
+)  # fmt: skip
+
+
+class _Log(logging.Handler):
+    """Bugs that the poller survives."""
+
+    def __init__(self, failed):
+        super().__init__(logging.ERROR)
+        self._failed = failed
+
+    def emit(self, record):
+        if record.exc_info:
+            self._failed(f"{record.getMessage()}: {record.exc_info[1]!r}", record.exc_info[1])
+
+
+class Rig:
+    """A world, the service before it, and the exporter that lives for now.
+
+    Args:
+        config: see `model_based.steps.config_of`.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        self.world = Fleet(config["seed"], START, pools=(p for some in POOLS for p in some))
+        self.history = History(self.world)
+        self.hands = Hands(self.world, POOLS[config["pools"]])
+        self.behaviour = Behaviour(offset=config["offset"], gzip=False)
+        self.wire = Wire(self.world, self.history, self.hands, self.behaviour, self.service_clock)
+        self.wire.latency = config["latency"]
+        self.wire.at_request = lambda: self.point("request")
+        self.oracle = Oracle(self.world, self.history)
+        self.running = set()
+        self.counts = Counter()
+        self.workspaces = WORKSPACES
+        self.full_disk = 0
+        self.dirty = False
+        self._failure = None
+        self._asleep = 0.0
+        self._skew = 0.0
+        self._ticks = 0
+        self._armed = None
+        self._killed = asyncio.Event()
+        self._directory = Path(
+            tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        )
+        self._generation = 0
+        self._path = self._directory / "state-0"
+        self._tasks = []
+        self._values = {}
+        self._born = {}
+        self._restarts = {}
+        self._lines = {}
+        self._log = _Log(self.fail)
+
+    async def __aenter__(self):
+        self._patches = contextlib.ExitStack()
+        self._patches.enter_context(patch("exporter.poller.observe", _watched_observe))
+        self._patches.enter_context(patch("exporter.instruments.ProcessCollector"))
+        self._patches.enter_context(patch("exporter.simulator.wire.node_counts", _last_node_count))
+        self._patches.enter_context(
+            patch("exporter.target.Sync", lambda *arguments: WatchedSync(self, *arguments))
+        )
+        logging.getLogger("exporter").addHandler(self._log)
+        self.hands.past(self.config["past"])
+        await self.begin()
+        return self
+
+    async def __aexit__(self, *_):
+        await self._abandon()
+        self._patches.close()
+        logging.getLogger("exporter").removeHandler(self._log)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    # --- Clocks -----------------------------------------------------------------------------------
+
+    def service_clock(self):
+        return START + asyncio.get_running_loop().time() - 1000.0 + self._asleep
+
+    def wall(self):
+        return self.service_clock() + self._skew
+
+    def sleep_machine(self, seconds, *, monotonic):
+        """Time passes while nothing runs; the monotonic clock may miss it."""
+        if monotonic:
+            asyncio.get_running_loop().jump(seconds)
+        else:
+            self._asleep += seconds
+
+    def skew(self, seconds):
+        self._skew = seconds
+
+    # --- Lives ------------------------------------------------------------------------------------
+
+    async def begin(self):
+        """A new process."""
+        loop = asyncio.get_running_loop()
+        clocks = Clocks(self.wall, loop.time, asyncio.sleep)
+        self.instruments = Instruments()
+        meter = TargetInstruments(self.instruments, "r", "p")
+        self.publisher = Publisher(self.instruments)
+        self.wire.meter = meter
+        self.store = await self._open()
+        mode = self.config["offset"] if self.config["fixed"] else None
+        target = Target(
+            Place("p", "r", "project", ENDPOINT, ENDPOINT, self.workspaces),
+            Manners(
+                requests_per_second=self.config["rate"],
+                concurrency=2,
+                retries=5,
+                longest_pause=120.0,
+            ),
+            paging=Paging(mode, fixed=self.config["fixed"]),
+            session=self.wire,
+            credentials=Nobody(),
+            instruments=meter,
+            clocks=clocks,
+        )
+        self.poller = Poller(
+            target,
+            meter,
+            cadence=Cadence(
+                interval=INTERVAL,
+                timeout=120.0,
+                sweep_interval=self.config["sweep_interval"],
+                sweep_timeout=1800.0,
+                stale_after=300.0,
+            ),
+            scope=Scope(),
+            store=WatchedStore(self, self.store),
+            publish=self._publish,
+            clocks=clocks,
+        )
+        self.publisher.pollers.append(self.poller)
+        self._lines = {}
+        self._alive = True
+        self._tasks = [
+            asyncio.create_task(self._act(self.publisher.run)),
+            asyncio.create_task(self._act(self.poller.run)),
+        ]
+
+    async def _act(self, actor):
+        try:
+            await actor()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the program would have ended
+            self.fail(f"an actor died: {error!r}", error)
+
+    async def _open(self):
+        if self.config["state"] == "memory":
+            return Memory()
+        return await StateFile.open(self._path, problem=lambda: None, clock=self.wall)
+
+    async def _abandon(self):
+        """The process is gone; nothing of it is closed."""
+        self._alive = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self.running.clear()
+        self._armed = None
+        self.dirty = False
+
+    async def restart(self, how, *, lose_state=False, workspaces=None):
+        """End the process and start another.
+
+        Args:
+            how: ``stop``: in order; ``kill``: as it is.
+            lose_state: the new one has no memory.
+            workspaces: which the new one is to read; None: the same.
+        """
+        if how == "kill":
+            self._save_wreck()
+        await self._abandon()
+        await self.store.close()
+        if how == "kill" and self.config["state"] != "memory":
+            self._path = self._wreck
+        if lose_state and self.config["state"] != "memory":
+            self._generation += 1
+            self._path = self._directory / f"state-{self._generation}"
+        if lose_state or self.config["state"] == "memory":
+            self.oracle = Oracle(self.world, self.history)
+            self._values, self._born, self._restarts = {}, {}, {}
+        self.oracle.phase_filter = True
+        self.full_disk = 0
+        self.workspaces = workspaces or self.workspaces
+        self.counts[f"{how}s"] += 1
+        await self.begin()
+
+    def _save_wreck(self):
+        """What a process that is killed leaves: the file and its log, as they are."""
+        self._generation += 1
+        self._wreck = self._directory / f"state-{self._generation}"
+        for suffix in ("", "-wal"):
+            source = Path(f"{self._path}{suffix}")
+            if source.exists():
+                shutil.copy(source, f"{self._wreck}{suffix}")
+
+    async def kill_at(self, point, nth, patience):
+        """Kill the process when it comes to that point, or after a while anyway."""
+        self._killed.clear()
+        self._armed = [POINTS[point % len(POINTS)], nth]
+        AtOnce.lazy = bool(nth % 2)
+        try:
+            async with asyncio.timeout(patience):
+                await self._killed.wait()
+            self.counts[f"killed at {self._armed[0]}"] += 1
+        except TimeoutError:
+            pass
+        finally:
+            AtOnce.lazy = False
+
+    async def point(self, name):
+        """A place at which the process may be killed."""
+        if self._armed is None or self._armed[0] != name:
+            return
+        self._armed[1] -= 1
+        if self._armed[1] <= 0:
+            self._killed.set()
+            await asyncio.get_running_loop().create_future()
+
+    # --- Checks -----------------------------------------------------------------------------------
+
+    def fail(self, message, cause=None):
+        if self._failure is None and self._alive:
+            self._failure = Failure(message)
+            self._failure.__cause__ = cause
+
+    def check(self):
+        if self._failure is not None:
+            raise self._failure
+
+    def reading(self, kind):
+        """A poll begins."""
+        attempt = Attempt(kind, len(self.history), self.tick())
+        attempt.odd = set(self.hands.odd)
+        attempt.narrowed = bool(self.wire.narrowed)
+        self.running.add(attempt)
+        return attempt
+
+    def tick(self):
+        self._ticks += 1
+        return self._ticks
+
+    def taken(self, attempt):
+        attempt.done = self.tick()
+        try:
+            self.oracle.take(attempt, self.wall(), self.workspaces)
+        except Failure as failure:
+            self.fail(str(failure), failure)
+
+    async def _publish(self):
+        await self.point("before_publish")
+        generation = await self.publisher.publish()
+        try:
+            self._inspect(self.publisher.exposition.text.decode())
+        except Failure as failure:
+            self.fail(str(failure), failure)
+        self.dirty = False
+        await self.point("after_publish")
+        return generation
+
+    def _inspect(self, text):
+        """Nothing falls, nothing vanishes, everything is born at zero, every phase was real."""
+        now = asyncio.get_running_loop().time()
+        lines = dict(
+            line.rsplit(" ", 1)
+            for line in text.splitlines()
+            if line.startswith("modelarts_") and not line.startswith("modelarts_exporter_poll_dur")
+        )
+        before, self._lines = self._lines, lines
+        for key in before.keys() - lines.keys():
+            if _is_event(key):
+                raise Failure(f"vanished: {key}")
+        for key, value in lines.items():
+            if before.get(key) != value:
+                self._check_line(key, float(value), before.get(key), now)
+        self.counts["published"] += 1
+
+    def _check_line(self, key, number, before, now):
+        if key.startswith("modelarts_training_job_phase"):
+            self._check_phase(key)
+        if not key.partition("{")[0].endswith(("_total", "_bucket", "_count", "_sum")):
+            return
+        if before is not None and number < float(before):
+            raise Failure(f"fell from {before} to {number}: {key}")
+        if _is_event(key):
+            self._check_birth(key, number, now)
+        elif key.startswith(_JOB_RESTARTS):
+            if number < self._restarts.get(key, 0.0):
+                raise Failure(f"fell from {self._restarts[key]} to {number}: {key}")
+            self._restarts[key] = number
+
+    def _check_phase(self, key):
+        labels = _labels(key)
+        job_id, phase = labels["job_id"], labels["phase"]
+        known = job_id in self.oracle.current or job_id in self.oracle.leaving
+        if not known or phase not in self.oracle.allowed[job_id]:
+            raise Failure(f"{job_id} is shown in {phase}: {self.oracle.allowed[job_id]}")
+
+    def _check_birth(self, key, number, now):
+        if number < self._values.get(key, 0.0):
+            raise Failure(f"fell from {self._values[key]} to {number}: {key}")
+        if key not in self._born:
+            if number:
+                raise Failure(f"born at {number}: {key}")
+            self._born[key] = now
+        elif number and not self._values[key] and now - self._born[key] < INTERVAL - 1e-6:
+            raise Failure(f"{number} only {now - self._born[key]} s after its birth: {key}")
+        self._values[key] = number
+
+    # --- Quiet ------------------------------------------------------------------------------------
+
+    def be_good(self):
+        """All is well again with the service."""
+        self.wire.faults.clear()
+        self.wire.forbidden = False
+        self.wire.narrowed = set()
+        self.wire.latency = 0.05
+        self.hands.make_even()
+        self.behaviour.records_in_list = True
+        self.behaviour.ignored_filters = self.behaviour.rejected_filters = frozenset()
+        self.behaviour.totals = "documented"
+        self.full_disk = 0
+        self._skew = 0.0
+
+    async def quiet(self):
+        """Wait until the exporter can know everything, then compare."""
+        self.be_good()
+        self.world.advance(self.service_clock())
+        for act in [act for _, act in self.wire.sudden]:
+            act()
+        self.wire.sudden = []
+        await asyncio.sleep(2 * INTERVAL)  # what was begun before is over, or nearly
+        sweeps, polls = self.oracle.sweeps, self.oracle.polls
+        await self._until(
+            lambda: self.oracle.sweeps >= sweeps + 2 and self.oracle.polls >= polls + 2,
+            2 * self.config["sweep_interval"] + 4000.0,
+            "no poll and sweep succeeded although all is well",
+        )
+        await asyncio.sleep(LONGEST_BIRTH + 2 * INTERVAL + 1.0)
+        await self._until(lambda: not self.running and not self.dirty, 600.0, "always busy")
+        self._compare()
+        self.counts["compared"] += 1
+
+    async def _until(self, condition, patience, complaint):
+        end = asyncio.get_running_loop().time() + patience
+        while not condition():
+            self.check()
+            if asyncio.get_running_loop().time() > end:
+                raise Failure(f"{complaint}: {self.poller.error}")
+            await asyncio.sleep(1.0)
+        self.check()
+
+    def _compare(self):
+        expected = {}
+        told = self.oracle.expected(self.workspaces)
+        for (name, labels), value in told.counters.items():
+            expected[_line(name, (*_BASE, *EVENTS[name].labels), labels)] = value
+        for (name, labels), seen in told.observed.items():
+            expected |= _histogram(EVENTS[name], labels, sorted(seen))
+        expected |= self._gauges()
+        shown = {key: float(v) for key, v in self._lines.items() if key.startswith(_COMPARED)}
+        wrong = {
+            key: (shown.get(key, 0.0), expected.get(key, 0.0))
+            for key in shown.keys() | expected.keys()
+            if not _close(shown.get(key, 0.0), expected.get(key, 0.0))
+        }
+        if wrong:
+            lines = [f"{key}: {a} but should be {b}" for key, (a, b) in sorted(wrong.items())]
+            raise Failure("\n".join(["after quiet, wrong:", *lines[:40]]))
+        self._check_known()
+
+    def _gauges(self):
+        """What is, by the world."""
+        gauges = Counter()
+        for job in self.world:
+            if job.workspace not in self.workspaces:
+                continue
+            phase = shown_phase(job.phase)
+            gauges[_line("modelarts_training_jobs", (*_BASE, "phase"), (*job.base, phase))] += 1
+            if not job.active or phase == "Unknown":
+                continue
+            gauges[_line("modelarts_training_nodes", (*_BASE, "phase"), (*job.base, phase))] += (
+                job.nodes
+            )
+            names = (*_BASE, "phase", "accelerator")
+            labels = (*job.base, phase, job.accelerator)
+            gauges[_line("modelarts_training_accelerators", names, labels)] += job.cards
+        there = {job.id for job in self.world if job.workspace in self.workspaces}
+        gauges[f"modelarts_exporter_tracked_jobs{{{CONSTANT}}}"] = len(there)
+        gauges[f"modelarts_up{{{CONSTANT}}}"] = 1
+        return gauges
+
+    def _check_known(self):
+        active = {job.id for job in self.world if job.active and job.workspace in self.workspaces}
+        shown = {
+            _labels(key)["job_id"]: _labels(key)["phase"]
+            for key in self._lines
+            if key.startswith("modelarts_training_job_phase")
+        }
+        for job_id in active - shown.keys():
+            raise Failure(f"{job_id} is active and has no series")
+        for job_id, phase in shown.items():
+            if job_id not in self.world:
+                raise Failure(f"{job_id} is gone and still has series")
+            real = self.world[job_id].phase
+            if phase != shown_phase(real):
+                raise Failure(f"{job_id} is {real} and shown as {phase}")
+        self._check_restarts(shown)
+
+    def _check_restarts(self, job_ids):
+        names = ("job_id", "start_type", "recovery")
+        real = {
+            _line(_JOB_RESTARTS, names, (job_id, each["start_type"], each["recovery"])): each[
+                "count"
+            ]
+            for job_id in job_ids
+            for each in self.world.facts(job_id)["restarts"]
+        }
+        shown = {
+            key: float(value) for key, value in self._lines.items() if key.startswith(_JOB_RESTARTS)
+        }
+        if real != shown:
+            raise Failure(f"restarts of jobs {sorted(shown.items() ^ real.items())}")
+
+
+class WatchedSync(Sync):
+    """Tells the rig what was read, and by whom."""
+
+    def __init__(self, rig, *arguments):
+        super().__init__(*arguments)
+        self._rig = rig
+
+    async def incremental(self, fleet, **options):
+        return await self._watched("incremental", super().incremental(fleet, **options))
+
+    async def sweep(self, fleet, **options):
+        return await self._watched("sweep", super().sweep(fleet, **options))
+
+    async def _watched(self, kind, reading):
+        attempt = self._rig.reading(kind)
+        ATTEMPT.set(attempt)
+        try:
+            view = await reading
+        except BaseException:
+            self._rig.running.discard(attempt)
+            raise
+        attempt.end = len(self._rig.history)
+        if not self._honoured.by_phase:
+            self._rig.oracle.phase_filter = False
+        return view
+
+
+def _last_node_count(job, now):
+    """Hundreds of points would take most of the time."""
+    return [[round(now * 1000), job.nodes_up]]
+
+
+def _watched_observe(fleet, view, now):
+    """What a poll is about to take."""
+    ATTEMPT.get().view = view
+    return observe(fleet, view, now)
+
+
+class WatchedStore:
+    """A store at whose commits the process may be killed, and that may fail."""
+
+    def __init__(self, rig, store):
+        self._rig = rig
+        self._store = store
+
+    async def load(self, *arguments):
+        await self._rig.point("load")
+        return await self._store.load(*arguments)
+
+    async def commit(self, target, change):
+        rig, attempt = self._rig, ATTEMPT.get()
+        await rig.point("before_commit")
+        if rig.full_disk > 0:
+            rig.full_disk -= 1
+            rig.counts["commits failed"] += 1
+            rig.running.discard(attempt)
+            raise StateError("disk full")
+        await self._store.commit(target, change)
+        rig.dirty = True
+        if attempt is not None:
+            rig.running.discard(attempt)
+            rig.taken(attempt)
+        await rig.point("after_commit")
+
+    async def close(self):
+        await self._store.close()
+
+
+_JOB_RESTARTS = "modelarts_training_job_restarts_total"
+_BASE = ("workspace", "pool", "flavor_type")
+_COMPARED = (
+    *EVENTS,
+    "modelarts_training_jobs{",
+    "modelarts_training_nodes{",
+    "modelarts_training_accelerators{",
+    "modelarts_exporter_tracked_jobs",
+    "modelarts_up",
+)
+
+
+def _is_event(key):
+    return key.startswith(tuple(EVENTS))
+
+
+def _labels(key):
+    body = key.partition("{")[2].rstrip("}")
+    return dict(pair.replace('"', "").split("=", 1) for pair in body.split(","))
+
+
+def _line(name, names, labels, **more):
+    pairs = dict(zip(names, labels, strict=True)) | {"project": "p", "region": "r"} | more
+    shown = ",".join(f'{key}="{pairs[key]}"' for key in sorted(pairs))
+    return f"{name}{{{shown}}}"
+
+
+def _histogram(row, labels, seen):
+    names, name = (*_BASE, *row.labels), row.metric.name
+    lines = {
+        _line(f"{name}_count", names, labels): len(seen),
+        _line(f"{name}_sum", names, labels): sum(seen),
+    }
+    for bound in (*row.buckets, float("inf")):
+        le = floatToGoString(bound)
+        below = bisect_left(seen, bound + 1e-9)
+        lines[_line(f"{name}_bucket", names, labels, le=le)] = below
+    return lines
+
+
+def _close(a, b):
+    return abs(a - b) <= 1e-6 * max(abs(a), abs(b)) + 1e-3 * (a != int(a) or b != int(b))
