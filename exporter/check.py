@@ -44,7 +44,7 @@ def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tu
         yield "result", f"FAILED: {poller.error}"
         return
     yield "result", "good"
-    phases = Counter(known.job.phase for known in poller.fleet.jobs.values())
+    phases = Counter(known.job.phase for known in poller.known.fleet.jobs.values())
     total = f"{phases.total():,}"
     yield "jobs", total if phases else "none; the service leaves out what this identity may not see"
     for phase in (*PHASES, UNKNOWN_PHASE):

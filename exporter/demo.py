@@ -101,7 +101,7 @@ async def narrate(
         say(f"The first poll failed: {poller.error}")
         return
     say(f"The first poll took {poller.costs['sweep'].requests} requests and {took:.1f} s.")
-    phases = Counter(known.job.phase for known in poller.fleet.jobs.values())
+    phases = Counter(known.job.phase for known in poller.known.fleet.jobs.values())
     waiting = phases["Pending"] + phases["Creating"]
     places = {
         f"{url}{path}": "what Prometheus scrapes: jobs by phase, pool and card type",

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import Metric as LibraryMetric
 
 from exporter.exposition import Exposition, assemble, from_library
 from exporter.instruments import Instruments
+from exporter.knowledge import Rendered
 from exporter.ledger import ROWS
 from exporter.metrics.fleet import FLEET
 from exporter.metrics.jobs import JOB
-from exporter.poller import Poller, Rendered
+
+if TYPE_CHECKING:
+    from exporter.poller import Poller
 
 FAMILIES = tuple(row.metric for row in (*FLEET, *ROWS, *JOB))
 
@@ -45,7 +49,7 @@ class Publisher:
     def scraped(self, exposition: Exposition) -> None:
         """Prometheus has read the whole of a generation."""
         for poller in self.pollers:
-            poller.scraped(exposition.generation)
+            poller.known.scraped(exposition.generation)
 
     async def run(self) -> None:
         """Render for ever; those who ask while one generation is rendered share the next."""
@@ -54,7 +58,7 @@ class Publisher:
             self._wanted.clear()
             waiting, self._waiting = self._waiting, []
             # Both now: what a poll that ends meanwhile changes is of the next generation.
-            rendered = [poller.rendered for poller in self.pollers]
+            rendered = [poller.known.rendered for poller in self.pollers]
             own = list(self._instruments.registry.collect())
             generation = self.exposition.generation + 1
             self.exposition = await asyncio.to_thread(render, rendered, own, generation)

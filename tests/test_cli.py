@@ -212,7 +212,7 @@ def poller(name, phases=(), *, error="", mode=None, requests=1):
     }
     return SimpleNamespace(
         name=name,
-        fleet=SimpleNamespace(jobs=jobs),
+        known=SimpleNamespace(fleet=SimpleNamespace(jobs=jobs)),
         error=error,
         costs={"incremental": Cost(2, 0.25), "sweep": Cost(requests, 1.25)},
         target=SimpleNamespace(

@@ -118,7 +118,7 @@ class Rig:
 
     async def __aenter__(self):
         self._patches = contextlib.ExitStack()
-        self._patches.enter_context(patch("exporter.poller.observe", _watched_observe))
+        self._patches.enter_context(patch("exporter.knowledge.observe", _watched_observe))
         self._patches.enter_context(patch("exporter.instruments.ProcessCollector"))
         self._patches.enter_context(patch("exporter.simulator.wire.node_counts", _last_node_count))
         self._patches.enter_context(

@@ -26,7 +26,7 @@ def broken(start, place, *arguments):
     ("command", "place"),
     [
         ("serve", "poller.Poller._poll_in_time"),
-        ("serve", "poller.Poller._keep"),
+        ("serve", "knowledge.Knowledge.keep"),
         ("serve", "publisher.Publisher.run"),
         ("check", "publisher.Publisher.run"),
         ("dump", "publisher.Publisher.run"),

@@ -217,7 +217,7 @@ async def test_row_53_a_poll_is_cancelled(rig, life, moment):
         elif moment == "in the commit":
             poller.store._commit = slow
         else:
-            poller._publish = stuck
+            poller.known._publish = stuck
         polling = asyncio.create_task(poller.poll())
         await until(reached.is_set)
         polling.cancel()

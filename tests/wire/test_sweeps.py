@@ -113,7 +113,7 @@ async def test_polls_go_first_and_show_what_happens_during_a_sweep(rig, clock):
     async with rig.running(poller):
         await rig.polled(poller, 1)
         failed_at, shown_at = [], []
-        publish = poller._publish
+        publish = poller.known._publish
 
         async def watched():
             generation = await publish()
@@ -125,7 +125,7 @@ async def test_polls_go_first_and_show_what_happens_during_a_sweep(rig, clock):
             fleet.finish(young[0], "Failed")
             failed_at.append(clock.service())
 
-        poller._publish = watched
+        poller.known._publish = watched
         clock.passes_until(poller._sweep_due - 1000)
         await until(lambda: poller.target.sync is not None and polls(rig) >= 1)
         rig.service.faults.add(Fault("act", "search", nth=12, times=1, action=fail))
