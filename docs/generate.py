@@ -213,6 +213,14 @@ leave out is taken from `HUAWEICLOUD_SDK_IDP_ID` and `HUAWEICLOUD_SDK_ID_TOKEN_F
 **`none`** sends no credentials, for tests.
 """
 
+WEB = """\
+## TLS and passwords
+
+The port of the exporter speaks plain HTTP and is open to everybody who reaches it, until `web.config.file` names a
+web configuration. Its format is the one of Prometheus's own programs and exporters:
+[web-configuration.md](web-configuration.md).
+"""
+
 
 def option_row(option: Option) -> str:
     """The line of the table for one option."""
@@ -233,7 +241,7 @@ def configuration_page() -> str:
         rows = "\n".join(option_row(option) for option in options)
         head = "| option | default | flag | environment | meaning |\n|---|---|---|---|---|"
         parts.append(f"{head}\n{rows}\n")
-    return "\n".join([*parts, SIGN_IN])
+    return "\n".join([*parts, SIGN_IN, WEB])
 
 
 # --- the pages ------------------------------------------------------------------------------------

@@ -13,14 +13,15 @@ from exporter.credentials import vendor
 from exporter.credentials.choice import AuthOptions, Surroundings, make
 from exporter.credentials.keyguard import KeyGuards
 from exporter.credentials.secret import Secret
-from exporter.errors import AuthError
+from exporter.errors import AuthError, ConfigError
+from exporter.guard import Guard
 from exporter.http import Session
 from exporter.instruments import Instruments, TargetInstruments
 from exporter.metrics.scope import Scope
 from exporter.poller import Cadence, Poller
 from exporter.publisher import Publisher
 from exporter.search import Paging
-from exporter.settings import Settings, TargetSettings
+from exporter.settings import Settings, TargetSettings, WebFile
 from exporter.store import Memory, StateFile, Store
 from exporter.target import UNKNOWN_PROJECT, Manners, Place, Target
 from exporter.web import make_app, serve
@@ -34,9 +35,10 @@ class Exporter:
         publisher: holds the body that is served.
     """
 
-    def __init__(self, settings: Settings, publisher: Publisher) -> None:
+    def __init__(self, settings: Settings, publisher: Publisher, clocks: Clocks) -> None:
         self.publisher = publisher
         self._web = settings.web
+        self._clocks = clocks
 
     @property
     def pollers(self) -> list[Poller]:
@@ -62,16 +64,24 @@ class Exporter:
 
         Raises:
             StartError: an address cannot be had.
+            ConfigError: the web configuration is no longer what it was when it was checked.
         """
+        guard = await _guard(self._web.config.file, self._clocks)
         app = make_app(
             self.publisher,
             telemetry_path=self._web.telemetry_path,
             scraped=self.publisher.scraped,
+            guard=guard,
         )
-        async with serve(app, self._web.listen_address) as urls, asyncio.TaskGroup() as group:
+        async with (
+            _closing(guard),
+            serve(app, self._web.listen_address, guard.tls if guard else None) as urls,
+            asyncio.TaskGroup() as group,
+        ):
             started(urls)
             actors = [group.create_task(self.publisher.run())]
             actors += [group.create_task(poller.run()) for poller in self.pollers]
+            actors += [group.create_task(guard.run())] if guard else []
             await stop.wait()
             for actor in actors:
                 actor.cancel()
@@ -109,7 +119,7 @@ async def exporter(
             known = _profile(environ) if len(targets) == 1 else None
             poller = await _poller(options, known, shared, publisher, stack)
             publisher.pollers.append(poller)
-        yield Exporter(settings, publisher)
+        yield Exporter(settings, publisher, clocks)
 
 
 class _Shared(NamedTuple):
@@ -121,6 +131,26 @@ class _Shared(NamedTuple):
     instruments: Instruments
     guards: KeyGuards
     store: Store
+
+
+async def _guard(file: str | None, clocks: Clocks) -> Guard | None:
+    """Who watches the door; None: it is open."""
+    if file is None:
+        return None
+    web_file = WebFile(file)
+    loaded = await asyncio.to_thread(web_file.load)
+    if loaded.problems:
+        raise ConfigError(*loaded.problems)
+    return Guard(loaded, web_file.look, clocks)
+
+
+@contextlib.asynccontextmanager
+async def _closing(guard: Guard | None) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        if guard:
+            guard.close()
 
 
 async def _store(file: str | None, instruments: Instruments) -> Store:

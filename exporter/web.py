@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from aiohttp.typedefs import Handler, Middleware
 from exporter import __version__
 from exporter.errors import StartError
 from exporter.exposition import Exposition
+from exporter.guard import Guard
 from exporter.negotiation import Choice, negotiate
 from exporter.page import POLICY, landing
 from exporter.publisher import Publisher
@@ -35,6 +37,8 @@ WRITE_TIMEOUT = 60.0
 
 SCRAPE_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 """Prometheus sends it and people do not."""
+
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="modelarts-exporter", charset="UTF-8"'}
 
 _SLICE = 2**18
 _KEEPALIVE_SECONDS = 75.0  # longer than the usual scrape intervals
@@ -77,6 +81,7 @@ def make_app(
     version: str = __version__,
     write_timeout: float = WRITE_TIMEOUT,
     scraped: Callable[[Exposition], None] | None = None,
+    guard: Guard | None = None,
 ) -> web.Application:
     """The routes.
 
@@ -86,9 +91,11 @@ def make_app(
         version: of the exporter, for people.
         write_timeout: seconds for a whole answer.
         scraped: told of each generation that a Prometheus has received completely.
+        guard: says who may come in, to whatever path; None: everybody.
     """
     routes = _Routes(publisher, telemetry_path, version, scraped)
-    app = web.Application(middlewares=[_delivery(write_timeout)])
+    middlewares = [_delivery(write_timeout), *([_entrance(guard)] if guard else [])]
+    app = web.Application(middlewares=middlewares)
     app.router.add_get(telemetry_path, routes.metrics)
     if telemetry_path != "/":
         app.router.add_get("/", routes.landing)
@@ -170,13 +177,45 @@ def _delivery(seconds: float) -> Middleware:
         try:
             reply = await handler(request)
         except web.HTTPException as refusal:
-            allow = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else {}
-            reply = _text(refusal.reason.lower(), status=refusal.status, headers=allow)
+            reply = _refusal(refusal)
         if isinstance(reply, Reply):
             await _deliver(request, reply, seconds)
         return reply
 
     return deliver
+
+
+def _refusal(refusal: web.HTTPException) -> Reply:
+    allow = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else {}
+    return _text(refusal.reason.lower(), status=refusal.status, headers=allow)
+
+
+def _entrance(guard: Guard) -> Middleware:
+    """The one way in. Who is refused does not even learn which paths there are."""
+
+    @web.middleware
+    async def enter(request: web.Request, handler: Handler) -> web.StreamResponse:
+        fields = request.headers.getall("Authorization", [])
+        authorization = fields[0] if len(fields) == 1 else None
+
+        def waits() -> bool:
+            return request.transport is not None
+
+        reply: web.StreamResponse
+        if not guard.has_time():
+            reply = _text("too many requests", status=429)
+        elif not await guard.admits(authorization, request.remote, waits):
+            reply = _text("unauthorized", status=401, headers=_CHALLENGE)
+        else:
+            try:
+                reply = await handler(request)
+            except web.HTTPException as refusal:
+                reply = _refusal(refusal)
+        for name, value in guard.headers.items():
+            reply.headers.setdefault(name, value)
+        return reply
+
+    return enter
 
 
 async def _deliver(request: web.Request, reply: Reply, seconds: float) -> None:
@@ -185,7 +224,8 @@ async def _deliver(request: web.Request, reply: Reply, seconds: float) -> None:
     if transport is None:  # the client has gone already
         return
     # A drain then waits until the kernel has all: nothing is left behind that nobody times. (Not
-    # 0: a TLS transport would take itself for full when it is empty.)
+    # 0: a TLS transport would take itself for full when it is empty. With TLS the last slices may
+    # stay behind; the connection then ends by asyncio's time for its close.)
     transport.set_write_buffer_limits(high=1, low=0)
     complete = False
     try:
@@ -225,9 +265,16 @@ def parse_address(text: str) -> Address:
 
 @contextlib.asynccontextmanager
 async def serve(
-    app: web.Application, addresses: Iterable[Address | str]
+    app: web.Application,
+    addresses: Iterable[Address | str],
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[list[str]]:
     """Listen on all addresses; at the end, let answers under way end for a moment.
+
+    Args:
+        app: what is served.
+        addresses: where.
+        tls: None: plain HTTP.
 
     Yields:
         The base URLs under which we really listen.
@@ -249,29 +296,33 @@ async def serve(
     await runner.setup()
     try:
         for address in addresses:
-            await _listen(runner, address)
-        yield [f"http://{_shown(name[0], name[1])}" for name in runner.addresses]
+            await _listen(runner, address, tls)
+        scheme = "https" if tls else "http"
+        yield [f"{scheme}://{_shown(name[0], name[1])}" for name in runner.addresses]
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, address: Address | str) -> None:
+async def _listen(
+    runner: web.AppRunner, address: Address | str, tls: ssl.SSLContext | None
+) -> None:
     shown = address if isinstance(address, str) else _shown(*address)
     try:
         host, port = parse_address(address) if isinstance(address, str) else address
         if host in ("", "::") and socket.has_dualstack_ipv6():
-            await _listen_to_all(runner, port)
+            await _listen_to_all(runner, port, tls)
         else:
-            await web.TCPSite(runner, host or "0.0.0.0", port).start()  # noqa: S104 - was asked for
+            host = host or "0.0.0.0"  # noqa: S104 - was asked for
+            await web.TCPSite(runner, host, port, ssl_context=tls).start()
     except (OSError, OverflowError, ValueError) as error:
         raise StartError(f"cannot listen on {shown}: {_reason(error)}") from error
 
 
-async def _listen_to_all(runner: web.AppRunner, port: int) -> None:
+async def _listen_to_all(runner: web.AppRunner, port: int, tls: ssl.SSLContext | None) -> None:
     """IPv4 and IPv6 on one port, as ``:port`` and ``[::]:port`` mean to other exporters."""
     listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     try:
-        await web.SockSite(runner, listener).start()
+        await web.SockSite(runner, listener, ssl_context=tls).start()
     except BaseException:
         listener.close()
         raise

@@ -4,6 +4,7 @@ from exporter.settings.kinds import Address
 from exporter.settings.loading import load
 from exporter.settings.options import Option, groups, help_text, options
 from exporter.settings.tree import AuthSettings, Method, Settings, TargetSettings
+from exporter.settings.webfile import WebFile
 
 __all__ = [
     "Address",
@@ -12,6 +13,7 @@ __all__ = [
     "Option",
     "Settings",
     "TargetSettings",
+    "WebFile",
     "groups",
     "help_text",
     "load",

@@ -10,6 +10,7 @@ from exporter.settings import file, layers
 from exporter.settings.layers import Layer
 from exporter.settings.options import Option, options
 from exporter.settings.tree import Conflicts, Settings
+from exporter.settings.webfile import WebFile
 from exporter.settings.words import DEFAULT, Path, Unfit, dotted, problem
 
 
@@ -31,6 +32,7 @@ def load(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     found = (from_flags, from_environ, from_file, from_vendor)
     problems = [line for layer in found for line in layer.problems]
     problems += _one_or_several(found)
+    problems += _web_config(found)
     origins: dict[Path, str] = {}
     for layer in reversed(found):
         origins |= layer.origins
@@ -52,6 +54,17 @@ def _file(from_flags: Layer, from_environ: Layer, known: Sequence[Option]) -> La
         if named:
             return file.read(named, layer.origins[path], known)
     return Layer()
+
+
+def _web_config(found: Sequence[Layer]) -> Iterator[str]:
+    """What is wrong with the file of the web configuration, and with those that it names."""
+    path: Path = ("web", "config", "file")
+    for layer in found:
+        if path in layer.origins:
+            named = layer.values["web"]["config"]["file"]
+            if isinstance(named, str) and named.strip() and named.isprintable():
+                yield from WebFile(named, layer.origins[path]).load().problems
+            return
 
 
 def _one_or_several(found: Sequence[Layer]) -> Iterator[str]:

@@ -272,6 +272,16 @@ class StateSettings(Group):
     )
 
 
+class WebConfigSettings(Group):
+    """TLS and passwords for our own port. See "TLS and passwords"."""
+
+    file: Annotated[str, kinds.PATH] | None = _option(
+        "Web configuration of Prometheus's exporters: YAML file with `tls_server_config` and "
+        "`basic_auth_users`. It and its certificates may change while the exporter runs.",
+        shown="none: plain HTTP, open to everybody",
+    )
+
+
 class WebSettings(Group):
     """Where Prometheus finds the metrics."""
 
@@ -281,6 +291,7 @@ class WebSettings(Group):
     telemetry_path: Annotated[str, kinds.TELEMETRY_PATH] = _option(
         "Path of the metrics.", "/metrics"
     )
+    config: WebConfigSettings = Field(default_factory=WebConfigSettings)
 
 
 class LogSettings(Group):

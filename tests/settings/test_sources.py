@@ -69,6 +69,7 @@ EXAMPLES = {
     "state.file": ("state.db", "state.db"),
     "web.listen_address": ("[::]:9978,:0,localhost:1", (("::", 9978), ("", 0), ("localhost", 1))),
     "web.telemetry_path": ("/a/metrics", "/a/metrics"),
+    "web.config.file": ("web.yml", "web.yml"),
     "log.level": ("debug", "debug"),
     "log.format": ("json", "json"),
 }
@@ -80,6 +81,7 @@ ALIKE = [option for option in options() if option.name not in NOT_ALIKE]
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
+    (tmp_path / "web.yml").write_text("")
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     return tmp_path
 
@@ -157,6 +159,7 @@ def test_defaults_are_those_of_the_contract():
         "jobs.max_series_jobs": "10000",
         "web.listen_address": "0.0.0.0:9978",
         "web.telemetry_path": "/metrics",
+        "web.config.file": "none: plain HTTP, open to everybody",
         "log.level": "info",
         "log.format": "text",
     }
