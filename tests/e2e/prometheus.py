@@ -9,20 +9,28 @@ import pytest
 import yaml
 from process.program import eventually, samples, values
 
-_LIFETIME_SECONDS = 100
-"""After which it ends even if nobody is left to end it."""
+
+def guarded(path):
+    """The first words of a command that ends with us, however we end, where the system can do that.
+
+    They are replaced by the program: to kill one is to kill the other, as it is not with `timeout`.
+    """
+    guard = shutil.which("setpriv")
+    return (guard, "--pdeathsig=KILL", path) if guard else (path,)
 
 
-def binary(where):
-    """The path of a Prometheus; the test is skipped, or fails, if there is none.
+def binary(where, names=("prometheus",)):
+    """The path of a program; the test is skipped, or fails, if there is none.
 
     Args:
         where: ``PATH``, or the environment variable that names a folder.
+        names: what it may be called.
     """
     folder = os.environ.get(where)
-    if found := folder and shutil.which("prometheus", path=folder):
-        return found
-    missing = f"no prometheus in {where}={folder}" if folder else f"{where} is not set"
+    for name in names:
+        if found := folder and shutil.which(name, path=folder):
+            return found
+    missing = f"no {names[0]} in {where}={folder}" if folder else f"{where} is not set"
     if folder and os.environ.get("REQUIRE_PROMETHEUS") == "1":
         pytest.fail(missing)
     pytest.skip(missing)
@@ -71,27 +79,28 @@ class Prometheus:
             return value
 
 
-async def running(start, folder, where, address):
-    """Start it, and wait until it answers."""
+async def running(start, folder, where, address, *flags, **config):
+    """Start it, with ``config`` in addition to the scrape, and wait until it answers."""
     (folder / "prometheus.yml").write_text(
         yaml.safe_dump(
             {
-                "global": {"scrape_interval": "1s"},
+                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
                 "scrape_configs": [
                     {"job_name": "modelarts", "static_configs": [{"targets": [address]}]}
                 ],
+                **config,
             }
         )
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    guard = shutil.which("timeout")
     program = start(
         "--config.file=prometheus.yml",
         "--storage.tsdb.path=data",
         "--log.level=warn",
         f"--web.listen-address=127.0.0.1:{port}",
-        command=(*((guard, str(_LIFETIME_SECONDS)) if guard else ()), binary(where)),
+        *flags,
+        command=guarded(binary(where)),
     )
     prometheus = Prometheus(program, f"http://127.0.0.1:{port}")
 

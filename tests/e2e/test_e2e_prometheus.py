@@ -16,12 +16,13 @@ REGION = ("--seed=11", "--jobs=300", "--rate=20")
 OPTIONS = (
     "--web.listen-address=127.0.0.1:0",
     "--poll.interval=1s",
+    "--poll.sweep_interval=2s",  # deletions are found by sweeps only
     "--jobs.retention=100d",
     "--api.retries=0",
 )
 SAID = "WARNING poll failed: the service failed: 500 ModelArts.0010 Simulated fault."
 ACTIVE = {"Creating", "Pending", "Running", "Terminating"}
-POLLS = 'modelarts_exporter_polls_total{kind="sweep",result="success"}'
+POLLS = "modelarts_exporter_polls_total"
 NEVER = (
     "prometheus_target_scrapes_sample_duplicate_timestamp_total",
     "prometheus_target_scrapes_sample_out_of_order_total",
@@ -71,10 +72,11 @@ async def paused(prometheus, demo):
     """What is true now and stays true, when Prometheus has seen it."""
     service, exporter = demo
     await control(service, "pause")
-    (polls,) = values(
-        await scraped(exporter), "modelarts_exporter_polls_total", kind="sweep", result="success"
-    )
-    await prometheus.until(f"{POLLS} >= {polls} + 2")  # one may have been under way
+    now = await scraped(exporter)
+    for kind in ("incremental", "sweep"):
+        (polls,) = values(now, "modelarts_exporter_polls_total", kind=kind, result="success")
+        # One may have been under way.
+        await prometheus.until(f'{POLLS}{{kind="{kind}",result="success"}} >= {polls} + 2')
     return await control(service, "truth?jobs=1")
 
 
