@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# make image-test: builds the image of the Dockerfile without a registry, and shows that it starts
+# read-only and as nobody, serves the demo, keeps a state file, and stops on SIGTERM as PID 1.
+#
+# The base image is a stand-in of the same name: Debian with its own Python, made by debootstrap. So
+# what is shown is the Dockerfile and the package, not the Python version. Needs Linux, root and about
+# 2 GB in TMPDIR; takes some minutes. PIP_INDEX_URL, MIRROR: where packages come from, if not as usual.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PACKAGES=(buildah podman runc debootstrap) # Debian's
+UID_IN_IMAGE=65532
+PORT=9978
+STATE=/var/lib/modelarts-exporter
+
+say() { printf '== %s\n' "$*"; }
+die() {
+  printf 'image-test: %s\n' "$*" >&2
+  exit 1
+}
+
+[ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ] || die "needs Linux and root (or use: make image)"
+missing=()
+for tool in "${PACKAGES[@]}"; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+[ ${#missing[@]} -eq 0 ] || die "missing; Debian, Ubuntu: apt-get install --no-install-recommends ${missing[*]}"
+
+work=$(mktemp -d)
+container=""
+store=(--root "$work/storage" --runroot "$work/run" --storage-driver vfs)
+podman=(podman "${store[@]}" --cgroup-manager cgroupfs --runtime "$(command -v runc)")
+finish() {
+  if [ -n "$container" ]; then "${podman[@]}" rm --force --time 2 "$container" >/dev/null 2>&1 || true; fi
+  rm -rf --one-file-system "$work"
+}
+trap finish EXIT
+
+# --- the base --------------------------------------------------------------------------------------
+
+base=$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)
+suite=${base##*-}
+say "a stand-in for $base: Debian $suite"
+root="$work/root"
+debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv "$suite" "$root" \
+  ${MIRROR:+"$MIRROR"} >"$work/debootstrap.log" 2>&1 || { tail -n 20 "$work/debootstrap.log" >&2 && die "debootstrap failed"; }
+# The index of packages is reached as this machine reaches it.
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+index=${PIP_INDEX_URL:-$(python3 -m pip config get global.index-url 2>/dev/null || true)}
+printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n%s\n' "${index:+index-url = $index}" >"$root/etc/pip.conf"
+tar -C "$root" -c . | "${podman[@]}" import --quiet \
+  --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - "docker.io/library/$base" >/dev/null
+rm -rf --one-file-system "$root"
+
+# --- the image -------------------------------------------------------------------------------------
+
+say "the image"
+buildah "${store[@]}" bud --isolation chroot --network host --pull-never --quiet \
+  --tag modelarts-exporter . >"$work/build.log" 2>&1 ||
+  { tail -n 40 "$work/build.log" >&2 && die "the build failed"; }
+"${podman[@]}" image inspect --format 'user {{.User}}, entrypoint {{.Config.Entrypoint}}, command {{.Config.Cmd}}' modelarts-exporter
+
+limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024) # the defaults may be above what this machine allows
+# Like a hardened pod, with no network but its own loopback: the demo needs no other.
+run() { # podman's options, --, the command
+  local options=()
+  while [ "$1" != -- ]; do options+=("$1") && shift; done
+  shift
+  "${podman[@]}" run --network none --read-only --read-only-tmpfs=false --cap-drop all \
+    --security-opt no-new-privileges "${limits[@]}" --no-healthcheck \
+    "${options[@]}" modelarts-exporter "$@"
+}
+
+say "without a target it says what is missing, and ends with 2"
+code=0
+run --rm -- serve >"$work/serve.log" 2>&1 || code=$?
+sed 's/^/   /' "$work/serve.log"
+[ "$code" = 2 ] || die "exit code $code"
+
+say "the demo"
+# A new volume belongs to root; given to the exporter as compose.yaml does it.
+"${podman[@]}" run --rm --network none --read-only --cap-drop all --cap-add CHOWN "${limits[@]}" --no-healthcheck --user 0:0 \
+  --volume "state:$STATE" --entrypoint chown modelarts-exporter "$UID_IN_IMAGE:$UID_IN_IMAGE" "$STATE"
+container=$(run --detach --volume "state:$STATE" \
+  --env MODELARTS_EXPORTER_STATE__FILE=$STATE/state.db -- demo --jobs 2000)
+pid=$("${podman[@]}" inspect --format '{{.State.Pid}}' "$container")
+
+get() { # path: the body on success
+  nsenter --net --target "$pid" python3 -ISc 'import http.client as h, sys
+c = h.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=4)
+c.request("GET", sys.argv[2])
+r = c.getresponse()
+sys.stdout.buffer.write(r.read())
+sys.exit(r.status != 200)' $PORT "$1" 2>/dev/null
+}
+for _ in $(seq 120); do
+  if get /-/ready >/dev/null; then break; fi
+  kill -0 "$pid" 2>/dev/null || { "${podman[@]}" logs "$container" >&2 && die "it ended"; }
+  sleep 0.5
+done
+get /-/ready >/dev/null || { "${podman[@]}" logs "$container" >&2 && die "not ready"; }
+
+status() { awk -v "key=$1:" '$1 == key { $1 = ""; sub(/^ /, ""); print }' "/proc/$pid/status"; }
+expect() { # what, is, should be
+  [ "$2" = "$3" ] || die "$1: $2, not $3"
+  printf '   %s: %s\n' "$1" "$2"
+}
+nspid=$(status NSpid)
+expect "process id inside" "${nspid##* }" 1
+expect "users (real, effective, saved, file system)" "$(status Uid)" "$UID_IN_IMAGE $UID_IN_IMAGE $UID_IN_IMAGE $UID_IN_IMAGE"
+expect "groups" "$(status Gid)" "$UID_IN_IMAGE $UID_IN_IMAGE $UID_IN_IMAGE $UID_IN_IMAGE"
+expect "effective capabilities" "$(status CapEff)" 0000000000000000
+expect "no new privileges" "$(status NoNewPrivs)" 1
+expect "root file system" "$(awk '$5 == "/" { split($6, o, ","); print o[1] }' "/proc/$pid/mountinfo")" ro
+
+get /metrics >"$work/metrics"
+expect "modelarts_up" "$(awk '/^modelarts_up\{/ { print $2 }' "$work/metrics")" 1.0
+printf '   series: %s\n' "$(grep -vc '^#' "$work/metrics")"
+get / | grep -q '<html' || die "no page at /"
+
+# Images of buildah's own format have no health check: its code is taken from the Dockerfile.
+code=$(sed -n 's/.*CMD \["python3", "-ISc", "\(.*\)"\]$/\1/p' Dockerfile)
+"${podman[@]}" exec "$container" python3 -ISc "$code" || die "the Dockerfile's health check fails"
+say "the Dockerfile's health check is content"
+
+say "SIGTERM to PID 1"
+before=$(date +%s%N)
+kill -TERM "$pid"
+code=$(timeout 10 "${podman[@]}" wait "$container") || die "still there after 10 s"
+after=$(date +%s%N)
+expect "exit code" "$code" 0
+printf '   after %d ms\n' $(((after - before) / 1000000))
+state="$("${podman[@]}" volume inspect --format '{{.Mountpoint}}' state)/state.db"
+[ -s "$state" ] || die "no state file"
+printf '   state file: %s\n' "$(stat --format '%s bytes, owner %u' "$state")"
+say "image-test: all good"

@@ -1,0 +1,64 @@
+"""The plain Kubernetes manifests are valid, and deploy what the chart deploys."""
+
+import pytest
+import yaml
+from deploy.manifests import (
+    DEPLOY,
+    PROBES,
+    by_kind,
+    documents,
+    hardened,
+    one_writer,
+    valid,
+    workload,
+)
+
+import exporter
+from exporter.settings import load
+
+FILES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+OBJECTS = {path.stem: documents(path.read_text()) for path in FILES}
+WITH_PODS = [name for name in OBJECTS if name != "servicemonitor"]
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_objects_are_valid(name):
+    for document in OBJECTS[name]:
+        valid(document, kubernetes=["1.25", "1.30", "1.37"])
+        assert "namespace" not in document["metadata"], "kubectl is told the namespace"
+
+
+@pytest.mark.parametrize("name", WITH_PODS)
+def test_what_is_deployed(name):
+    found, pod, container = workload(OBJECTS[name])
+    hardened(pod)
+    one_writer(found, container)
+    assert container["image"] == f"modelarts-exporter:{exporter.__version__}"
+    for probe, path in PROBES.items():
+        assert container[probe]["httpGet"] == {"path": path, "port": "metrics"}
+    labels = found["spec"]["template"]["metadata"]["labels"]
+    assert found["spec"]["selector"]["matchLabels"] == labels
+    assert by_kind(OBJECTS[name], "Service")["spec"]["selector"] == labels
+
+
+def test_everybody_finds_the_others():
+    objects = OBJECTS["modelarts-exporter"]
+    found, _, _ = workload(objects)
+    labels = found["spec"]["template"]["metadata"]["labels"]
+    assert by_kind(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == labels
+    (monitor,) = OBJECTS["servicemonitor"]
+    assert monitor["spec"]["selector"]["matchLabels"] == labels
+    assert by_kind(objects, "Service")["metadata"]["labels"] == labels
+    demo, _, _ = workload(OBJECTS["demo"])
+    assert demo["spec"]["template"]["metadata"]["labels"] != labels
+
+
+def test_the_exporter_understands_its_options(tmp_path):
+    objects = OBJECTS["modelarts-exporter"]
+    _, _, container = workload(objects)
+    config = tmp_path / "config.yaml"
+    config.write_text(by_kind(objects, "ConfigMap")["data"]["config.yaml"])
+    path = "/etc/modelarts-exporter/config/config.yaml"
+    settings = load([each.replace(path, str(config)) for each in container["args"][1:]], {})
+    assert settings.state.file == "/var/lib/modelarts-exporter/state.db"
+    assert yaml.safe_load(config.read_text())["target"]["region"] == settings.target.region

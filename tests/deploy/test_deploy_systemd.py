@@ -1,0 +1,83 @@
+"""The systemd unit is understood by systemd, gives few rights, and what it starts fits."""
+
+import re
+import shlex
+import subprocess
+
+import yaml
+from deploy.manifests import DEPLOY, tool
+
+from exporter.settings import load
+
+FOLDER = DEPLOY / "systemd"
+UNIT = FOLDER / "modelarts-exporter.service"
+TEXT = UNIT.read_text()
+
+
+def systemd_analyze(*arguments):
+    done = subprocess.run(
+        [tool("systemd-analyze"), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def value(key):
+    (found,) = re.findall(rf"^{key}=((?:.*\\\n)*.*)$", TEXT, re.MULTILINE)
+    return found.replace("\\\n", " ")
+
+
+def verify(folder, text):
+    """With a program that is there."""
+    path = folder / UNIT.name
+    path.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/sh", text, flags=re.MULTILINE))
+    return systemd_analyze("verify", path)
+
+
+def test_systemd_understands_it(tmp_path):
+    assert verify(tmp_path, TEXT) == (0, "")
+
+
+def test_systemd_finds_misspelt_keys(tmp_path):
+    _, said = verify(tmp_path, TEXT.replace("PrivateTmp=", "PrivatTmp="))
+    assert "PrivatTmp" in said
+
+
+def test_its_exposure_is_low():
+    code, said = systemd_analyze("security", "--offline=true", "--threshold=15", UNIT)
+    assert code == 0, said
+
+
+def test_the_exporter_understands_its_options(tmp_path):
+    program, command, *options = shlex.split(value("ExecStart"))
+    assert (program, command) == ("/opt/modelarts-exporter/bin/modelarts-exporter", "serve")
+    name, path = value("LoadCredential").split(":")
+    assert path.startswith("/etc/modelarts-exporter/")
+    config = (FOLDER / "exporter.yml.example").read_text()
+    secret = f"/run/credentials/{UNIT.name}/{name}"
+    assert secret in config
+    (tmp_path / name).write_text("secret")
+    (tmp_path / "exporter.yml").write_text(config.replace(secret, str(tmp_path / name)))
+    here = [each.replace("/etc/modelarts-exporter", str(tmp_path)) for each in options]
+    settings = load([each.replace("%S", "/var/lib") for each in here], {})
+    (target,) = settings.targets
+    assert target.auth.secret_key_file
+    state = f"/var/lib/{value('StateDirectory')}/"
+    assert settings.state.file.startswith(state)
+
+
+def test_the_example_of_variables_is_understood():
+    text = (FOLDER / "exporter.env.example").read_text()
+    given = dict(re.findall(r"^#([A-Z_]+)=(.+)$", text, re.MULTILINE))
+    assert given
+    load(["--target.region=cn-north-4"], given)
+
+
+def test_no_secret_is_in_the_examples():
+    for path in FOLDER.glob("*.example"):
+        assert not re.search(r"(secret_key|password|token|_SK)\s*[:=]\s*\S", path.read_text())
+    assert "secret_key" not in yaml.safe_load((FOLDER / "exporter.yml.example").read_text())
+
+
+def test_a_bad_configuration_is_not_tried_again():
+    assert value("RestartPreventExitStatus") == "2"
+    assert value("ExecReload") == "/bin/kill -HUP $MAINPID"
