@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak install lint types docs docs-check format lock bench image clean prometheus
+.PHONY: help demo test soak install lint types docs docs-check format lock bench image image-test clean prometheus
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +77,9 @@ lock: ## newest versions that pyproject.toml allows into the lock files (needs u
 image: ## the container image modelarts-exporter (needs docker)
 	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag modelarts-exporter .
 
+image-test: ## build the image without a registry, run the demo in it, some minutes (needs root on Linux)
+	deploy/image_test.sh
+
 clean: ## remove everything that was made here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -107,16 +110,19 @@ $(VENV)/.package: $(VENV)/.runtime $(SOURCES)
 	@$(PIP) install --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
 
-# Debian's package would start a server on port 9090: it is stopped at once and stays off.
+# Debian's packages would start servers on ports 9090 and 9093: they are stopped at once and stay off.
 prometheus:
-	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then exit 0; fi; \
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null && \
+	    command -v prometheus-alertmanager >/dev/null; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "Installing prometheus"; \
+	  echo "Installing prometheus and prometheus-alertmanager"; \
 	  export DEBIAN_FRONTEND=noninteractive; \
 	  apt="apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120"; \
-	  $$apt update && $$apt install --yes --no-install-recommends prometheus >/dev/null && { \
+	  $$apt update && $$apt install --yes --no-install-recommends prometheus prometheus-alertmanager >/dev/null && { \
 	    command -v promtool >/dev/null || $$apt install --yes promtool >/dev/null; } && { \
-	    invoke-rc.d --quiet prometheus stop || true; update-rc.d prometheus disable || true; exit 0; }; \
+	    for server in prometheus prometheus-alertmanager; do \
+	      invoke-rc.d --quiet $$server stop || true; update-rc.d $$server disable || true; \
+	    done; exit 0; }; \
 	fi; \
 	echo "Prometheus is missing: the tests with a real Prometheus need it (prometheus and promtool on the PATH;" >&2; \
 	echo "Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus)." >&2; \

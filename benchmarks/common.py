@@ -82,19 +82,28 @@ def simulator(*arguments: str) -> contextlib.AbstractContextManager[Peer]:
     return peer(command, r"jobs: http://127\.0\.0\.1:(\d+)")
 
 
-def control(port: int, method: str, name: str, document: Any = None) -> None:
-    """Tell the simulated service what to do."""
+def world(finished: int, active: int, *arguments: str) -> contextlib.AbstractContextManager[Peer]:
+    """The simulated service of `world`."""
+    command = (PYTHON, str(HERE / "world.py"), str(finished), str(active), *arguments)
+    return peer(command, r"world at http://127\.0\.0\.1:(\d+)", PYTHONPATH=str(HERE.parent))
+
+
+def control(port: int, method: str, name: str, document: Any = None) -> Any:
+    """Ask the simulated service something, or tell it what to do."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/-/sim/{name}",
         method=method,
         data=json.dumps(document).encode() if document else None,
     )
     with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
-        answer.read()
+        return json.loads(answer.read())
 
 
-def environment(simulated: Peer, **options: str) -> dict[str, str]:
-    """Environment of an exporter whose only target is the simulated service; ``a__b`` is a.b."""
+def environment(simulated: Peer | str, **options: str) -> dict[str, str]:
+    """Environment of an exporter whose only target is a simulated service; ``a__b`` is a.b.
+
+    Of a service of which the URL is given, only the default workspace is read.
+    """
     # Only here: whoever measures memory wants to have imported what is measured, not more.
     from exporter.simulator.catalog import (  # noqa: PLC0415
         DEFAULT_WORKSPACE,
@@ -103,13 +112,17 @@ def environment(simulated: Peer, **options: str) -> dict[str, str]:
     from exporter.simulator.command import ACCESS_KEY, SECRET_KEY  # noqa: PLC0415
     from exporter.simulator.identity import PROJECT_ID, PROJECT_NAME  # noqa: PLC0415
 
-    url = f"http://127.0.0.1:{simulated.port}"
+    if isinstance(simulated, str):
+        url, workspaces = simulated, DEFAULT_WORKSPACE
+    else:
+        url = f"http://127.0.0.1:{simulated.port}"
+        workspaces = f"{DEFAULT_WORKSPACE},{VISION_WORKSPACE}"
     values = {
         "target__region": PROJECT_NAME,
         "target__project_id": PROJECT_ID,
         "target__endpoint": url,
         "target__iam_endpoint": url,
-        "target__workspaces": f"{DEFAULT_WORKSPACE},{VISION_WORKSPACE}",
+        "target__workspaces": workspaces,
         "target__auth__method": "aksk",
         "target__auth__access_key": ACCESS_KEY,
         "target__auth__secret_key": SECRET_KEY,

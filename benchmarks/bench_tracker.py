@@ -1,0 +1,155 @@
+"""CPU that a poll takes for the tracker, the ledger and the commit, all threads together.
+
+100,000 jobs are known. The view has 5,000 active jobs, each decoded anew; either 100 of them have
+changed, or all that run have run for longer. The state file is on the disk of the temporary
+directory. For information: the series of that poll, and the body.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from common import Figure, report
+from world import make_fleet
+
+from exporter.births import Births
+from exporter.instruments import Instruments
+from exporter.ledger import Ledger, Series, SeriesKey
+from exporter.metrics.events import Cache, event_lines
+from exporter.metrics.scope import Scope
+from exporter.model.decode import decode_page
+from exporter.model.job import Job, View
+from exporter.poller import _digest, _gauges
+from exporter.publisher import render
+from exporter.simulator.behaviour import Behaviour
+from exporter.simulator.query import parse
+from exporter.simulator.search import Searches
+from exporter.store import Change, StateFile
+from exporter.tracker import Fleet, Observed
+
+_T = TypeVar("_T")
+
+_KNOWN = 100_000
+_ACTIVE = 5000
+_CHANGED = 100
+_ROUNDS = 9
+_PAGE = 50
+_LABELS = {"region": "cn-north-4", "project": "research"}
+
+
+def listed(now: float) -> dict[str, Job]:
+    """Jobs as decoded from the pages of a service."""
+    behaviour = Behaviour()
+    world = make_fleet(_KNOWN - _ACTIVE, _ACTIVE)
+    searches = Searches(world, behaviour)
+    jobs: dict[str, Job] = {}
+    for offset in range(_KNOWN // _PAGE):
+        query = json.dumps({"limit": _PAGE, "offset": offset, "workspace_id": "0"}).encode()
+        page = decode_page(searches.answer(parse(query, behaviour)), workspace="0", now=now)
+        jobs |= {job.id: job for job in page.jobs}
+    if len(jobs) != _KNOWN:
+        raise SystemExit("jobs are missing")
+    return jobs
+
+
+def again(job: Job, seconds: float = 0.0) -> Job:
+    """The same, read again so much later."""
+    later = None if job.duration is None else job.duration + seconds
+    return msgspec.structs.replace(job, duration=later)
+
+
+class Poll:
+    """What a poller does with a view, and the CPU seconds of each part."""
+
+    def __init__(self, file: StateFile) -> None:
+        self._file = file
+        self.fleet = Fleet()
+        self.ledger: Ledger = {}
+        self.now = time.time()
+        self._lines: Cache = {}
+        self._own = list(Instruments().registry.collect())
+        self._births = Births(60)
+
+    async def take(self, view: View) -> dict[str, float]:
+        """Everything from the view to the body."""
+        spent: dict[str, float] = {}
+        self.now += 60
+        observed, self.ledger, series = await self._timed(
+            spent, "tracker", lambda: _digest(self.fleet, self.ledger, view, self.now)
+        )
+        started = time.process_time()
+        await self._file.commit("target", _change(observed, series))
+        await self._file._run(int)  # what follows a commit in its thread is over
+        spent["commit"] = time.process_time() - started
+        self.fleet = observed.fleet
+        gauges, _ = await self._timed(
+            spent,
+            "series",
+            lambda: _gauges(self.fleet, _LABELS, Scope(), self._births.is_held, self.now),
+        )
+        events = event_lines(self.ledger, _LABELS, self._births.is_held, self._lines)
+        await self._timed(spent, "body", lambda: render([{**gauges, **events}], self._own))
+        return spent
+
+    async def _timed(self, spent: dict[str, float], name: str, work: Callable[[], _T]) -> _T:
+        started = time.process_time()
+        result = await asyncio.to_thread(work)
+        spent[name] = time.process_time() - started
+        return result
+
+
+def _change(observed: Observed, series: dict[SeriesKey, Series]) -> Change:
+    return Change(observed.changed, observed.gone, observed.fleet.horizons, series)
+
+
+async def measure(folder: Path) -> dict[str, list[dict[str, float]]]:
+    """By variant, what each poll took; the first view, of everything, apart."""
+    chance = random.Random(0)
+    file = await StateFile.open(folder / "state.db", problem=lambda: None)
+    poll = Poll(file)
+    jobs = listed(poll.now)
+    horizons = {"0": max(job.created or 0.0 for job in jobs.values())}
+    spent = {"first": [await poll.take(View(jobs, horizons=horizons))], "some": [], "all": []}
+    active = {job.id: job for job in jobs.values() if job.phase in ("Running", "Pending")}
+    for _ in range(_ROUNDS):
+        for variant in ("some", "all"):
+            grown = set(chance.sample(list(active), _CHANGED)) if variant == "some" else active
+            active = {
+                job_id: again(job, 60 if job_id in grown else 0) for job_id, job in active.items()
+            }
+            spent[variant].append(await poll.take(View(active, horizons=horizons)))
+    await file.close()
+    return spent
+
+
+def main() -> int:
+    """Milliseconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        spent = asyncio.run(measure(Path(folder)))
+    rows = []
+    for variant, name in (
+        ("some", f"{_CHANGED} of {_ACTIVE} active jobs have changed"),
+        ("all", f"all of {_ACTIVE} active jobs that run have run for longer"),
+    ):
+        both = [(each["tracker"] + each["commit"]) * 1000 for each in spent[variant]]
+        rows.append(Figure(f"{name}: tracker and commit", both, "ms of CPU", 150, most=True))
+        rows += [
+            Figure(f"{name}: {part}", [each[part] * 1000 for each in spent[variant]], "ms of CPU")
+            for part in ("tracker", "commit", "series", "body")
+        ]
+    rows += [
+        Figure(f"first view of {_KNOWN} jobs: {part}", [each * 1000], "ms of CPU")
+        for part, each in spent["first"][0].items()
+    ]
+    return report(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

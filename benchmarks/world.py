@@ -1,0 +1,58 @@
+"""A simulated service whose world stands still, but for what it is told over HTTP.
+
+Run by the benchmarks: ``world.py FINISHED ACTIVE``; says its port once it serves. All jobs are in
+one workspace, and nobody is asked who he is.
+"""
+
+import argparse
+import asyncio
+import gc
+import time
+
+from exporter.simulator.behaviour import Behaviour
+from exporter.simulator.fleet import Fleet
+from exporter.simulator.server import SimulatedService
+
+_SPAN = 30 * 86_400.0
+_ENDS = ("Completed", "Completed", "Failed", "Terminated")
+_POOLS = ("public-ascend", "llm-pretraining", "vision", "public-gpu", "lab-old")
+
+
+def make_fleet(finished: int, active: int) -> Fleet:
+    """A month of history; all active jobs run, but for one in ten that waits."""
+    now = time.time()
+    fleet = Fleet(0, now)
+    for number in range(finished):
+        at = now - _SPAN * (1 - number / finished) - 8000
+        job = fleet.create(at, pool=_POOLS[number % 5], nodes=1 + number % 4)
+        fleet.start(job, at + 60)
+        if number % 10 == 0:
+            fleet.recover(job, "pod_reschedule", at + 600, gap=20)
+        fleet.finish(job, _ENDS[number % 4], at=at + 1000 + number % 6000)
+    for number in range(active):
+        at = now - 86_400 + number
+        job = fleet.create(at, pool=_POOLS[number % 5], nodes=1 + number % 4)
+        if number % 10:
+            fleet.start(job, at + 60)
+        else:
+            fleet.queue(job, at + 1)
+    return fleet
+
+
+async def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("finished", type=int)
+    parser.add_argument("active", type=int)
+    parser.add_argument("--offset", choices=("page", "row"), default="page")
+    arguments = parser.parse_args()
+    fleet = make_fleet(arguments.finished, arguments.active)
+    gc.collect()
+    gc.freeze()
+    async with SimulatedService(fleet, Behaviour(offset=arguments.offset)) as service:
+        print(f"world at {service.url}", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
