@@ -72,6 +72,7 @@ class Exporter:
             telemetry_path=self._web.telemetry_path,
             scraped=self.publisher.scraped,
             guard=guard,
+            clock=self._clocks.wall,
         )
         async with (
             _closing(guard),

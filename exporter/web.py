@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ from exporter.errors import StartError
 from exporter.exposition import Exposition
 from exporter.guard import Guard
 from exporter.negotiation import Choice, negotiate
-from exporter.page import POLICY, landing
+from exporter.page import LONGEST_QUERY, POLICY, Page, glance
 from exporter.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,12 @@ SCRAPE_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="modelarts-exporter", charset="UTF-8"'}
 
+_PAGE_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 _SLICE = 2**18
 _KEEPALIVE_SECONDS = 75.0  # longer than the usual scrape intervals
 _LINGERING_SECONDS = 1.0  # for the rest of a request body, which nobody reads
@@ -82,6 +89,7 @@ def make_app(
     write_timeout: float = WRITE_TIMEOUT,
     scraped: Callable[[Exposition], None] | None = None,
     guard: Guard | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> web.Application:
     """The routes.
 
@@ -92,8 +100,10 @@ def make_app(
         write_timeout: seconds for a whole answer.
         scraped: told of each generation that a Prometheus has received completely.
         guard: says who may come in, to whatever path; None: everybody.
+        clock: gives unix seconds.
     """
-    routes = _Routes(publisher, telemetry_path, version, scraped)
+    page = Page(version=version, telemetry_path=telemetry_path)
+    routes = _Routes(publisher, page, clock, scraped)
     middlewares = [_delivery(write_timeout), *([_entrance(guard)] if guard else [])]
     app = web.Application(middlewares=middlewares)
     app.router.add_get(telemetry_path, routes.metrics)
@@ -110,14 +120,15 @@ class _Routes:
     def __init__(
         self,
         publisher: Publisher,
-        telemetry_path: str,
-        version: str,
+        page: Page,
+        clock: Callable[[], float],
         scraped: Callable[[Exposition], None] | None,
     ) -> None:
         self._publisher = publisher
-        self._telemetry_path = telemetry_path
-        self._version = version
+        self._page = page
+        self._clock = clock
         self._scraped = scraped
+        self._rendering = asyncio.Lock()
 
     async def metrics(self, request: web.Request) -> Reply:
         exposition = self._publisher.exposition
@@ -135,12 +146,16 @@ class _Routes:
             return None
         return lambda: scraped(exposition)
 
-    async def landing(self, _: web.Request) -> Reply:
-        html = landing(
-            self._publisher.pollers, version=self._version, telemetry_path=self._telemetry_path
-        )
-        headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": POLICY}
-        return Reply(html.encode("utf-8", "replace"), headers=headers)
+    async def landing(self, request: web.Request) -> Reply:
+        query = request.query.get("q", "")[:LONGEST_QUERY]
+        async with self._rendering:  # one thread, however many look at it
+            if request.transport is None:  # gone while others were served
+                return _text("gone", status=503)
+            targets = [glance(poller) for poller in self._publisher.pollers]
+            html = await asyncio.to_thread(
+                self._page.render, targets, query=query, now=self._clock()
+            )
+        return Reply(html, headers=_PAGE_HEADERS)
 
     async def healthy(self, _: web.Request) -> Reply:
         return _text("OK")

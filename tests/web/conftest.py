@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import aiohttp
 import pytest
 
 from exporter.exposition import Block, Exposition, Metric, assemble, render_block
+from exporter.tracker import Fleet
 from exporter.web import make_app, serve
 
 
@@ -18,6 +20,13 @@ class StubPoller:
     error: str = ""
     last_success: float | None = None
     ended_polls: int = 0
+    region: str = "cn-north-4"
+    costs: dict = field(default_factory=dict)
+    known: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(fleet=Fleet()))
+
+    @property
+    def target(self):
+        return SimpleNamespace(labels={"region": self.region, "project": self.name})
 
 
 @dataclass

@@ -1,19 +1,15 @@
-"""Routes, addresses, the end; and the page for people."""
+"""Routes, addresses, the end."""
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import logging
 import re
 import socket
-from html.parser import HTMLParser
 
 import aiohttp
 import pytest
 
 from exporter.errors import StartError
-from exporter.page import landing
 from exporter.web import make_app, parse_address, serve
 
 MB = 10**6
@@ -70,85 +66,6 @@ async def test_ready_once_every_target_was_polled(site, publisher, poller):
     publisher.pollers[2].error = "refused"  # badly is ended too
     answer = await site("GET", "/-/ready")
     assert (answer.status, answer.text) == (200, "OK\n")
-
-
-class Elements(HTMLParser):
-    """Every element with its attributes."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.seen = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append((tag, dict(attrs)))
-
-
-async def test_page_for_people(serving, publisher, poller):
-    publisher.pollers = [
-        poller("new"),
-        poller("good", ended_polls=3, last_success=1_750_000_000.4),
-        poller("bad", ended_polls=3, error="403: not allowed", last_success=1_750_000_000.0),
-    ]
-    async with serving(telemetry_path="/some/path", version="1.2.3") as served:
-        answer = await served("GET", "/")
-        html = answer.text
-        head = await served("HEAD", "/")
-        links = [
-            attrs["href"] for tag, attrs in Elements(html).seen if tag == "a" and "href" in attrs
-        ]
-        statuses = [(await served("GET", link.removeprefix("."))).status for link in links]
-
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert head.headers["Content-Length"] == str(len(html.encode()))
-    rows = [re.sub(r"<[^>]+>", "|", row) for row in re.findall(r"<tr>.*?</tr>", html, re.DOTALL)]
-    assert rows[1:] == [
-        "||new||not polled yet||never||",
-        "||good||ok|||2025-06-15 15:06:40 UTC|||",
-        "||bad||failing: 403: not allowed|||2025-06-15 15:06:40 UTC|||",
-    ]
-    assert "1.2.3" in html
-    assert links == ["./some/path", "./-/healthy", "./-/ready"]
-    assert statuses == [200, 200, 503]
-
-
-async def test_page_runs_and_loads_nothing(site, publisher, poller):
-    answer = await site("GET", "/")
-    html = answer.text
-    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
-    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = dict(
-        item.strip().split(" ", 1) for item in answer.headers["Content-Security-Policy"].split(";")
-    )
-
-    assert policy["default-src"] == "'none'"
-    assert policy["style-src"] == f"'sha256-{hashed}'"
-    assert "prefers-color-scheme: dark" in style
-    for tag, attributes in Elements(html).seen:
-        assert tag not in {"script", "link", "img", "iframe", "form"}
-        assert not {name for name in attributes if name.startswith("on")} | {"style", "src"} & {
-            *attributes
-        }
-
-
-def test_page_escapes_everything(poller):
-    evil = "<script>alert(1)</script>\"'&\ud800"
-    plain = landing([poller("a", "b", 1.0, 1)], version="v", telemetry_path="/p")
-    html = landing(
-        [poller(evil, evil, 1.0, 1)], version=evil, telemetry_path='//evil"><script>alert(1)'
-    )
-
-    assert [tag for tag, _ in Elements(html).seen] == [tag for tag, _ in Elements(plain).seen]
-    assert "<script" not in html
-    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;") == 3
-
-
-async def test_a_page_with_half_a_surrogate_pair_is_sent(site, publisher, poller):
-    publisher.pollers = [poller("a\ud800<script>")]
-    answers = [await site("GET", path) for path in ("/", "/-/ready")]
-
-    assert [answer.status for answer in answers] == [200, 503]
-    assert b"a?&lt;script&gt;" in answers[0].body
 
 
 @pytest.mark.parametrize(
