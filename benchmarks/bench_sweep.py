@@ -1,8 +1,9 @@
 """Sweeps of 100,000 jobs: memory above the start, and how long the event loop ever stands still.
 
 The exporter runs in this process as it always does, serving too, and the simulated service in
-another. Two polls: the second holds the jobs of the first as well as its own. Further arguments are
-options of the exporter; with ``--jobs.retention=30d`` as many jobs as possible have series.
+another. Two sweeps: the second, in the background of polls, holds what it reads as well as what is
+known, if that differs. Further arguments are options of the exporter; with
+``--jobs.retention=30d`` as many jobs as possible have series.
 
 Another process that has the CPU makes the loop late, too. So the loop is blocked for as long as it
 is late, but no longer than this process, all of its threads, has used the CPU meanwhile.
@@ -22,11 +23,11 @@ from typing import Any, NamedTuple
 from common import Figure, Peer, environment, report, simulator
 
 from exporter.app import Exporter, exporter
-from exporter.poller import Poller
+from exporter.poller import Cost, Poller
 from exporter.settings import load
 
 _TICK = 0.005
-_POLLS = 2
+_SWEEPS = 2
 _MB = 2**20
 
 
@@ -38,10 +39,10 @@ class Turn(NamedTuple):
     resident: float
 
 
-class Poll(NamedTuple):
-    """A poll that has ended: its seconds, and the turns that the loop took meanwhile."""
+class Sweep(NamedTuple):
+    """A sweep that has ended: its cost, and the turns that the loop took meanwhile."""
 
-    seconds: float
+    cost: Cost
     turns: list[Turn]
 
 
@@ -51,26 +52,28 @@ def memory() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / _MB
 
 
-async def watch(poller: Poller) -> list[Poll]:
-    """Look at the loop every 5 ms until enough polls have ended."""
-    polls: list[Poll] = []
+async def watch(poller: Poller) -> list[Sweep]:
+    """Look at the loop every 5 ms until enough sweeps have ended."""
+    sweeps: list[Sweep] = []
     turns: list[Turn] = []
+    last: Cost | None = None
     before, used = time.perf_counter(), time.process_time()
-    while len(polls) < _POLLS:
+    while len(sweeps) < _SWEEPS:
         await asyncio.sleep(_TICK)
         now, now_used = time.perf_counter(), time.process_time()
         turns.append(Turn((now - before - _TICK) * 1000, (now_used - used) * 1000, memory()))
         before, used = now, now_used
-        if poller.ended_polls > len(polls):
-            if poller.error:
-                raise SystemExit(f"a poll failed: {poller.error}")
-            polls.append(Poll(poller.seconds, turns))
+        if poller.error:
+            raise SystemExit(f"a poll failed: {poller.error}")
+        if (cost := poller.costs.get("sweep")) is not last and cost is not None:
+            last = cost
+            sweeps.append(Sweep(cost, turns))
             turns = []
-    return polls
+    return sweeps
 
 
-async def run(running: Exporter) -> tuple[float, list[Poll]]:
-    """Memory when all is imported and serves, before the first poll; the polls."""
+async def run(running: Exporter) -> tuple[float, list[Sweep]]:
+    """Memory when all is imported and serves, before the first poll; the sweeps."""
     stop = asyncio.Event()
     start = 0.0
 
@@ -81,9 +84,9 @@ async def run(running: Exporter) -> tuple[float, list[Poll]]:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(running.run(stop, started))
-        polls = await watch(running.pollers[0])
+        sweeps = await watch(running.pollers[0])
         stop.set()
-    return start, polls
+    return start, sweeps
 
 
 @contextlib.contextmanager
@@ -106,30 +109,29 @@ def collections() -> Iterator[list[float]]:
 
 async def measure(simulated: Peer, jobs: int, options: list[str]) -> int:
     """Run the exporter and say how it went."""
-    settings = load(options, environment(simulated, poll__interval="0.001"))
+    settings = load(options, environment(simulated, poll__interval="1", poll__sweep_interval="1"))
     with collections() as garbage:
         async with exporter(settings, {}) as running:
-            start, polls = await run(running)
+            start, sweeps = await run(running)
             fleet, body = running.pollers[0].fleet, running.publisher.exposition.text
-            requests = running.pollers[0].requests
-    if fleet is None or len(fleet.jobs) < jobs:
+    if len(fleet.jobs) < jobs:
         raise SystemExit("jobs are missing")
-    turns = [turn for poll in polls for turn in poll.turns]
-    peaks = [max(turn.resident for turn in poll.turns) - start for poll in polls]
+    turns = [turn for sweep in sweeps for turn in sweep.turns]
+    peaks = [max(turn.resident for turn in sweep.turns) - start for sweep in sweeps]
     blocked = max(min(turn.late, turn.cpu) for turn in turns)
     return report(
         [
             Figure("memory above start, at most", [max(peaks)], "MB", 150, most=True),
             Figure("event loop blocked, at most", [blocked], "ms", 100, most=True),
             *(
-                Figure(f"memory above start, poll {number}", [peak], "MB")
+                Figure(f"memory above start, sweep {number}", [peak], "MB")
                 for number, peak in enumerate(peaks, 1)
             ),
             Figure("memory at start", [start], "MB"),
             Figure("event loop late, at most", [max(turn.late for turn in turns)], "ms"),
             Figure("longest garbage collection", [max(garbage, default=0.0)], "ms"),
-            Figure("time of a poll", [poll.seconds for poll in polls], "s"),
-            Figure("requests of a poll", [requests], ""),
+            Figure("time of a sweep", [sweep.cost.seconds for sweep in sweeps], "s"),
+            Figure("requests of a sweep", [sweep.cost.requests for sweep in sweeps], ""),
             Figure("jobs", [len(fleet.jobs)], ""),
             Figure("lines of the body", [body.count(b"\n")], ""),
         ]

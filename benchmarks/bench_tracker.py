@@ -86,7 +86,7 @@ class Poll:
         )
         started = time.process_time()
         await self._file.commit("target", _change(observed, series))
-        await self._file._run(int)  # what follows a commit in its thread is over
+        await self._file._run(int)  # noqa: SLF001 - what follows a commit in its thread is over
         spent["commit"] = time.process_time() - started
         self.fleet = observed.fleet
         gauges, _ = await self._timed(

@@ -85,7 +85,7 @@ def simulator(*arguments: str) -> contextlib.AbstractContextManager[Peer]:
 def world(finished: int, active: int, *arguments: str) -> contextlib.AbstractContextManager[Peer]:
     """The simulated service of `world`."""
     command = (PYTHON, str(HERE / "world.py"), str(finished), str(active), *arguments)
-    return peer(command, r"world at http://127\.0\.0\.1:(\d+)", PYTHONPATH=str(HERE.parent))
+    return peer(command, r"world at http://127\.0\.0\.1:(\d+)")
 
 
 def control(port: int, method: str, name: str, document: Any = None) -> Any:

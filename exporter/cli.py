@@ -18,11 +18,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from exporter import __version__, check, demo, log
+from exporter import __version__, check, log
 from exporter.app import Exporter, exporter
 from exporter.errors import ConfigError, StartError
 from exporter.settings import Settings, help_text, load
-from exporter.simulator import command as simulate
 from exporter.terminal import progress, say
 
 PROGRAM = "modelarts-exporter"
@@ -135,6 +134,8 @@ async def _serving(settings: Settings, environ: Mapping[str, str], stop: asyncio
 
 
 def _demo(options: Sequence[str], environ: Mapping[str, str]) -> int:
+    from exporter import demo  # noqa: PLC0415 - see `_simulator_parser`
+
     simulator, rest = _simulator_parser().parse_known_args(options)
     load(rest, demo.environment(environ, "http://127.0.0.1", simulator))  # complain before work
     return asyncio.run(_until_stopped(lambda stop: _demonstrating(simulator, rest, environ, stop)))
@@ -146,6 +147,8 @@ async def _demonstrating(
     environ: Mapping[str, str],
     stop: asyncio.Event,
 ) -> None:
+    from exporter import demo  # noqa: PLC0415 - see `_simulator_parser`
+
     async with demo.make_service(simulator) as service:
         settings = _settings(options, demo.environment(environ, service.url, simulator))
         listening: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
@@ -162,6 +165,12 @@ async def _demonstrating(
 
 
 def _simulator_parser() -> argparse.ArgumentParser:
+    """The options of the simulated region, which is imported only where it is wanted.
+
+    `serve` does without: it starts faster, and needs less memory.
+    """
+    from exporter.simulator import command as simulate  # noqa: PLC0415 - see above
+
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} demo", usage=argparse.SUPPRESS, allow_abbrev=False, add_help=False
     )
@@ -213,6 +222,8 @@ def _dump(options: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _simulate(options: Sequence[str], _environ: Mapping[str, str]) -> int:
+    from exporter.simulator import command as simulate  # noqa: PLC0415 - see `_simulator_parser`
+
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} simulate",
         description="A simulated ModelArts service with a living world of training jobs.",

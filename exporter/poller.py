@@ -193,7 +193,7 @@ class Poller:
             self._meanwhile.clear()
         view = await self._everything(background=True)
         async with self._polling:  # a poll that is half done may have read older things
-            view = view.without(self._meanwhile)
+            view = await asyncio.to_thread(view.without, self._meanwhile)
             await self.known.take(view)
         return "sweep", view
 

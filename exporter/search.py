@@ -259,7 +259,7 @@ class Search:
             if not all(f.accepts(job) for f in self._filters):
                 unasked += 1
             elif kept := self._keeper(job):
-                self.found.jobs[job.id] = kept
+                self.found.jobs[kept.id] = kept  # its own id: one copy is enough
         self.found.unasked += unasked
         # One or two may have changed between the filter and the answer.
         if unasked * 2 > len(page.jobs) or self.found.unasked > PAGE:

@@ -106,7 +106,11 @@ class Sync:
             await self._missing(reading, left, found)
             return reading, found
 
-        view = _view(await _all(read(workspace) for workspace in self._source.workspaces))
+        done = await _all(read(workspace) for workspace in self._source.workspaces)
+        return await asyncio.to_thread(self._whole, done)  # it takes a while for many jobs
+
+    def _whole(self, read: Sequence[tuple[Reading, Found]]) -> View:
+        view = _view(read)
         self._totals.learn(view)
         return view
 

@@ -7,26 +7,27 @@ msgpack with a checksum: whoever changes `Known`, `Series` or a struct in them a
 
 import logging
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import repeat
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 import msgspec
 
 from exporter.database import Damaged, Layout
 from exporter.ledger import BASE, ROW_OF, Series, SeriesKey
-from exporter.model.job import Job
+from exporter.model.job import Job, Run
 from exporter.tracker import Known
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_labels = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _known = msgspec.msgpack.Decoder(Known)
 _series = msgspec.msgpack.Decoder(Series)
+_set = msgspec.structs.force_setattr
 _SUM = 4
 _UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError)
 
@@ -35,17 +36,25 @@ def _damaged(what: str, name: str, why: object) -> Damaged:
     return Damaged(f"is damaged ({what} {name[:64]!r}: {why})")
 
 
-def _pack(struct: Known | Series) -> bytes:
-    """With a checksum: zeros where a disk lost something would pass for numbers."""
+def _pack(struct: Known | Series, key: bytes) -> bytes:
+    """With a checksum: zeros where a disk lost something would pass for numbers.
+
+    It covers the key of the row as well: what stands under another one is damaged, too.
+    """
     blob = _encode(struct)
-    return blob + crc32(blob).to_bytes(_SUM, "little")
+    return blob + crc32(blob, crc32(key)).to_bytes(_SUM, "little")
 
 
-def _unpack(decoder: msgspec.msgpack.Decoder[_T], packed: Any) -> _T:
+def _proved(packed: Any, key: bytes) -> Any:
+    """What was packed for this key."""
     blob = packed[:-_SUM]
-    if crc32(blob).to_bytes(_SUM, "little") != packed[-_SUM:]:
+    if crc32(blob, crc32(key)) != int.from_bytes(packed[-_SUM:], "little"):
         raise ValueError("wrong checksum")
-    return decoder.decode(blob)
+    return blob
+
+
+def _key(*texts: str) -> bytes:
+    return "\0".join(texts).encode()
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -76,7 +85,11 @@ def write_jobs(connection: sqlite3.Connection, target: str, jobs: Mapping[str, K
         "INSERT INTO job (target, workspace, id, known) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (target, id) DO UPDATE"
         " SET workspace = excluded.workspace, known = excluded.known",
-        ((target, known.job.workspace, job_id, _pack(known)) for job_id, known in jobs.items()),
+        (
+            (target, workspace, job_id, _pack(known, _key(target, workspace, job_id)))
+            for job_id, known in jobs.items()
+            for workspace in [known.job.workspace]
+        ),
     )
 
 
@@ -93,38 +106,59 @@ def read_jobs(
     """The jobs of some workspaces, by id."""
     # The + keeps SQLite from the index: rows in the order of their ids cost twice the time.
     rows = connection.execute("SELECT workspace, id, known FROM job WHERE +target = ?", (target,))
-    texts: dict[str, str] = {}
-    return {
-        job_id: _thrifty(_job(job_id, blob), texts)
-        for workspace, job_id, blob in rows
-        if workspace in workspaces
-    }
+    saver = _Saver()
+    found: dict[str, Known] = {}
+    for workspace, job_id, blob in rows:
+        if workspace in workspaces:
+            known = saver.save(_job(target, workspace, job_id, blob))
+            found[known.job.id] = known
+    return found
 
 
-def _job(job_id: str, blob: Any) -> Known:
+def _job(target: str, workspace: str, job_id: str, blob: Any) -> Known:
     try:
-        known = _unpack(_known, blob)
+        return _known.decode(_proved(blob, _key(target, workspace, job_id)))
     except _UNREADABLE as error:
         raise _damaged("job", job_id, error) from error
-    if known.job.id != job_id:
-        raise _damaged("job", job_id, "is another one")
-    return known
 
 
-_FIELDS = (
+_JOB_TEXTS = (
     "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type", "flavor",
-    "accelerator", "engine", "failed_task",
+    "accelerator", "engine", "failed_task", "message",
 )  # fmt: skip
-_texts_of: Callable[[Job], tuple[str, ...]] = attrgetter(*_FIELDS)
+_RUN_TEXTS = ("start_type", "recovery", "recovery_before", "reason")
+_texts_of_job: Callable[[Job], tuple[str, ...]] = attrgetter(*_JOB_TEXTS)
+_texts_of_run: Callable[[Run], tuple[str, ...]] = attrgetter(*_RUN_TEXTS)
 
 
-def _thrifty(known: Known, texts: dict[str, str]) -> Known:
-    """The same with texts that other jobs have too, as when they come from the service."""
-    for field, text in zip(_FIELDS, _texts_of(known.job), strict=True):
-        if (shared := texts.setdefault(text, text)) is not text:
-            # Nobody has seen the job yet, and it stays equal to itself.
-            msgspec.structs.force_setattr(known.job, field, shared)
-    return known
+class _Saver:
+    """Lets jobs share what they have in common, as they do when they come from the service."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._texts: dict[str, str] = {}
+
+    def save(self, known: Known) -> Known:
+        """The same, in less memory. Nobody has seen it yet, and it stays equal to itself."""
+        job = known.job
+        deque(map(_set, repeat(job), _JOB_TEXTS, self._shared(_texts_of_job(job))), 0)
+        for run in job.runs or ():
+            deque(map(_set, repeat(run), _RUN_TEXTS, self._shared(_texts_of_run(run))), 0)
+        if known.ended == job.ended:
+            _set(known, "ended", job.ended)
+        if known.ran == job.duration:
+            _set(known, "ran", job.duration)
+        if known.finished == job.duration:
+            _set(known, "finished", job.duration)
+        return known
+
+    def _shared(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Equal texts, always the same ones."""
+        known = self._groups.get(texts)
+        if known is None:
+            known = tuple(self._texts.setdefault(text, text) for text in texts)
+            self._groups[known] = known
+        return known
 
 
 # --- Horizons -------------------------------------------------------------------------------------
@@ -171,8 +205,9 @@ def write_series(
         "INSERT INTO series (target, workspace, family, labels, series) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (target, family, labels) DO UPDATE SET series = excluded.series",
         (
-            (target, labels[0], family, _encode(labels), _pack(series))
+            (target, labels[0], family, encoded, _pack(series, key + encoded))
             for (family, labels), series in ledger.items()
+            for key, encoded in [(_key(target, labels[0], family), _encode(labels))]
         ),
     )
 
@@ -211,7 +246,7 @@ def read_series(
     for workspace, family, labels, blob, shown in rows:
         if workspace not in workspaces:
             continue
-        entry = _entry(family, labels, blob)
+        entry = _entry(target, workspace, family, labels, blob)
         if entry is None:
             foreign += 1
             continue
@@ -224,13 +259,16 @@ def read_series(
     return ledger, frozenset(released)
 
 
-def _entry(family: str, labels: Any, blob: Any) -> tuple[SeriesKey, Series] | None:
+def _entry(
+    target: str, workspace: str, family: str, labels: Any, blob: Any
+) -> tuple[SeriesKey, Series] | None:
     """None = of another version."""
     row = ROW_OF.get(family)
     if row is None:
         return None
     try:
-        values, series = _decode_labels(labels), _unpack(_series, blob)
+        series = _series.decode(_proved(blob, _key(target, workspace, family) + labels))
+        values = _decode_labels(labels)
     except _UNREADABLE as error:
         raise _damaged("series", family, error) from error
     buckets = len(row.buckets) + 1 if row.buckets else 0
@@ -243,13 +281,22 @@ def _entry(family: str, labels: Any, blob: Any) -> tuple[SeriesKey, Series] | No
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """A job that is lost would be new when it is seen next; so no row may be unreadable."""
-    for job_id, blob in connection.execute("SELECT id, known FROM job"):
-        _job(job_id, blob)
+    """A job that is lost would be new when it is seen next; so no row may be unreadable.
+
+    What has the right checksum was written by us, and whole; of jobs, which are many, that is
+    enough.
+    """
+    for target, workspace, job_id, blob in connection.execute(
+        "SELECT target, workspace, id, known FROM job"
+    ):
+        try:
+            _proved(blob, _key(target, workspace, job_id))
+        except _UNREADABLE as error:
+            raise _damaged("job", job_id, error) from error
     for workspace, at in connection.execute("SELECT workspace, newest FROM horizon"):
         _newest(workspace, at)
-    for family, labels, blob in connection.execute("SELECT family, labels, series FROM series"):
-        _entry(family, labels, blob)
+    for row in connection.execute("SELECT target, workspace, family, labels, series FROM series"):
+        _entry(*row)
 
 
 LAYOUT = Layout(application_id=0x4D416578, steps={1: _create}, check=_check)  # "MAex"

@@ -13,12 +13,12 @@ import sys
 import threading
 
 import pytest
-from test_store import NOTHING, NOW, known, opened, reloaded
+from test_store import NOTHING, NOW, created, known, opened, reloaded
 
 from exporter import database
 from exporter.database import Damaged, Layout, open_file
 from exporter.errors import ConfigError, StartError, StateError
-from exporter.ledger import CREATED
+from exporter.ledger import CREATED, FINISHED
 from exporter.store import Change, StateFile
 from exporter.tables import LAYOUT
 
@@ -124,6 +124,29 @@ async def test_an_index_that_disagrees_is_damage(path, caplog):
     start, end = (page - 1) * 4096, page * 4096
     assert whole[start:end].count(b"tjob-a") == 1
     path.write_bytes(whole[:start] + whole[start:end].replace(b"tjob-a", b"tjob-x") + whole[end:])
+
+    assert await moved_aside(path, caplog) == {"state.db", ASIDE}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("target", "u"), ("workspace", "1"), ("id", "job-x")]
+)
+async def test_a_row_under_another_key_is_damage(path, caplog, column, value):
+    """The job would be new when it is seen next, and there twice."""
+    async with opened(path) as store:
+        await store.commit("t", Change({"job-a": known("job-a")}))
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE job SET {column} = ?", (value,))
+
+    assert await moved_aside(path, caplog) == {"state.db", ASIDE}
+
+
+@pytest.mark.parametrize("column", ["target", "workspace", "family"])
+async def test_a_series_under_another_key_is_damage(path, caplog, column):
+    async with opened(path) as store:
+        await store.commit("t", Change(series=dict([created()])))
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE series SET {column} = ?", (FINISHED.metric.name,))
 
     assert await moved_aside(path, caplog) == {"state.db", ASIDE}
 

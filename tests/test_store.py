@@ -104,11 +104,12 @@ def test_what_is_kept_is_known_by_its_version():
     tables._create(connection)
     rows = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql != ''")]
     connection.close()
-    kept = [*rows, tables._pack(known()).hex(), tables._pack(OBSERVED).hex()]
+    key = tables._key("t", "0", "a")
+    kept = [*rows, tables._pack(known(), key).hex(), tables._pack(OBSERVED, key).hex()]
 
     assert max(tables.LAYOUT.steps) == 1
     assert hashlib.sha256("\n".join(kept).encode()).hexdigest() == (
-        "1b5a32093bc508b496382ed4ecabb3609d146797c1093c0ad95e4bfd0dc595a5"
+        "9683eebe77bd29f4114be1a041d6a9302824f8e58775aeca825c563d9adeb7a4"
     )
 
 
@@ -225,6 +226,7 @@ async def test_jobs_share_the_texts_that_they_have_in_common(path):
 
     assert jobs["a"].job.pool is jobs["b"].job.pool
     assert jobs["a"].job.engine is jobs["b"].job.engine
+    assert jobs["a"].job.runs[0].reason is jobs["b"].job.runs[0].reason
 
 
 async def test_a_series_cannot_be_released_before_it_is_known(path):

@@ -109,23 +109,25 @@ def _totals(fleet: Fleet, scope: Scope, now: float) -> Totals:
     jobs, nodes, accelerators = _zeros(fleet)
     oldest: dict[LabelValues, float] = {}
     pool_names: dict[str, tuple[float, str]] = {}
-    for known in fleet.jobs.values():
+    for known in fleet.jobs.values():  # of all history, after every poll: it has to be quick
         job = known.job
-        base = base_of(job)
+        phase, pool = job.phase, job.pool
         if job.pool_name:
-            newest = (job.created or 0.0, job.pool_name)
-            pool_names[job.pool] = max(pool_names.get(job.pool, newest), newest)
-        over = job.phase in TERMINAL
-        if over and scope.history and not ended_within(known, scope.history, now):
+            created = job.created or 0.0
+            newest = pool_names.get(pool)
+            if newest is None or created > newest[0] or (created, job.pool_name) > newest:
+                pool_names[pool] = (created, job.pool_name)
+        if scope.history and phase in TERMINAL and not ended_within(known, scope.history, now):
             continue
-        jobs[(*base, job.phase)] += 1
-        if job.phase not in ACTIVE:
+        jobs[job.workspace, pool, job.flavor_type, phase] += 1
+        if phase not in ACTIVE:
             continue
+        base = base_of(job)
         if job.nodes is not None:
-            nodes[(*base, job.phase)] += job.nodes
+            nodes[(*base, phase)] += job.nodes
         if job.accelerators is not None:
-            accelerators[(*base, job.phase, job.accelerator)] += job.accelerators
-        if job.phase in WAITING and job.created is not None:
+            accelerators[(*base, phase, job.accelerator)] += job.accelerators
+        if phase in WAITING and job.created is not None:
             oldest[base] = min(oldest.get(base, job.created), job.created)
     pools: dict[LabelValues, int] = {
         (pool, name): 1 for pool, (_, name) in sorted(pool_names.items())
