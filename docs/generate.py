@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -34,6 +35,8 @@ has no series: there is never a 0 or a 1970 in its place. Series of a target car
 
 A value that the service does not document is shown as `unknown` and counted in
 `modelarts_exporter_unknown_values_total`; the job is never left out.
+
+A query to begin with for every metric: [example queries](#example-queries).
 """
 
 FLEET_INTRODUCTION = """\
@@ -62,7 +65,226 @@ Also the process metrics of the Prometheus client library: `process_cpu_seconds_
 """
 
 
-def table(rows: Iterator[tuple[str, str, tuple[str, ...], str]]) -> str:
+QUERIES_INTRODUCTION = """\
+One for each, to begin with. `increase()` extrapolates: one event may read 1.2, so compare with `> 0`, not `>= 1`.
+Ranges must be at least four times the longer of `poll.interval` and the scrape interval. Some of the answers are
+empty while there is nothing to tell, such as a failure. More: [how-it-counts.md](how-it-counts.md#queries) and the
+[recording rules](../deploy/prometheus/README.md#recording-rules).
+"""
+
+
+class Query(NamedTuple):
+    """What a metric can be asked."""
+
+    question: str
+    promql: str
+
+
+_JOB = "on (region, project, job_id)"
+_ENDED_BADLY = 'phase=~"Failed|Abnormal"'
+_WAITING = 'phase=~"Creating|Pending"'
+
+QUERIES = {
+    # Fleet
+    "modelarts_training_jobs": Query(
+        "How many jobs are there, by pool and phase?",
+        "sum by (pool, phase) (modelarts_training_jobs)",
+    ),
+    "modelarts_training_nodes": Query(
+        "How many nodes do running jobs have, by pool?",
+        'sum by (pool) (modelarts_training_nodes{phase="Running"})',
+    ),
+    "modelarts_training_accelerators": Query(
+        "For how many cards do jobs wait, by pool and card?",
+        f"sum by (pool, accelerator) (modelarts_training_accelerators{{{_WAITING}}})",
+    ),
+    "modelarts_training_oldest_pending_timestamp_seconds": Query(
+        "How long ago was the oldest waiting job of each pool created, in seconds?",
+        "time() - min by (pool) (modelarts_training_oldest_pending_timestamp_seconds)",
+    ),
+    "modelarts_training_pool_info": Query(
+        "How many jobs run, by the name of the pool, where the service tells it?",
+        'sum by (region, project, pool) (modelarts_training_jobs{phase="Running"}) '
+        "* on (region, project, pool) group_left (pool_name) modelarts_training_pool_info",
+    ),
+    # Events
+    "modelarts_training_jobs_created_total": Query(
+        "How many jobs were created within an hour, by pool?",
+        "sum by (pool) (increase(modelarts_training_jobs_created_total[1h]))",
+    ),
+    "modelarts_training_jobs_finished_total": Query(
+        "In which pools did jobs end badly within an hour?",
+        f"sum by (pool, phase) (increase(modelarts_training_jobs_finished_total{{{_ENDED_BADLY}}}[1h])) > 0",
+    ),
+    "modelarts_training_jobs_deleted_total": Query(
+        "How many jobs were deleted within a day, by the phase they were in?",
+        "sum by (phase) (increase(modelarts_training_jobs_deleted_total[1d]))",
+    ),
+    "modelarts_training_restarts_total": Query(
+        "How many restarts were there within a day, by pool and recovery policy?",
+        "sum by (pool, recovery) (increase(modelarts_training_restarts_total[1d]))",
+    ),
+    "modelarts_training_recovery_downgrades_total": Query(
+        "Which recovery policies did not work and were replaced by which, within a day?",
+        "sum by (from_recovery, to_recovery) (increase(modelarts_training_recovery_downgrades_total[1d])) > 0",
+    ),
+    "modelarts_training_accelerator_seconds_total": Query(
+        "How many cards were at work on average, by pool and card?",
+        "sum by (pool, accelerator) (rate(modelarts_training_accelerator_seconds_total[1h]))",
+    ),
+    "modelarts_training_finished_accelerator_seconds_total": Query(
+        "Which share of the card time of jobs that ended within a week went into jobs that ended badly?",
+        f"sum by (pool) (increase(modelarts_training_finished_accelerator_seconds_total{{{_ENDED_BADLY}}}[7d])) "
+        "/ sum by (pool) (increase(modelarts_training_finished_accelerator_seconds_total[7d]))",
+    ),
+    "modelarts_training_recovery_accelerator_seconds_total": Query(
+        "How many card hours passed between two runs within a day, by pool and recovery policy?",
+        "sum by (pool, recovery) (increase(modelarts_training_recovery_accelerator_seconds_total[1d])) / 3600",
+    ),
+    "modelarts_training_queue_duration_seconds": Query(
+        "Nine of ten jobs that started within a day had waited less than how many seconds, by pool?",
+        "histogram_quantile(0.9, sum by (pool, le) (rate(modelarts_training_queue_duration_seconds_bucket[1d])))",
+    ),
+    "modelarts_training_run_duration_seconds": Query(
+        "How long does half of the jobs run at most, in seconds, by how they end?",
+        "histogram_quantile(0.5, sum by (phase, le) (rate(modelarts_training_run_duration_seconds_bucket[1d])))",
+    ),
+    "modelarts_training_recovery_duration_seconds": Query(
+        "How long does a recovery take on average, in seconds, by recovery policy?",
+        "sum by (recovery) (rate(modelarts_training_recovery_duration_seconds_sum[1d])) "
+        "/ sum by (recovery) (rate(modelarts_training_recovery_duration_seconds_count[1d]))",
+    ),
+    "modelarts_training_attempt_duration_seconds": Query(
+        "What is the mean time between failures, in seconds, by pool?",
+        "sum by (pool) (rate(modelarts_training_attempt_duration_seconds_sum[7d])) "
+        "/ sum by (pool) (rate(modelarts_training_attempt_duration_seconds_count[7d]))",
+    ),
+    # Jobs
+    "modelarts_training_job_info": Query(
+        "How many jobs with series of their own does each user have?",
+        "count by (user) (modelarts_training_job_info)",
+    ),
+    "modelarts_training_job_phase": Query(
+        "Which jobs have ended badly, within `jobs.retention`?",
+        f"modelarts_training_job_phase{{{_ENDED_BADLY}}} "
+        f"* {_JOB} group_left (job_name, user, pool) modelarts_training_job_info",
+    ),
+    "modelarts_training_job_created_timestamp_seconds": Query(
+        "How many seconds ago was each waiting job created?",
+        "time() - modelarts_training_job_created_timestamp_seconds "
+        f"and {_JOB} modelarts_training_job_phase{{{_WAITING}}}",
+    ),
+    "modelarts_training_job_start_timestamp_seconds": Query(
+        "Which ten jobs had waited longest for their first start, in seconds?",
+        "topk(10, modelarts_training_job_start_timestamp_seconds - modelarts_training_job_created_timestamp_seconds)",
+    ),
+    "modelarts_training_job_end_timestamp_seconds": Query(
+        "Which jobs have ended within ten minutes, and how many seconds ago?",
+        "time() - modelarts_training_job_end_timestamp_seconds < 600",
+    ),
+    "modelarts_training_job_duration_seconds": Query(
+        "Which ten of the running jobs have run longest, in seconds?",
+        "topk(10, modelarts_training_job_duration_seconds "
+        f'and {_JOB} modelarts_training_job_phase{{phase="Running"}})',
+    ),
+    "modelarts_training_job_nodes": Query(
+        "Which ten jobs have the most nodes?",
+        "topk(10, modelarts_training_job_nodes)",
+    ),
+    "modelarts_training_job_accelerators": Query(
+        "How many cards do running jobs have, by user?",
+        f"sum by (user) (modelarts_training_job_accelerators "
+        f"* {_JOB} group_left (user) modelarts_training_job_info "
+        f'and {_JOB} modelarts_training_job_phase{{phase="Running"}})',
+    ),
+    "modelarts_training_job_restarts_total": Query(
+        "Which jobs were restarted within an hour?",
+        "sum by (region, project, job_id) (increase(modelarts_training_job_restarts_total[1h])) > 0",
+    ),
+    "modelarts_training_job_exit_code": Query(
+        "How many jobs have failed with which exit code?",
+        'count_values("exit_code", modelarts_training_job_exit_code)',
+    ),
+    # The exporter itself
+    "modelarts_exporter_api_request_duration_seconds": Query(
+        "How slow are the slowest five of a hundred API requests, in seconds?",
+        "histogram_quantile(0.95, sum by (operation, le) "
+        "(rate(modelarts_exporter_api_request_duration_seconds_bucket[15m])))",
+    ),
+    "modelarts_exporter_api_requests_total": Query(
+        "How many API requests a second are sent, by status?",
+        "sum by (region, project, code) (rate(modelarts_exporter_api_requests_total[15m]))",
+    ),
+    "modelarts_exporter_api_retries_total": Query(
+        "Why were API requests sent again within an hour?",
+        "sum by (region, project, reason) (increase(modelarts_exporter_api_retries_total[1h])) > 0",
+    ),
+    "modelarts_exporter_build_info": Query(
+        "Which versions of the exporter run?",
+        "count by (version) (modelarts_exporter_build_info)",
+    ),
+    "modelarts_exporter_credentials_expiry_timestamp_seconds": Query(
+        "For how many seconds are the credentials in use still valid?",
+        "modelarts_exporter_credentials_expiry_timestamp_seconds - time()",
+    ),
+    "modelarts_exporter_duplicate_jobs_total": Query(
+        "How often did pages shift while they were read, within an hour?",
+        "increase(modelarts_exporter_duplicate_jobs_total[1h])",
+    ),
+    "modelarts_exporter_inconsistent_pages_total": Query(
+        "How many pages had to be read again within an hour?",
+        "increase(modelarts_exporter_inconsistent_pages_total[1h])",
+    ),
+    "modelarts_exporter_invalid_jobs_total": Query(
+        "Where did the service send jobs with fields that cannot be used, within a day?",
+        "increase(modelarts_exporter_invalid_jobs_total[1d]) > 0",
+    ),
+    "modelarts_exporter_jobs_without_series": Query(
+        "Where is `jobs.max_series_jobs` too low, and by how many jobs?",
+        "modelarts_exporter_jobs_without_series > 0",
+    ),
+    "modelarts_exporter_last_success_timestamp_seconds": Query(
+        "How long ago was the last good poll, in seconds?",
+        "time() - modelarts_exporter_last_success_timestamp_seconds",
+    ),
+    "modelarts_exporter_late_polls_total": Query(
+        "Where did polls start late within an hour?",
+        "increase(modelarts_exporter_late_polls_total[1h]) > 0",
+    ),
+    "modelarts_exporter_pagination_info": Query(
+        "What does `offset` mean at each target?",
+        "count by (region, project, mode) (modelarts_exporter_pagination_info)",
+    ),
+    "modelarts_exporter_poll_duration_seconds": Query(
+        "How long do polls take on average, in seconds, by kind?",
+        "sum by (region, project, kind) (rate(modelarts_exporter_poll_duration_seconds_sum[6h])) "
+        "/ sum by (region, project, kind) (rate(modelarts_exporter_poll_duration_seconds_count[6h]))",
+    ),
+    "modelarts_exporter_polls_total": Query(
+        "Which polls failed within an hour, and of what?",
+        'sum by (region, project, kind, result) (increase(modelarts_exporter_polls_total{result!="success"}[1h])) > 0',
+    ),
+    "modelarts_exporter_state_errors_total": Query(
+        "Did the state file fail within an hour?",
+        "increase(modelarts_exporter_state_errors_total[1h]) > 0",
+    ),
+    "modelarts_exporter_tracked_jobs": Query(
+        "How many jobs are held in memory?",
+        "sum by (region, project) (modelarts_exporter_tracked_jobs)",
+    ),
+    "modelarts_exporter_unknown_values_total": Query(
+        "In which fields did the service send undocumented values within a day?",
+        "sum by (field) (increase(modelarts_exporter_unknown_values_total[1d])) > 0",
+    ),
+    "modelarts_up": Query(
+        "At which targets did the last poll fail?",
+        "modelarts_up == 0",
+    ),
+}
+"""By metric, in the order of the page."""
+
+
+def table(rows: Iterable[tuple[str, str, tuple[str, ...], str]]) -> str:
     """A Markdown table of families: name, type, labels, help."""
     lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for name, kind, labels, text in rows:
@@ -81,32 +303,34 @@ def own_rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
         yield name, kind, instrument._labelnames, family.documentation  # noqa: SLF001 - no accessor
 
 
+def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
+    """All families by section of the page: name, type, labels, help."""
+    fleet = [(r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in FLEET]
+    events = [
+        (r.metric.name, r.metric.type, (*TARGET, *BASE, *r.labels), r.metric.help) for r in ROWS
+    ]
+    job = [
+        (r.metric.name, r.metric.type, (*TARGET, "job_id", *r.labels), r.metric.help) for r in JOB
+    ]
+    return {"Fleet": fleet, "Events": events, "Jobs": job, "The exporter itself": [*own_rows()]}
+
+
+def query_table() -> str:
+    """A Markdown table with a query for every family."""
+    lines = ["| metric | question | query |", "|---|---|---|"]
+    for name, query in QUERIES.items():
+        promql = query.promql.replace("|", r"\|")  # or it would end the cell
+        lines.append(f"| `{name}` | {query.question} | `{promql}` |")
+    return "\n".join(lines) + "\n"
+
+
 def metrics_page() -> str:
     """docs/metrics.md."""
-    fleet = ((r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in FLEET)
-    events = (
-        (r.metric.name, r.metric.type, (*TARGET, *BASE, *r.labels), r.metric.help) for r in ROWS
-    )
-    job = (
-        (r.metric.name, r.metric.type, (*TARGET, "job_id", *r.labels), r.metric.help) for r in JOB
-    )
-    return "\n".join(
-        (
-            INTRODUCTION,
-            "## Fleet\n",
-            FLEET_INTRODUCTION,
-            table(fleet),
-            "## Events\n",
-            EVENTS_INTRODUCTION,
-            table(events),
-            "## Jobs\n",
-            JOB_INTRODUCTION,
-            table(job),
-            "## The exporter itself\n",
-            OWN_INTRODUCTION,
-            table(own_rows()),
-        )
-    )
+    introductions = (FLEET_INTRODUCTION, EVENTS_INTRODUCTION, JOB_INTRODUCTION, OWN_INTRODUCTION)
+    parts = [INTRODUCTION]
+    for (section, rows), introduction in zip(families().items(), introductions, strict=True):
+        parts += [f"## {section}\n", introduction, table(rows)]
+    return "\n".join([*parts, "## Example queries\n", QUERIES_INTRODUCTION, query_table()])
 
 
 # --- configuration --------------------------------------------------------------------------------

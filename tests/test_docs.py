@@ -1,8 +1,13 @@
+import ast
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -12,6 +17,19 @@ from exporter.settings.file import parse
 from exporter.settings.words import dotted
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for where in ("*.md", "docs/**/*.md", "deploy/**/*.md", "grafana/*.md", "benchmarks/*.md")
+    for path in ROOT.glob(where)
+)
+PROSE = [
+    "README.md",
+    "README.zh-CN.md",
+    *(
+        f"docs/{name}.md"
+        for name in ("README", "migration", "faq", "troubleshooting", "configuration", "metrics")
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +93,15 @@ def test_every_option_is_in_the_page():
         assert f"| `{option.name}` |" in page
 
 
-def test_prose_fits_into_120_columns():
-    for name in ("configuration.md", "metrics.md"):
-        lines = (ROOT / "docs" / name).read_text().splitlines()
-        assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+def columns(line):
+    """How wide a line is; Chinese characters take two columns."""
+    return sum(1 + (unicodedata.east_asian_width(char) in "WF") for char in line)
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_prose_fits_into_120_columns(name):
+    lines = (ROOT / name).read_text().splitlines()
+    assert [line for line in lines if columns(line) > 120 and not line.startswith("|")] == []
 
 
 def test_examples_of_the_page_work(tmp_path):
@@ -113,3 +136,193 @@ def test_examples_have_no_keys_twice():
     ):
         assert [dotted(path) for path, _ in parse(text).twice] == []
         assert parse(text).value == yaml.safe_load(text)
+
+
+# --- A query for every metric ---------------------------------------------------------------------
+
+
+def test_every_family_has_a_query(generate):
+    names = [name for rows in generate.families().values() for name, *_ in rows]
+    assert [*generate.QUERIES] == names
+
+
+def test_queries_are_in_the_page_in_one_piece(generate):
+    page = (ROOT / "docs/metrics.md").read_text()
+    cells = re.findall(r"^\| `(\w+)` \| [^|`]*(?:`[^|`]*`[^|`]*)?\| `(.*)` \|$", page, re.MULTILINE)
+    shown = {name: query.replace(r"\|", "|") for name, query in cells}
+    assert shown == {name: query.promql for name, query in generate.QUERIES.items()}
+
+
+def test_queries_ask_for_their_metric_and_for_nothing_unknown(generate):
+    types = {name: kind for rows in generate.families().values() for name, kind, *_ in rows}
+    known = set(types)
+    for name, kind in types.items():
+        if kind == "histogram":
+            known |= {f"{name}_{suffix}" for suffix in ("bucket", "sum", "count")}
+    for name, query in generate.QUERIES.items():
+        asked = set(re.findall(r"\bmodelarts_\w+", query.promql))
+        assert asked <= known, name
+        suffixes = ("bucket", "sum", "count") if types[name] == "histogram" else ()
+        assert asked & {name, *(f"{name}_{suffix}" for suffix in suffixes)}, name
+        rates = set(re.findall(r"\b(?:rate|increase)\((\w+)", query.promql))
+        assert {each for each in rates if types.get(each) == "gauge"} == set(), name
+
+
+def test_queries_parse(generate, tmp_path):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert os.environ.get("REQUIRE_PROMETHEUS") != "1", "promtool is missing"
+        pytest.skip("no promtool")
+    rules = [
+        {"record": f"example:{name}", "expr": query.promql}
+        for name, query in generate.QUERIES.items()
+    ]
+    file = tmp_path / "examples.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "examples", "rules": rules}]}))
+    done = subprocess.run(
+        [promtool, "check", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(rules)} rules found" in done.stdout
+
+
+# --- Links ----------------------------------------------------------------------------------------
+
+
+def prose(path):
+    """A page without its code."""
+    text = re.sub(r"<!--.*?-->", "", path.read_text(), flags=re.DOTALL)
+    text = re.sub(r"^ *(```|~~~).*?^ *\1 *$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"(?<!`)`[^`\n]+`(?!`)", "", text)
+
+
+def anchors(path):
+    """The anchors of a page, as GitHub makes them of its headings."""
+    text = re.sub(r"^ *(```|~~~).*?^ *\1 *$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found = []
+    for heading in re.findall(r"^#{1,6} +(.+?) *#*$", text, re.MULTILINE):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        found.append(f"{slug}-{found.count(slug)}" if slug in found else slug)
+    return found
+
+
+def links(path):
+    """Where a page leads to within the project."""
+    text = prose(path)
+    found = re.findall(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)", text)
+    found += re.findall(r"^\[[^\]]+\]: +(\S+)", text, re.MULTILINE)
+    return [target for target in found if not re.match(r"[a-z][a-z0-9+.-]*:", target)]
+
+
+def test_pages_are_found():
+    names = {str(path.relative_to(ROOT)) for path in PAGES}
+    assert {"README.md", "README.zh-CN.md", "docs/README.md", "docs/runbooks/README.md"} <= names
+    assert sum(len(links(path)) for path in PAGES) > 100
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    lost = []
+    for target in links(path):
+        name, _, anchor = unquote(target).partition("#")
+        page = (path.parent / name).resolve() if name else path
+        inside = page.is_relative_to(ROOT.resolve()) and page.exists()
+        if not inside or (anchor and page.suffix == ".md" and anchor not in anchors(page)):
+            lost.append(target)
+    assert lost == []
+
+
+def test_every_page_can_be_reached_from_the_index():
+    index = ROOT / "docs/README.md"
+    seen, todo = set(), [index]
+    while todo:
+        page = todo.pop()
+        if page not in seen:
+            seen.add(page)
+            linked = ((page.parent / target.partition("#")[0]).resolve() for target in links(page))
+            todo += [each for each in linked if each.suffix == ".md" and each.is_file()]
+    assert {path.resolve() for path in PAGES} - {path.resolve() for path in seen} == set()
+
+
+def test_both_languages_lead_to_each_other_and_have_the_same_parts():
+    pages = {name: (ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md")}
+    english, chinese = pages.values()
+    assert "(README.zh-CN.md)" in "".join(english.splitlines(keepends=True)[:5])
+    assert "(README.md)" in "".join(chinese.splitlines(keepends=True)[:5])
+    levels = [re.findall(r"^#+(?= )", prose(ROOT / name), re.MULTILINE) for name in pages]
+    assert levels[0] == levels[1]
+    blocks = [
+        re.findall(r"^```.*?^```$", text, re.DOTALL | re.MULTILINE) for text in pages.values()
+    ]
+    bare = [[re.sub(r" *#.*", "", block) for block in each] for each in blocks]
+    assert bare[0] == bare[1]
+    others = [
+        {target for target in links(ROOT / name) if not target.startswith("README")}
+        for name in pages
+    ]
+    assert others[0] == others[1]
+
+
+# --- What the pages say of the code ---------------------------------------------------------------
+
+
+def spans(name):
+    """The code in the prose of a page of docs/."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / name).read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+HAND_WRITTEN = [
+    *(f"docs/{name}.md" for name in ("migration", "faq", "troubleshooting")),
+    "README.md",
+    "README.zh-CN.md",
+]
+
+
+@pytest.mark.parametrize("name", HAND_WRITTEN)
+def test_options_and_metrics_in_pages_exist(generate, name):
+    known = options()
+    groups = {option.path[0] for option in known} - {"targets"}
+    names = {option.name for option in known}
+    families = {each for rows in generate.families().values() for each, *_ in rows}
+    for span in spans(name):
+        for option in re.findall(rf"(?<![\w./-])(?:{'|'.join(groups)})\.[a-z_.]+[a-z]", span):
+            assert option in names or any(each.startswith(f"{option}.") for each in names), span
+        for metric in re.findall(r"\bmodelarts_(?:up\b|(?:training|exporter)_\w+)", span):
+            plain = re.sub(r"_(?:bucket|sum|count)$", "", metric)
+            assert metric in families or plain in families, span
+        for flag in re.findall(r"(?<!\S)--[a-z][a-z.-]+", span):
+            assert flag in {option.flag for option in known} | {
+                option.no_flag for option in known
+            } | {"--read-only", "--cap-drop", "--help"}, span
+        for variable in re.findall(r"MODELARTS_EXPORTER_[A-Z_]+", span):
+            assert variable in {option.variable for option in known}, span
+
+
+def messages():
+    """All texts in the code of the exporter, cut where something is filled in."""
+    package = Path(sys.modules["exporter"].__file__).parent
+    for path in package.rglob("*.py"):
+        if "simulator" not in path.parts:
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield from re.split(r"%(?:s|d|\.0f)", node.value)
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code():
+    # In code with a "…", and in tables whose first column is "message".
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    quoted = {span for span in spans("docs/troubleshooting.md") if "…" in span}
+    for table in re.findall(r"^\| message \|.*\n(?:\|.*\n)+", page, re.MULTILINE):
+        for row in table.splitlines()[2:]:
+            quoted |= set(re.findall(r"`([^`]+)`", row.split(" | ")[0]))
+    texts = [*messages()]
+    parts = {
+        part.strip()
+        for span in quoted
+        for part in re.split(r"…|modelarts:\w+:\w+", span)
+        if part.strip(" ;:,")
+    }
+    assert len(parts) > 40
+    assert [part for part in sorted(parts) if not any(part in text for text in texts)] == []
