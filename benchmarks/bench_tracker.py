@@ -21,12 +21,12 @@ from world import make_fleet
 
 from exporter.births import Births
 from exporter.instruments import Instruments
+from exporter.knowledge import _digest, _gauges
 from exporter.ledger import Ledger, Series, SeriesKey
 from exporter.metrics.events import Cache, event_lines
 from exporter.metrics.scope import Scope
 from exporter.model.decode import decode_page
 from exporter.model.job import Job, View
-from exporter.poller import _digest, _gauges
 from exporter.publisher import render
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.query import parse
