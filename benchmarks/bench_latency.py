@@ -74,8 +74,8 @@ def scrapes(client: Client) -> list[float]:
 
 def polls_of(client: Client) -> float:
     """How many polls have succeeded."""
-    found = re.search(rb'polls_total\{.*result="success"\} (\S+)', gzip.decompress(client.body()))
-    return float(found[1]) if found else 0.0
+    text = gzip.decompress(client.body())
+    return sum(map(float, re.findall(rb'polls_total\{.*result="success"\} (\S+)', text)))
 
 
 def measure(simulated: Peer, resting: Peer, polling: Peer) -> dict[str, list[float]]:

@@ -105,7 +105,7 @@ async def narrate(
     waiting = phases["Pending"] + phases["Creating"]
     places = {
         f"{url}{path}": "what Prometheus scrapes: jobs by phase, pool and card type",
-        f"{url}/": "how the exporter does",
+        f"{url}/": "a page for people: who runs, who waits, what failed",
         f"{service.url}/-/sim/truth": "what is true in the simulated region, to compare",
     }
     width = max(map(len, places))

@@ -79,7 +79,7 @@ The first poll took N requests and N s.
 
 N jobs run, N wait, N have failed. Look at
   http://localhost:PORT/metrics      what Prometheus scrapes: jobs by phase, pool and card type
-  http://localhost:PORT/             how the exporter does
+  http://localhost:PORT/             a page for people: who runs, who waits, what failed
   http://127.0.0.1:PORT/-/sim/truth  what is true in the simulated region, to compare
 Jobs come, run, fail and recover while you watch. Every 2 s they are polled again, e.g.
   curl -s http://localhost:PORT/metrics | grep 'modelarts_training_jobs{.*Running'
