@@ -7,7 +7,7 @@ from itertools import chain, combinations
 import pytest
 from wire.rig import both_ways, events, until
 
-from exporter import poller as poller_module
+from exporter import knowledge
 from exporter.credentials.secret import Secret
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
@@ -145,13 +145,13 @@ async def test_row_61_what_a_poll_found_and_how_it_ended_are_of_one_generation(r
     slow, quick = rig.add("slow"), rig.add("quick")
     drawn, go_on = threading.Event(), threading.Event()
 
-    def event_lines(ledger, labels, *rest, real=poller_module.event_lines):
+    def event_lines(ledger, labels, *rest, real=knowledge.event_lines):
         if labels["project"] == "slow":
             drawn.set()
             assert go_on.wait(20)
         return real(ledger, labels, *rest)
 
-    monkeypatch.setattr(poller_module, "event_lines", event_lines)
+    monkeypatch.setattr(knowledge, "event_lines", event_lines)
     polling = asyncio.create_task(slow.poll())
     await until(drawn.is_set)
     assert await quick.poll()
