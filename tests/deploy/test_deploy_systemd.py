@@ -80,4 +80,4 @@ def test_no_secret_is_in_the_examples():
 
 def test_a_bad_configuration_is_not_tried_again():
     assert value("RestartPreventExitStatus") == "2"
-    assert value("ExecReload") == "/bin/kill -HUP $MAINPID"
+    assert "ExecReload" not in TEXT  # the exporter cannot reload yet: SIGHUP would end it
