@@ -223,6 +223,10 @@ QUERIES = {
         "Which versions of the exporter run?",
         "count by (version) (modelarts_exporter_build_info)",
     ),
+    "modelarts_exporter_config_last_reload_successful": Query(
+        "Could the configuration be read the last time?",
+        "modelarts_exporter_config_last_reload_successful",
+    ),
     "modelarts_exporter_credentials_expiry_timestamp_seconds": Query(
         "For how many seconds are the credentials in use still valid?",
         "modelarts_exporter_credentials_expiry_timestamp_seconds - time()",

@@ -132,6 +132,12 @@ class Instruments:
             "Times that the state file (state.file) could not be read or written.",
             (),
         )
+        self.config_reload = gauge(
+            "modelarts_exporter_config_last_reload_successful",
+            "1 if the configuration could be read the last time it was, else 0.",
+            (),
+        )
+        self.config_reload.set(1)  # or we would not be here
         self.build_info = gauge(
             "modelarts_exporter_build_info",
             "Version of the exporter and of Python; always 1.",
@@ -142,7 +148,7 @@ class Instruments:
     @property
     def shared(self) -> tuple[Counter | Gauge | Histogram, ...]:
         """Instruments that belong to no target."""
-        return self.request_duration, self.state_errors, self.build_info
+        return self.request_duration, self.state_errors, self.config_reload, self.build_info
 
     def all(self) -> list[Counter | Gauge | Histogram]:
         """Every instrument, in the order of declaration."""
