@@ -7,7 +7,6 @@ or ``dump`` was interrupted before it was done.
 
 import argparse
 import asyncio
-import contextlib
 import difflib
 import itertools
 import logging
@@ -15,14 +14,15 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from exporter import __version__, check, log
 from exporter.app import Exporter, exporter
 from exporter.errors import ConfigError, StartError
 from exporter.settings import Settings, help_text, load
-from exporter.terminal import progress, say
+from exporter.terminal import beside, progress, say
 
 PROGRAM = "modelarts-exporter"
 _GOOD, _FAILED, _BAD_CONFIGURATION, _INTERRUPTED = 0, 1, 2, 130
@@ -32,6 +32,7 @@ _COMMANDS = {
     "demo": "the same, on a simulated service that it starts; no account needed",
     "check": "sign in to every target, search once, print what was found and what polls cost",
     "dump": "poll once, write the metrics to standard output",
+    "backfill": "write the job history as OpenMetrics with timestamps, for promtool",
     "simulate": "the simulated service alone, for tests",
 }
 
@@ -76,6 +77,7 @@ def _run(name: str, options: Sequence[str], environ: Mapping[str, str]) -> int:
         "demo": _demo,
         "check": _check,
         "dump": _dump,
+        "backfill": _backfill,
         "simulate": _simulate,
     }.get(name)
     if runner is None:
@@ -157,7 +159,7 @@ async def _demonstrating(
             path, interval = settings.web.telemetry_path, settings.poll.interval
             await demo.narrate(running, service, await listening, path=path, interval=interval)
 
-        async with exporter(settings, environ) as running, _beside(narrate(running)):
+        async with exporter(settings, environ) as running, beside(narrate(running)):
             try:
                 await running.run(stop, listening.set_result)
             except StartError as error:
@@ -183,13 +185,13 @@ def _simulator_parser() -> argparse.ArgumentParser:
 
 def _check(options: Sequence[str], environ: Mapping[str, str]) -> int:
     settings = load(options, environ)
-    told = "level" in settings.log.model_fields_set
-    log.setup(settings.log.level if told else "error", settings.log.format)  # the table says it all
+    level = settings.log.level if _is_told(settings) else "error"  # the table says it all
+    log.setup(level, settings.log.format)
 
     async def checking() -> int:
         poll = settings.poll
         async with exporter(settings, environ, keep_state=False) as running:
-            async with _beside(_seconds("Signing in and reading the list of jobs")):
+            async with beside(_seconds("Signing in and reading the list of jobs")):
                 await running.poll_once()
                 good = await running.poll_once()  # shows what all further ones will cost
             report = check.report(
@@ -221,6 +223,24 @@ def _dump(options: Sequence[str], environ: Mapping[str, str]) -> int:
     return asyncio.run(_to_the_end(dumping()))
 
 
+def _backfill(options: Sequence[str], environ: Mapping[str, str]) -> int:
+    from exporter.backfill import command  # noqa: PLC0415 - as the simulator, see above
+    from exporter.backfill.options import parse  # noqa: PLC0415
+
+    wanted, rest = parse(options)
+    settings = load(rest, environ)
+    log.setup(settings.log.level if _is_told(settings) else "warning", settings.log.format)
+
+    async def filling() -> int:
+        try:
+            await command.run(settings, environ, wanted, time.time)
+        except command.Unread as error:
+            return _complain(error.problems, _FAILED)
+        return _GOOD
+
+    return asyncio.run(_to_the_end(filling()))
+
+
 def _simulate(options: Sequence[str], _environ: Mapping[str, str]) -> int:
     from exporter.simulator import command as simulate  # noqa: PLC0415 - see `_simulator_parser`
 
@@ -240,6 +260,11 @@ def _settings(options: Sequence[str], environ: Mapping[str, str]) -> Settings:
     settings = load(options, environ)
     log.setup(settings.log.level, settings.log.format)
     return settings
+
+
+def _is_told(settings: Settings) -> bool:
+    """Whether somebody wants another log than the usual one."""
+    return "level" in settings.log.model_fields_set
 
 
 async def _until_stopped(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
@@ -266,14 +291,3 @@ async def _to_the_end(work: Coroutine[Any, Any, int]) -> int:
         return await task
     except asyncio.CancelledError:
         return _INTERRUPTED
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do the work for as long as the context lasts."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

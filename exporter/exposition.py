@@ -190,8 +190,8 @@ def assemble(families: Iterable[tuple[Metric, Sequence[Lines]]], generation: int
         if not any(lines.openmetrics for lines in blocks):
             continue
         plain_help = metric.help.replace("\\", r"\\").replace("\n", r"\n")
-        text.append(_header(metric, metric.name, plain_help))
-        openmetrics.append(_header(metric, metric.name.removesuffix("_total"), escape(metric.help)))
+        text.append(header(metric, metric.name, plain_help))
+        openmetrics.append(header(metric, metric.name.removesuffix("_total"), escape(metric.help)))
         text += [lines.text for lines in blocks]
         openmetrics += [lines.openmetrics for lines in blocks]
     openmetrics.append("# EOF\n")
@@ -199,7 +199,8 @@ def assemble(families: Iterable[tuple[Metric, Sequence[Lines]]], generation: int
     return Exposition(plain, _compress(plain), rich, _compress(rich), generation)
 
 
-def _header(metric: Metric, name: str, text: str) -> str:
+def header(metric: Metric, name: str, text: str) -> str:
+    """The lines before a family's samples; name and help text as the format writes them."""
     return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
 
 

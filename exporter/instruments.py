@@ -163,9 +163,13 @@ class TargetInstruments:
         instruments: of the process.
         region: label value.
         project: label value.
+
+    Attributes:
+        sent: how many API requests were sent.
     """
 
     def __init__(self, instruments: Instruments, region: str, project: str) -> None:
+        self.sent = 0
         self._all = instruments
         self._labels = (region, project)
         self._start_at_zero()
@@ -201,6 +205,7 @@ class TargetInstruments:
 
     def requested(self, operation: str, code: str, seconds: float) -> None:
         """An API request was sent (`exporter.http.Meter`)."""
+        self.sent += 1
         self._all.requests.labels(*self._labels, operation, code).inc()
         self._all.request_duration.labels(operation).observe(seconds)
 

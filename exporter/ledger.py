@@ -5,7 +5,7 @@ away, so no value ever falls.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -223,14 +223,10 @@ def post(
         The ledger after, and those series of it that are new or have changed.
     """
     changed: dict[SeriesKey, Series] = {
-        key: _new(ROW_OF[key[0]], now) for key in _foreseen(bases) if key not in ledger
+        key: _new(ROW_OF[key[0]], now) for key in foreseen(bases) if key not in ledger
     }
     for event in events:
-        for row in _ROWS_OF_KIND[event.kind]:
-            amount = 1.0 if row.amount == "one" else getattr(event, row.amount)
-            if amount is None:
-                continue
-            key = (row.metric.name, (*event.base, *event.labels))
+        for row, key, amount in additions(event):
             series = changed.get(key) or ledger.get(key) or _new(row, now)
             exemplar = _exemplar(row, event, amount, now)
             changed[key] = _added(series, row, amount, exemplar)
@@ -242,7 +238,16 @@ _ROWS_OF_KIND: Mapping[str, tuple[Row, ...]] = {
 }
 
 
-def _foreseen(bases: Mapping[Base, Iterable[str]]) -> Iterable[SeriesKey]:
+def additions(event: Event) -> Iterator[tuple[Row, SeriesKey, float]]:
+    """What an event adds to which series, or what is observed there."""
+    for row in _ROWS_OF_KIND[event.kind]:
+        amount = 1.0 if row.amount == "one" else getattr(event, row.amount)
+        if amount is not None:
+            yield row, (row.metric.name, (*event.base, *event.labels)), amount
+
+
+def foreseen(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
+    """The series that are there, at zero, before their first event."""
     for base, accelerators in bases.items():
         yield CREATED.metric.name, base
         yield QUEUE.metric.name, base

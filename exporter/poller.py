@@ -123,6 +123,17 @@ class Poller:
         """Read everything while polls go on; True if that succeeded."""
         return await self._attempt("sweep", self._sweep)
 
+    async def read(self) -> View:
+        """Read everything, and take nothing of it.
+
+        Raises:
+            PollError: it could not be read as a whole.
+        """
+        async with self._limit(self._cadence.timeout):
+            await self.target.connect()
+            self._instruments.rename(self.target.labels["project"])
+        return await self._everything(background=False)
+
     # --- When -------------------------------------------------------------------------------------
 
     async def _poll_in_time(self) -> None:

@@ -110,6 +110,11 @@ class Target:
         """Workspace ids."""
         return self._place.workspaces
 
+    @property
+    def requests_sent(self) -> int:
+        """API requests so far."""
+        return self._instruments.sent
+
     async def connect(self) -> None:
         """Find out what has to be known before the first search.
 

@@ -1,9 +1,15 @@
 """What commands say to people: standard output, and progress where somebody watches."""
 
+import asyncio
+import contextlib
 import os
 import sys
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 from exporter.errors import StartError
+
+_BAR = 40
 
 
 def say(text: str | bytes) -> None:
@@ -33,6 +39,30 @@ def progress(text: str) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+
+
+def bar(done: int, total: int) -> str:
+    """How far something is, as a picture: ``[########                ]  33 %``."""
+    share = done / total if total else 1.0
+    return f"[{'#' * int(share * _BAR):<{_BAR}}] {share:4.0%}"
+
+
+def note(text: str) -> None:
+    """A line beside standard output, where a document may be on its way."""
+    progress("")
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+@contextlib.asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do the work, such as to show progress, for as long as the context lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _forget() -> None:
