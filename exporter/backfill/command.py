@@ -53,10 +53,9 @@ async def run(
         StartError: it cannot be written.
         Unread: it cannot be read.
     """
-    history = settings.jobs.history
     if asked.folder is None:
         head, jobs = await _read(settings, environ, asked, clock)
-        await _to_standard_output(head, jobs, history)
+        await _to_standard_output(head, jobs)
         return
     with _alone_in(asked.folder):
         kept = Kept(asked.folder)
@@ -69,7 +68,7 @@ async def run(
         else:
             head = head_there
             _refuse_other(head, _identity(settings, asked), asked.folder)
-        await _to_files(head, kept.jobs(head), asked.folder, history)
+        await _to_files(head, kept.jobs(head), asked.folder)
         kept.forget()
 
 
@@ -80,7 +79,7 @@ async def _read(
     settings: Settings, environ: Mapping[str, str], asked: Asked, clock: Callable[[], float]
 ) -> tuple[Head, list[tuple[Read, Job]]]:
     """What is to be written, and all jobs of all targets."""
-    planned = plan(asked, clock())
+    planned = plan(asked, kept=settings.jobs.history, now=clock())
     problems: list[str] = []
     targets: list[Read] = []
     jobs: list[tuple[Read, Job]] = []
@@ -122,6 +121,7 @@ def _identity(settings: Settings, asked: Asked) -> dict[str, str]:
         "--to": asked.until or "",
         "--step": asked.step,
         "--label": " ".join(asked.labels),
+        "--histograms": str(asked.histograms),
         "jobs.history": f"{settings.jobs.history:g}",
         "targets": " ".join(targets),
     }
@@ -138,9 +138,12 @@ class _Series(NamedTuple):
     timeless: int
 
 
-async def _series(head: Head, jobs: Jobs, history: float) -> _Series:
-    grid = Grid(head.plan.start, head.plan.stop, head.plan.step)
-    histories = {id(read): History(grid, kept=history) for read in head.targets}
+async def _series(head: Head, jobs: Jobs) -> _Series:
+    plan = head.plan
+    grid = Grid(plan.start, plan.stop, plan.step)
+    histories = {
+        id(read): History(grid, kept=plan.kept, histograms=plan.histograms) for read in head.targets
+    }
     total = sum(read.jobs for read in head.targets)
     for number, (read, job) in enumerate(jobs):
         histories[id(read)].add(job, read.at)
@@ -150,23 +153,23 @@ async def _series(head: Head, jobs: Jobs, history: float) -> _Series:
     told = [
         Told(
             list(histories[id(read)].families()),
-            {**head.plan.labels, "region": read.region, "project": read.project},
+            {**plan.labels, "region": read.region, "project": read.project},
         )
         for read in head.targets
     ]
     return _Series(grid, told, sum(each.timeless for each in histories.values()))
 
 
-async def _to_standard_output(head: Head, jobs: Jobs, history: float) -> None:
-    series = await _series(head, jobs, history)
+async def _to_standard_output(head: Head, jobs: Jobs) -> None:
+    series = await _series(head, jobs)
     for piece in document(series.targets, series.grid, 0, len(series.grid)):
         say(piece)
         await asyncio.sleep(0)
     _note_timeless(series)
 
 
-async def _to_files(head: Head, jobs: Jobs, folder: Path, history: float) -> None:
-    series = await _series(head, jobs, history)
+async def _to_files(head: Head, jobs: Jobs, folder: Path) -> None:
+    series = await _series(head, jobs)
     days = list(series.grid.days())
     for number, day in enumerate(days):
         progress(f"Writing {day.name} {bar(number, len(days))}")
@@ -174,7 +177,7 @@ async def _to_files(head: Head, jobs: Jobs, folder: Path, history: float) -> Non
         if not file.exists():
             await _write(file, series, day)
     _note_timeless(series)
-    many = sum(len(family.series) for told in series.targets for family in told.families)
+    many = sum(family.size for told in series.targets for family in told.families)
     total = sum(read.jobs for read in head.targets)
     say(
         f"{total:,} jobs, {many:,} series, {len(series.grid):,} samples of each, in {len(days)} "

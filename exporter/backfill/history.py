@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
+from exporter.backfill.bars import Bars
 from exporter.backfill.curve import Curve
 from exporter.backfill.grid import Grid
 from exporter.backfill.past import Moment, past
 from exporter.backfill.waiting import Waiting
 from exporter.exposition import Metric
-from exporter.ledger import BASE, ROWS, additions, foreseen
+from exporter.ledger import BASE, ROW_OF, ROWS, Row, additions, foreseen
 from exporter.metrics.fleet import ACTIVE_PHASES, FLEET, WAITING
 from exporter.model.job import ACTIVE, PHASES, TERMINAL, Job, View
 from exporter.tracker import Base, Event, Fleet, base_of, observe
@@ -24,7 +25,7 @@ LabelValues: TypeAlias = tuple[str, ...]
 _SINCE_EVER = float("-inf")
 _JOBS, _NODES, _ACCELERATORS, _OLDEST, _POOLS = (row.metric.name for row in FLEET)
 
-COUNTERS = tuple(row for row in ROWS if not row.buckets and row.kind != "deleted")
+EVENTS = tuple(row for row in ROWS if row.kind != "deleted")
 """Not the deleted jobs: the service tells nothing of them any more."""
 
 
@@ -35,11 +36,18 @@ class Family(NamedTuple):
         metric: name, type, help.
         labels: names of its own labels.
         series: label values and the curve of each; a `Waiting` has no value at times.
+        buckets: of `Bars`, the upper bounds; () = none.
     """
 
     metric: Metric
     labels: tuple[str, ...]
-    series: Mapping[LabelValues, Curve | Waiting]
+    series: Mapping[LabelValues, Curve | Waiting | Bars]
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many series Prometheus will have of it."""
+        return len(self.series) * (len(self.buckets) + 3 if self.buckets else 1)
 
 
 class History:
@@ -48,19 +56,22 @@ class History:
     Args:
         grid: the moments.
         kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
+        histograms: whether there are any; they are most of the series.
 
     Attributes:
         jobs: how many were added.
         timeless: how many of them tell no time at all, and are left out.
     """
 
-    def __init__(self, grid: Grid, *, kept: float = 0.0) -> None:
+    def __init__(self, grid: Grid, *, kept: float = 0.0, histograms: bool = False) -> None:
         self.jobs = self.timeless = 0
         self._grid = grid
         self._kept = kept
         self._bases: dict[Base, set[str]] = {}
         self._pool_names: dict[str, tuple[float, str]] = {}
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
+        self._bars: dict[str, dict[LabelValues, Bars]] = {}
+        self._events = tuple(row for row in EVENTS if histograms or not row.buckets)
         self._waiting: dict[LabelValues, Waiting] = {}
 
     def add(self, job: Job, read_at: float) -> None:
@@ -96,11 +107,14 @@ class History:
                 yield Family(row.metric, row.labels, self._pools())
             else:
                 yield self._family(row.metric, row.labels)
-        for each in COUNTERS:
-            yield self._family(each.metric, (*BASE, *each.labels))
+        for each in self._events:
+            yield self._family(each.metric, (*BASE, *each.labels), each.buckets)
 
-    def _family(self, metric: Metric, labels: tuple[str, ...]) -> Family:
-        return Family(metric, labels, dict(sorted(self._curves.get(metric.name, {}).items())))
+    def _family(
+        self, metric: Metric, labels: tuple[str, ...], buckets: tuple[float, ...] = ()
+    ) -> Family:
+        found = (self._bars if buckets else self._curves).get(metric.name, {})
+        return Family(metric, labels, dict(sorted(found.items())), buckets)
 
     def _curve(self, name: str, labels: LabelValues) -> Curve:
         curves = self._curves.setdefault(name, {})
@@ -108,6 +122,12 @@ class History:
         if curve is None:
             curve = curves[labels] = Curve()
         return curve
+
+    def _bar(self, row: Row, labels: LabelValues) -> Bars:
+        bars = self._bars.setdefault(row.metric.name, {})
+        if labels not in bars:
+            bars[labels] = Bars(row.buckets)
+        return bars[labels]
 
     def _foresee(self) -> None:
         """Every phase of every combination, as live: a missing series is no question."""
@@ -118,10 +138,10 @@ class History:
                 self._curve(_NODES, (*base, phase))
                 for accelerator in accelerators:
                     self._curve(_ACCELERATORS, (*base, phase, accelerator))
-        counters = {row.metric.name for row in COUNTERS}
         for name, labels in foreseen(self._bases):
-            if name in counters:
-                self._curve(name, labels)
+            row = ROW_OF[name]
+            if row in self._events:
+                self._bar(row, labels) if row.buckets else self._curve(name, labels)
 
     def _pools(self) -> Mapping[LabelValues, Curve]:
         pools: dict[LabelValues, Curve] = {}
@@ -174,10 +194,11 @@ class History:
     def _post(self, events: list[Event], before: float, at: float) -> None:
         for event in events:
             for row, (name, labels), amount in additions(event):
-                if row.buckets:
+                if row not in self._events:
                     continue
-                curve = self._curve(name, labels)
-                if row.kind == "ran":  # it grew while the job ran
-                    curve.spread(self._grid, before, at, amount)
+                if row.buckets:
+                    self._bar(row, labels).observe(self._grid.at(at), amount)
+                elif row.kind == "ran":  # it grew while the job ran
+                    self._curve(name, labels).spread(self._grid, before, at, amount)
                 else:
-                    curve.add(self._grid.at(at), amount)
+                    self._curve(name, labels).add(self._grid.at(at), amount)

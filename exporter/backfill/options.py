@@ -1,11 +1,12 @@
 """The command's own options: which time, in which steps, to where, with which further labels."""
 
 import argparse
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from exporter.backfill.grid import MOST_MOMENTS
 from exporter.errors import ConfigError
@@ -20,6 +21,7 @@ _STEPS = "a duration of at least 1s, such as 5m"
 _LABEL = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _OURS = frozenset({*BASE, "region", "project", "phase", "accelerator", "start_type", "recovery",
                    "from_recovery", "to_recovery", "pool_name"})  # fmt: skip
+_FLAGS = ("--from", "--to", "--step", "--output", "--label", "--histograms")
 _FIRST_UNIX_SECONDS = 1e9  # September 2001: no training job is older
 _SHORTEST_STEP = 1.0
 
@@ -29,6 +31,7 @@ class Asked(NamedTuple):
 
     Attributes:
         labels: ``NAME=VALUE``.
+        histograms: whether to write them, too.
         folder: for a file a day; None: all on standard output.
     """
 
@@ -36,6 +39,7 @@ class Asked(NamedTuple):
     until: str | None
     step: str
     labels: tuple[str, ...]
+    histograms: bool
     folder: Path | None
 
 
@@ -45,13 +49,17 @@ class Plan(NamedTuple):
     Attributes:
         start, stop: unix seconds.
         step: seconds.
+        kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
         labels: that all series get.
+        histograms: whether to write them, too.
     """
 
     start: float
     stop: float
     step: float
+    kept: float
     labels: Mapping[str, str]
+    histograms: bool
 
 
 def help_text() -> str:
@@ -62,11 +70,26 @@ def help_text() -> str:
 def parse(options: Sequence[str]) -> tuple[Asked, list[str]]:
     """What was asked for, and the options that are the exporter's."""
     found, rest = _parser().parse_known_args(options)
-    return Asked(found.since, found.until, found.step, tuple(found.labels), found.folder), rest
+    _refuse_misspelled(rest)
+    labels = tuple(found.labels)
+    return Asked(found.since, found.until, found.step, labels, found.histograms, found.folder), rest
 
 
-def plan(wanted: Asked, now: float) -> Plan:
-    """What that means at ``now`` (unix seconds).
+def _refuse_misspelled(rest: Sequence[str]) -> None:
+    """All flags of the exporter have a point; one without is meant for us."""
+    for flag in (word.partition("=")[0] for word in rest):
+        near = difflib.get_close_matches(flag, _FLAGS, 1) if "." not in flag else []
+        if flag.startswith("--") and near:
+            raise ConfigError(f"flag {flag}: unknown; did you mean {near[0]}?")
+
+
+def plan(wanted: Asked, *, kept: float, now: float) -> Plan:
+    """What that means.
+
+    Args:
+        wanted: as it was written.
+        kept: ``jobs.history``, seconds.
+        now: unix seconds.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -80,11 +103,17 @@ def plan(wanted: Asked, now: float) -> Plan:
         problems += _contradictions(start, stop, step, now)
     if problems:
         raise ConfigError(*problems)
-    return Plan(start, stop, step, labels)
+    return Plan(start, stop, step, kept, labels, wanted.histograms)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As all other problems of the command line are told."""
+        raise ConfigError(message.removeprefix("argument "))
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(usage=argparse.SUPPRESS, allow_abbrev=False, add_help=False)
+    made = _Parser(usage=argparse.SUPPRESS, allow_abbrev=False, add_help=False)
     made.add_argument(
         "--from", dest="since", metavar="TIME", default="30d", help=f"{_TIMES} (default: 30d)"
     )
@@ -99,6 +128,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="a file for each day in this directory; after an interruption the same command goes "
         "on there (default: one document on standard output)",
+    )
+    made.add_argument(
+        "--histograms",
+        action="store_true",
+        help="queue, run, recovery and attempt durations, too: some ten times as many series",
     )
     made.add_argument(
         "--label",
