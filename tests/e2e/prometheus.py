@@ -55,18 +55,19 @@ class Prometheus:
         assert not document.get("infos"), document
         return document["data"]
 
-    async def ask(self, query, *labels):
-        """The values of a query's series, by the values of some labels."""
+    async def ask(self, query, *labels, at=None):
+        """The values of a query's series, by the values of some labels; now, or at a time."""
         found = {}
-        for series in (await self.api("query", query=query))["result"]:
+        time = {} if at is None else {"time": at}
+        for series in (await self.api("query", query=query, **time))["result"]:
             key = tuple(series["metric"].get(label) for label in labels)
             assert key not in found, (query, key)
             found[key] = float(series["value"][1])
         return found
 
-    async def one(self, query):
+    async def one(self, query, at=None):
         """The value of the only series of a query; None: there is none."""
-        return (await self.ask(query)).get(())
+        return (await self.ask(query, at=at)).get(())
 
     async def until(self, query):
         """Wait until a query has an answer."""
