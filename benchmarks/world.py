@@ -1,37 +1,49 @@
 """A simulated service whose world stands still, but for what it is told over HTTP.
 
 Run by the benchmarks: ``world.py FINISHED ACTIVE``; says its port once it serves. All jobs are in
-one workspace, and nobody is asked who he is.
+one workspace, and nobody is asked who he is. With ``--pools`` all jobs are in dedicated pools.
 """
 
 import argparse
 import asyncio
 import gc
 import time
+from dataclasses import replace
 
 from exporter.simulator.behaviour import Behaviour
+from exporter.simulator.catalog import POOLS, VISION_POOL
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.server import SimulatedService
 
-_SPAN = 30 * 86_400.0
+_DAY = 86_400.0
+_SPAN = 30  # days
 _ENDS = ("Completed", "Completed", "Failed", "Terminated")
 _POOLS = ("public-ascend", "llm-pretraining", "vision", "public-gpu", "lab-old")
 
 
-def make_fleet(finished: int, active: int) -> Fleet:
-    """A month of history; all active jobs run, but for one in ten that waits."""
+def make_fleet(finished: int, active: int, *, days: int = _SPAN, pools: int = 0) -> Fleet:
+    """Days of history; all active jobs run, but for one in ten that waits.
+
+    Args:
+        finished: so many jobs have ended.
+        active: so many have not.
+        days: how far back the first of them lies.
+        pools: so many dedicated pools; 0: the catalog's.
+    """
     now = time.time()
-    fleet = Fleet(0, now)
+    made = [replace(VISION_POOL, name=f"team-{n}", id=f"pool-{n:08x}") for n in range(pools)]
+    names = [pool.name for pool in made] or _POOLS
+    fleet = Fleet(0, now, pools=made or POOLS)
     for number in range(finished):
-        at = now - _SPAN * (1 - number / finished) - 8000
-        job = fleet.create(at, pool=_POOLS[number % 5], nodes=1 + number % 4)
+        at = now - days * _DAY * (1 - number / finished) - 8000
+        job = fleet.create(at, pool=names[number % len(names)], nodes=1 + number % 4)
         fleet.start(job, at + 60)
         if number % 10 == 0:
             fleet.recover(job, "pod_reschedule", at + 600, gap=20)
         fleet.finish(job, _ENDS[number % 4], at=at + 1000 + number % 6000)
     for number in range(active):
-        at = now - 86_400 + number
-        job = fleet.create(at, pool=_POOLS[number % 5], nodes=1 + number % 4)
+        at = now - _DAY + number
+        job = fleet.create(at, pool=names[number % len(names)], nodes=1 + number % 4)
         if number % 10:
             fleet.start(job, at + 60)
         else:
@@ -45,8 +57,12 @@ async def main() -> None:
     parser.add_argument("finished", type=int)
     parser.add_argument("active", type=int)
     parser.add_argument("--offset", choices=("page", "row"), default="page")
+    parser.add_argument("--days", type=int, default=_SPAN)
+    parser.add_argument("--pools", type=int, default=0)
     arguments = parser.parse_args()
-    fleet = make_fleet(arguments.finished, arguments.active)
+    fleet = make_fleet(
+        arguments.finished, arguments.active, days=arguments.days, pools=arguments.pools
+    )
     gc.collect()
     gc.freeze()
     async with SimulatedService(fleet, Behaviour(offset=arguments.offset)) as service:
