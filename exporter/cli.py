@@ -104,13 +104,25 @@ def _complain(problems: Sequence[str], code: int = _BAD_CONFIGURATION) -> int:
 
 def _help(name: str) -> str:
     commands = "\n".join(f"  {each:<10}{text}" for each, text in _COMMANDS.items())
-    own = f"{_simulator_parser().format_help()}\n" if name == "demo" else ""
-    own = own.replace("options:", "demo: The simulated region.\n", 1)
+    own = _own_help(name)
     return (
         f"usage: {PROGRAM} [COMMAND] [--OPTION VALUE ...]\n\n"
         "Prometheus exporter for training jobs on Huawei Cloud ModelArts.\n\n"
         f"Commands:\n{commands}\n\n{own}{help_text().rstrip()}"
     )
+
+
+def _own_help(name: str) -> str:
+    """The options that only this command has."""
+    if name == "demo":
+        text = _simulator_parser().format_help()
+        return text.replace("options:", "demo: The simulated region.\n", 1) + "\n"
+    if name == "backfill":
+        from exporter.backfill import options  # noqa: PLC0415 - only wanted here
+
+        text = options.help_text()
+        return text.replace("options:", "backfill: Which history, and where to.\n", 1) + "\n"
+    return ""
 
 
 # --- serve and demo -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from exporter.poller import Cost
 from exporter.simulator.identity import PROJECT_ID
 
 REGION = "--target.region=cn-north-4"
-COMMANDS = ("serve", "demo", "check", "dump", "simulate")
+COMMANDS = ("serve", "demo", "check", "dump", "backfill", "simulate")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_version(run, command):
     assert run(*command, "--version") == (0, [f"modelarts-exporter {__version__}"], [])
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("demo",), ("check",), ("dump",)])
+@pytest.mark.parametrize("command", [(), *((each,) for each in COMMANDS[:-1])])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help(run, command, flag):
     code, out, err = run(*command, flag, "--and-nonsense")
@@ -51,9 +51,10 @@ def test_help(run, command, flag):
     assert (code, err) == (0, [])
     assert out[0] == "usage: modelarts-exporter [COMMAND] [--OPTION VALUE ...]"
     assert max(map(len, out)) <= 100
-    assert [line.split()[0] for line in out[5:10]] == list(COMMANDS)
+    assert [line.split()[0] for line in out[5:11]] == list(COMMANDS)
     assert "  --web.listen-address ADDRESSES\n" in text
     assert ("  --seed SEED" in text) == (command == ("demo",))
+    assert ("  --step DURATION" in text) == (command == ("backfill",))
     assert text.count("options:") == 0
 
 
@@ -76,7 +77,7 @@ def test_help_of_simulate(capsys):
 def test_an_unknown_command(run, name, hint):
     line = (
         f"modelarts-exporter: no such command: {name}{hint} "
-        "Commands: serve, demo, check, dump, simulate"
+        "Commands: serve, demo, check, dump, backfill, simulate"
     )
     assert run(name, REGION) == (2, [], [line])
 

@@ -98,7 +98,7 @@ def plan(wanted: Asked, *, kept: float, now: float) -> Plan:
     """
     problems: list[str] = []
     start = _time("--from", wanted.since, now, problems)
-    stop = now if wanted.until is None else _time("--to", wanted.until, now, problems)
+    stop = round(now, 3) if wanted.until is None else _time("--to", wanted.until, now, problems)
     step = _step(wanted.step, problems)
     labels = dict(_labels(wanted.labels, problems))
     if not problems:

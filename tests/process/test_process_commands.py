@@ -117,15 +117,15 @@ async def test_demo_takes_nothing_from_the_environment_about_real_targets(start,
     assert program.stderr == ""
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_is_for_terminals(tmp_path, terminal):
+def shown(folder, *arguments, until, terminal=True):
+    """What a command writes, until it has written this, to a terminal or to a file."""
     ours, theirs = pty.openpty()
-    written = tmp_path / "written"
+    written = folder / "written"
     try:
         with written.open("wb") as file:
             process = subprocess.Popen(
-                [*COMMAND, "demo", *SMALL, ANYWHERE],
-                env=surroundings(tmp_path),
+                [*COMMAND, *arguments],
+                env=surroundings(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=theirs if terminal else file,
                 stderr=theirs if terminal else file,
@@ -133,7 +133,7 @@ def test_progress_is_for_terminals(tmp_path, terminal):
             )
         try:
             text = b""
-            while b"Ctrl-C ends both" not in text:
+            while until not in text:
                 text = text + os.read(ours, 4096) if terminal else written.read_bytes()
         finally:
             process.kill()
@@ -141,6 +141,12 @@ def test_progress_is_for_terminals(tmp_path, terminal):
     finally:
         os.close(ours)
         os.close(theirs)
+    return text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_for_terminals(tmp_path, terminal):
+    text = shown(tmp_path, "demo", *SMALL, ANYWHERE, until=b"Ctrl-C ends both", terminal=terminal)
     assert (b"\r\x1b[K" in text) == terminal
     assert (b"Reading the list of jobs" in text) == terminal
 
