@@ -68,7 +68,7 @@ class PoolNames:
         self._said.add(type(error))
         log.log(
             level,
-            "pool names not read, pools go by those of the jobs or by their ids: %s",
+            "pool names not read; those known before stay, other pools go by their ids: %s",
             error,
             extra={"target": self._target},
         )
