@@ -194,6 +194,8 @@ class Poller:
 
     async def _poll(self) -> tuple[Kind, View]:
         kind, view = await self._read_in_time()
+        if kind == "sweep" or not self.target.pools.asked:
+            view = await self._with_pool_names(view)
         await self.known.take(view)
         self._meanwhile |= view.jobs.keys() | view.gone
         return kind, view
@@ -202,7 +204,7 @@ class Poller:
         """What polls have taken meanwhile is left out: they may have read it later."""
         async with self._polling:
             self._meanwhile.clear()
-        view = await self._everything(background=True)
+        view = await self._with_pool_names(await self._everything(background=True))
         async with self._polling:  # a poll that is half done may have read older things
             view = await asyncio.to_thread(view.without, self._meanwhile)
             await self.known.take(view)
@@ -227,6 +229,11 @@ class Poller:
                 background=background,
                 meanwhile=self._meanwhile,
             )
+
+    async def _with_pool_names(self, view: View) -> View:
+        """Only after the searches, and beyond their time limit: names must not cost a poll."""
+        names = await self.target.pools.read()
+        return view._replace(pools=names, requests=view.requests + 1)
 
     @contextlib.asynccontextmanager
     async def _limit(self, seconds: float) -> AsyncIterator[float]:

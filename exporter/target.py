@@ -9,6 +9,7 @@ from exporter.credentials.iam import find_project_id
 from exporter.http import Session
 from exporter.instruments import TargetInstruments
 from exporter.pacing import Pacer
+from exporter.pools import PoolNames
 from exporter.reading import Source
 from exporter.search import Paging
 from exporter.sync import Sync
@@ -88,6 +89,7 @@ class Target:
         self._clocks = clocks
         self._project_id = place.project_id
         self._sync: Sync | None = None
+        self._pools: PoolNames | None = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -126,7 +128,13 @@ class Target:
                 self._session, self.credentials, self._place.iam_endpoint, self._place.region
             )
         if self._sync is None:
-            self._sync = self._make_sync(self._project_id)
+            client = self._make_client(self._project_id)
+            workspaces, clocks = self._place.workspaces, self._clocks
+            self._sync = Sync(
+                Source(client, self.paging, workspaces, self._instruments, clocks.wall)
+            )
+            turn = 1 / self._manners.requests_per_second
+            self._pools = PoolNames(client, target=self.name, turn=turn, clocks=clocks)
 
     @property
     def sync(self) -> Sync:
@@ -135,13 +143,20 @@ class Target:
             raise RuntimeError("not connected")
         return self._sync
 
+    @property
+    def pools(self) -> PoolNames:
+        """Reads the names of its pools; there once it is connected."""
+        if self._pools is None:
+            raise RuntimeError("not connected")
+        return self._pools
+
     async def close(self) -> None:
         """Close its connections."""
         await self._session.close()
 
-    def _make_sync(self, project_id: str) -> Sync:
+    def _make_client(self, project_id: str) -> Client:
         clocks = self._clocks
-        client = Client(
+        return Client(
             self._session,
             self.credentials,
             endpoint=self._place.endpoint,
@@ -156,7 +171,4 @@ class Target:
             clock=clocks.wall,
             monotonic=clocks.monotonic,
             sleep=clocks.sleep,
-        )
-        return Sync(
-            Source(client, self.paging, self._place.workspaces, self._instruments, clocks.wall)
         )

@@ -179,7 +179,7 @@ async def test_check_of_a_target_that_is_well(start, still):
     program = start("check", *target(still))
 
     assert await program.ended() == 0
-    calls = len([request for request in still.requests if request.operation == "search"])
+    calls = len([each for each in still.requests if each.operation in ("search", "pools")])
     sweep = calls - POLL
     table = TABLE.format(poll=POLL, sweep=sweep, day=POLL * 86_400 + sweep * 24)
     assert re.sub(r"\d+\.\d s$", "N s", program.stdout, flags=re.MULTILINE) == table
@@ -198,6 +198,7 @@ jobs            120
   Running        40
   Failed         40
 paging          page: offset counts pages
+pool names      4 pools
 a poll costs    {poll} API calls, N s
 a sweep costs   {sweep} API calls, N s
 a day costs     {day:,} API calls, with a poll every 1 s and a sweep every 3600 s
