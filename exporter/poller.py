@@ -132,7 +132,7 @@ class Poller:
         async with self._limit(self._cadence.timeout):
             await self.target.connect()
             self._instruments.rename(self.target.labels["project"])
-        return await self._everything(background=False)
+        return await self._with_pool_names(await self._everything(background=False))
 
     # --- When -------------------------------------------------------------------------------------
 

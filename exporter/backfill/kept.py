@@ -30,12 +30,14 @@ class Read(msgspec.Struct):
         region, project: label values.
         at: unix seconds at which it had been read.
         jobs: how many.
+        pools: names by pool id.
     """
 
     region: str
     project: str
     at: float
     jobs: int
+    pools: dict[str, str]
 
 
 class Head(msgspec.Struct):

@@ -97,8 +97,9 @@ def plan(wanted: Asked, *, kept: float, now: float) -> Plan:
         ConfigError: with a line for each problem.
     """
     problems: list[str] = []
+    now = round(now, 3)  # as all times are
     start = _time("--from", wanted.since, now, problems)
-    stop = round(now, 3) if wanted.until is None else _time("--to", wanted.until, now, problems)
+    stop = now if wanted.until is None else _time("--to", wanted.until, now, problems)
     step = _step(wanted.step, problems)
     labels = dict(_labels(wanted.labels, problems))
     if not problems:

@@ -64,7 +64,7 @@ def test_stretches_are_as_long_as_the_value_stays():
 GRID = Grid(1000.0, 1000.0 + 60 * (SIZE - 1), 60.0)
 
 
-@given(st.floats(0, 3000), st.floats(0, 3000), st.floats(0, 1e6))
+@given(st.floats(0, 3000), st.just(0.0) | st.floats(0.001, 3000), st.floats(0, 1e6))
 def test_an_amount_is_spread_evenly(begin, length, amount):
     curve = Curve()
     end = begin + length

@@ -42,6 +42,13 @@ def test_defaults():
     assert (found.labels, found.histograms) == ({}, False)
 
 
+@pytest.mark.parametrize("fraction", [0.0004, 0.0005, 0.0006])
+def test_now_is_not_in_the_future(fraction):
+    wanted, _ = parse([])
+    found = plan(wanted, kept=0.0, now=NOW + fraction)
+    assert found.stop == round(NOW + fraction, 3)
+
+
 def test_labels():
     options = ("--label", "job=modelarts", "--label=instance=host:9978", "--label", "x=a=b")
     assert planned(*options).labels == {"job": "modelarts", "instance": "host:9978", "x": "a=b"}
