@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from exporter.assembly import Shared, make_guard, make_poller, open_store, plans
+from exporter.assembly import Shared, make_guard, open_store, plans
 from exporter.clocks import Clocks
 from exporter.credentials.keyguard import KeyGuards
 from exporter.guard import Guard
 from exporter.instruments import Instruments
 from exporter.poller import Poller
 from exporter.publisher import Publisher
+from exporter.reload import Reload
+from exporter.roster import Roster
 from exporter.settings import Settings
 from exporter.web import make_app, serve
 
@@ -18,14 +20,26 @@ from exporter.web import make_app, serve
 class Exporter:
     """All targets of a configuration, and what they publish. Made by `exporter`.
 
-    Attributes:
-        pollers: one for each target.
+    Args:
+        settings: at the start.
         publisher: holds the body that is served.
+        roster: who polls.
+        reload: reads the configuration again.
+        clocks: the machine's.
     """
 
-    def __init__(self, settings: Settings, publisher: Publisher, clocks: Clocks) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        publisher: Publisher,
+        roster: Roster,
+        reload: Reload,
+        clocks: Clocks,
+    ) -> None:
         self.publisher = publisher
         self._web = settings.web
+        self._roster = roster
+        self._reload = reload
         self._clocks = clocks
 
     @property
@@ -42,13 +56,17 @@ class Exporter:
         return not any(poller.error for poller in self.pollers)
 
     async def run(
-        self, stop: asyncio.Event, started: Callable[[list[str]], None] = lambda _: None
+        self,
+        stop: asyncio.Event,
+        started: Callable[[list[str]], None] = lambda _: None,
+        hangup: asyncio.Event | None = None,
     ) -> None:
         """Serve and poll until ``stop``; an actor that dies of a bug ends them all.
 
         Args:
             stop: ends it.
             started: is told the URLs that are served, once they are.
+            hangup: asks for a reload, each time that it is set.
 
         Raises:
             StartError: an address cannot be had.
@@ -59,6 +77,7 @@ class Exporter:
             self.publisher,
             telemetry_path=self._web.telemetry_path,
             scraped=self.publisher.scraped,
+            reload=self._reload.ask if self._web.enable_reload else None,
             guard=guard,
             clock=self._clocks.wall,
         )
@@ -69,11 +88,20 @@ class Exporter:
         ):
             started(urls)
             actors = [group.create_task(self.publisher.run())]
-            actors += [group.create_task(poller.run()) for poller in self.pollers]
             actors += [group.create_task(guard.run())] if guard else []
+            self._roster.start(group)
+            reloading = [group.create_task(self._reload.run())]
+            reloading += [group.create_task(self._reload_at(hangup))] if hangup else []
             await stop.wait()
-            for actor in actors:
-                actor.cancel()
+            await _end(reloading)  # first: it starts others
+            await self._roster.close()
+            await _end(actors)
+
+    async def _reload_at(self, hangup: asyncio.Event) -> None:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            self._reload.want()
 
 
 @contextlib.asynccontextmanager
@@ -83,6 +111,7 @@ async def exporter(
     clocks: Clocks | None = None,
     *,
     keep_state: bool = True,
+    load: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Exporter]:
     """Make the targets; their connections are closed at the end.
 
@@ -91,6 +120,7 @@ async def exporter(
         environ: where the vendor's variables are looked for.
         clocks: other than the machine's, for tests.
         keep_state: whether ``state.file`` is used, where one is configured.
+        load: reads the settings again; None: they cannot change.
 
     Raises:
         ConfigError: a target's credentials can never work.
@@ -103,11 +133,17 @@ async def exporter(
         stack.push_async_callback(store.close)
         guards = KeyGuards(clocks.monotonic)
         shared = Shared(environ, clocks, instruments, guards, store, publisher.publish)
-        for plan in plans(settings, environ):
-            poller = await make_poller(plan, shared)
-            stack.push_async_callback(poller.target.close)
-            publisher.pollers.append(poller)
-        yield Exporter(settings, publisher, clocks)
+        roster = Roster(shared, publisher)
+        stack.push_async_callback(roster.close)
+        await roster.adopt(await roster.draft(plans(settings, environ)))
+        reload = Reload(settings, load or (lambda: settings), shared, roster, publisher)
+        yield Exporter(settings, publisher, roster, reload, clocks)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +23,12 @@ from exporter.metrics.scope import Scope
 from exporter.poller import Cadence, Poller
 from exporter.search import Paging
 from exporter.settings import Settings, TargetSettings, WebFile
+from exporter.settings.options import options
 from exporter.store import Memory, StateFile, Store
 from exporter.target import UNKNOWN_PROJECT, Manners, Place, Target
+
+_FIXED = ("state", "web")
+"""Groups of options: who listens and who keeps the state file cannot change its mind."""
 
 
 class Shared(NamedTuple):
@@ -86,8 +91,8 @@ def plans(settings: Settings, environ: Mapping[str, str]) -> list[Plan]:
     poll, api, jobs = settings.poll, settings.api, settings.jobs
     return [
         Plan(
-            options=options,
-            place=_place(options, known if len(targets) == 1 else None),
+            options=target,
+            place=_place(target, known if len(targets) == 1 else None),
             cadence=Cadence(
                 interval=poll.interval,
                 timeout=poll.timeout,
@@ -109,9 +114,19 @@ def plans(settings: Settings, environ: Mapping[str, str]) -> list[Plan]:
                 max_series_jobs=jobs.max_series_jobs,
             ),
             profile=_without_secrets(known),
-            authorities=_content("target.ca_file", options.ca_file),
+            authorities=_content("target.ca_file", target.ca_file),
         )
-        for options in targets
+        for target in targets
+    ]
+
+
+def needing_restart(old: Settings, new: Settings) -> list[str]:
+    """Names of options that differ, and that only a start can give another value."""
+    return [
+        option.name
+        for option in options()
+        if option.path[0] in _FIXED
+        and reduce(getattr, option.path, old) != reduce(getattr, option.path, new)
     ]
 
 
@@ -121,12 +136,12 @@ async def make_poller(plan: Plan, shared: Shared) -> Poller:
     Raises:
         ConfigError: the credentials can never work.
     """
-    options, place, clocks = plan.options, plan.place, shared.clocks
+    given, place, clocks = plan.options, plan.place, shared.clocks
     instruments = TargetInstruments(
         shared.instruments, place.region, place.name or place.project_id or UNKNOWN_PROJECT
     )
     session = Session(
-        timeout=plan.timeout, meter=instruments, proxy=options.proxy, ca_file=options.ca_file
+        timeout=plan.timeout, meter=instruments, proxy=given.proxy, ca_file=given.ca_file
     )
     around = Surroundings(
         environ=shared.environ,
@@ -136,7 +151,7 @@ async def make_poller(plan: Plan, shared: Shared) -> Poller:
         monotonic=clocks.monotonic,
     )
     try:
-        credentials = make(_auth_options(options, place), around)
+        credentials = make(_auth_options(given, place), around)
     except BaseException:
         await session.close()
         raise
@@ -144,8 +159,8 @@ async def make_poller(plan: Plan, shared: Shared) -> Poller:
         place,
         plan.manners,
         paging=Paging(
-            None if options.pagination == "auto" else options.pagination,
-            fixed=options.pagination != "auto",
+            None if given.pagination == "auto" else given.pagination,
+            fixed=given.pagination != "auto",
         ),
         session=session,
         credentials=credentials,
@@ -189,23 +204,23 @@ async def open_store(file: str | None, instruments: Instruments) -> Store:
     return await StateFile.open(Path(file), problem=instruments.state_errors.inc)
 
 
-def _place(options: TargetSettings, known: vendor.Known | None) -> Place:
+def _place(given: TargetSettings, known: vendor.Known | None) -> Place:
     """Where the target is; what its options leave open is taken from the profile file."""
-    iam_endpoint = options.iam_endpoint
-    if known and known.iam_endpoint and "iam_endpoint" not in options.model_fields_set:
+    iam_endpoint = given.iam_endpoint
+    if known and known.iam_endpoint and "iam_endpoint" not in given.model_fields_set:
         iam_endpoint = known.iam_endpoint
     return Place(
-        name=options.name,
-        region=options.region,
-        project_id=options.project_id or (known and known.project_id) or None,
-        endpoint=options.endpoint,
+        name=given.name,
+        region=given.region,
+        project_id=given.project_id or (known and known.project_id) or None,
+        endpoint=given.endpoint,
         iam_endpoint=iam_endpoint,
-        workspaces=tuple(options.workspaces),
+        workspaces=tuple(given.workspaces),
     )
 
 
-def _auth_options(options: TargetSettings, place: Place) -> AuthOptions:
-    auth = options.auth
+def _auth_options(given: TargetSettings, place: Place) -> AuthOptions:
+    auth = given.auth
     return AuthOptions(
         region=place.region,
         iam_endpoint=place.iam_endpoint,

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 from exporter.errors import StartError
 
@@ -33,6 +34,12 @@ def progress(text: str) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+
+
+def terminal_gone() -> Callable[[], bool]:
+    """Tells, whenever it is asked, whether the terminal that we have now was closed since."""
+    ours = [number for number in range(3) if os.isatty(number)]
+    return lambda: bool(ours) and not any(map(os.isatty, ours))
 
 
 def _forget() -> None:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "exporter"
 MAIN = "__main__"  # python -m exporter: above everything
-COMPOSE = {"app", "assembly", "cli", "demo"}  # who may know settings and the simulator
+COMPOSE = {"app", "assembly", "cli", "demo", "reload"}  # who may know settings and the simulator
 PURE = {"model", "tracker", "metrics"}
 OUTSIDE_WORLD = {"aiohttp", "asyncio", "os", "pathlib", "socket", "sqlite3", "time"}
 

@@ -64,6 +64,7 @@ EXAMPLES = {
     "api.retries": ("0", 0),
     "jobs.history": ("7d", 604_800.0),
     "jobs.retention": ("0", 0.0),
+    "web.enable_reload": ("true", True),
     "jobs.per_job": ("no", False),
     "jobs.max_series_jobs": ("5", 5),
     "state.file": ("state.db", "state.db"),
