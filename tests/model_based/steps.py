@@ -112,7 +112,7 @@ async def _carried_out(config, steps, told):
         await _be_quiet(rig)
 
 
-async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912 - a list of cases
+async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912, PLR0915 - a list of cases
     hands, wire = rig.hands, rig.wire
     match name, *numbers:
         case "sudden", countdown, *rest:

@@ -64,13 +64,13 @@ EXAMPLES = {
     "api.retries": ("0", 0),
     "jobs.history": ("7d", 604_800.0),
     "jobs.retention": ("0", 0.0),
-    "web.enable_reload": ("true", True),
     "jobs.per_job": ("no", False),
     "jobs.max_series_jobs": ("5", 5),
     "state.file": ("state.db", "state.db"),
     "web.listen_address": ("[::]:9978,:0,localhost:1", (("::", 9978), ("", 0), ("localhost", 1))),
     "web.telemetry_path": ("/a/metrics", "/a/metrics"),
     "web.config.file": ("web.yml", "web.yml"),
+    "web.enable_reload": ("true", True),
     "log.level": ("debug", "debug"),
     "log.format": ("json", "json"),
 }
@@ -161,6 +161,7 @@ def test_defaults_are_those_of_the_contract():
         "web.listen_address": "0.0.0.0:9978",
         "web.telemetry_path": "/metrics",
         "web.config.file": "none: plain HTTP, open to everybody",
+        "web.enable_reload": "false",
         "log.level": "info",
         "log.format": "text",
     }
