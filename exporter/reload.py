@@ -48,6 +48,7 @@ class Reload:
         self._succeeded = shared.instruments.config_reload
         self._wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[Problems]] = []
+        self._ended = False
 
     def want(self) -> None:
         """Ask, and do not wait."""
@@ -55,6 +56,8 @@ class Reload:
 
     async def ask(self) -> Problems:
         """What hinders, once a reload that was begun after this call has ended and is published."""
+        if self._ended:
+            return ENDING
         done: asyncio.Future[Problems] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         self._wanted.set()
@@ -72,6 +75,7 @@ class Reload:
                 await self._publisher.publish()
                 _answer(waiting, problems)
         finally:
+            self._ended = True
             _answer([*waiting, *self._waiting], ENDING)
 
     async def _once(self) -> Problems:

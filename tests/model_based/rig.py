@@ -267,6 +267,7 @@ class Rig:
         await asyncio.wait([polling])
         self.running.clear()
         self.dirty = False
+        self._armed = None
         self.oracle.phase_filter = True
         if workspaces:
             self.workspaces = workspaces

@@ -158,8 +158,8 @@ async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912, PLR0915 - a l
         case "kill", point, nth, lose, which:
             await rig.kill_at(point, nth, 3 * INTERVAL)
             await _restart(rig, "kill", lose, which)
-        case "reload", _, which:
-            await _reload(rig, which % 5)
+        case "reload", number, how:
+            await _reload(rig, number, how % 5)
         case "quiet", *_:
             await _be_quiet(rig)
         case _:
@@ -239,10 +239,17 @@ async def _restart(rig, how, lose, which):
     await rig.restart(how, lose_state=bool(lose), workspaces=choice)
 
 
-async def _reload(rig, which):
-    """With other workspaces only where those that are left out are remembered."""
+async def _reload(rig, number, which):
+    """Often in the middle of something. A commit to memory has no middle.
+
+    With other workspaces only where those that are left out are remembered.
+    """
+    file = rig.config["state"] == "file"
+    point = number % len(POINTS)
+    if number < 12 and (file or "commit" not in POINTS[point]):
+        await rig.kill_at(point, 1 + number % 2, 3 * INTERVAL)
     choice = {0: WORKSPACES[:1], 1: WORKSPACES}.get(which)
-    await rig.reload(choice if rig.config["state"] == "file" else None)
+    await rig.reload(choice if file else None)
 
 
 async def _be_quiet(rig):

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import copy
+import json
 import os
 import re
 import signal
@@ -358,6 +359,19 @@ async def test_a_target_that_is_added_makes_nobody_unready(running, configuratio
     assert projects(found) == {"one"}
     assert projects(found, POLLS) == {"one", "two"}
     assert (await get(f"{running.url}/-/ready"))[0] == 200
+    await ends_well(running)
+
+
+async def test_the_log_changes_and_no_target_does(running):
+    found = await running.polls()
+    after = await running.reload(log={"format": "json", "level": "warning"})
+    assert "0 changed, 1 unchanged" in running.program.stderr
+
+    assert values(after, POLLS, kind="sweep") == values(found, POLLS, kind="sweep")
+    running.configuration.write("")
+    assert (await running.post())[0] == 500
+    last = json.loads(running.program.stderr.splitlines()[-1])
+    assert (last["level"], last["logger"]) == ("error", "exporter.reload")
     await ends_well(running)
 
 
