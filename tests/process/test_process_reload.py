@@ -643,7 +643,7 @@ async def test_many_at_once_and_one_after_the_other(running, configuration):
     answers = await asyncio.gather(*(running.post() for _ in range(20)))
 
     assert set(answers) == {(200, "OK\n")}
-    found = await up(running.url)
+    found = await up(running.url, project="two")
     assert projects(found) == {"one", "two"}
     assert running.program.stderr.count("1 added") == 1
     await ends_well(running)
