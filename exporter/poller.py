@@ -107,6 +107,24 @@ class Poller:
         """For log lines and tables."""
         return self.target.name
 
+    def appear(self) -> None:
+        """Show what the exporter says of the target: it is polled from now on."""
+        self._instruments.appear()
+        self.known.tell()
+
+    def vanish(self) -> None:
+        """Show nothing of the target any more."""
+        self._instruments.vanish()
+
+    async def take_over(self, other: "Poller") -> None:
+        """Go on where another poller of the same target was when it stopped for ever."""
+        self.target.take_over(other.target)
+        self._instruments.rename(self.target.labels["project"])
+        if left := other.known.leave():
+            await self.known.take_over(left)
+        self.ended_polls, self.error = other.ended_polls, other.error
+        self.last_success, self.costs = other.last_success, dict(other.costs)
+
     async def run(self) -> None:
         """Read for ever. Ends only by an error that is nobody's fault but ours."""
         async with asyncio.TaskGroup() as group:
@@ -189,8 +207,7 @@ class Poller:
     @property
     def _kind(self) -> Kind:
         """What the next poll reads: changes, or everything where nothing is known yet."""
-        ground = self.known.loaded and self.target.sync.knows_ground(self.known.fleet)
-        return "incremental" if ground else "sweep"
+        return "incremental" if self.known.has_ground else "sweep"
 
     async def _poll(self) -> tuple[Kind, View]:
         kind, view = await self._read_in_time()

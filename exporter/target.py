@@ -88,14 +88,25 @@ class Target:
         self._instruments = instruments
         self._clocks = clocks
         self._project_id = place.project_id
+        self._presumed: str | None = None
         self._sync: Sync | None = None
         self._pools: PoolNames | None = None
 
     @property
     def labels(self) -> dict[str, str]:
         """The labels that all series of the target carry."""
-        project = self._place.name or self._project_id or UNKNOWN_PROJECT
+        project = self._place.name or self.project_id or UNKNOWN_PROJECT
         return {"region": self._place.region, "project": project}
+
+    @property
+    def project_id(self) -> str | None:
+        """Its project, as well as it is known: until it is connected, that of its predecessor."""
+        return self._project_id or self._presumed
+
+    @property
+    def place(self) -> Place:
+        """Where it is, as configured."""
+        return self._place
 
     @property
     def name(self) -> str:
@@ -116,6 +127,13 @@ class Target:
     def requests_sent(self) -> int:
         """API requests so far."""
         return self._instruments.sent
+
+    def take_over(self, other: "Target") -> None:
+        """Begin with what another one has found out, which is probably the same target."""
+        self._presumed = other.project_id
+        same_place = self.place.endpoint == other.place.endpoint
+        if same_place and not self.paging.fixed and not other.paging.fixed:
+            self.paging = other.paging
 
     async def connect(self) -> None:
         """Find out what has to be known before the first search.
