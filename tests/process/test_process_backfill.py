@@ -18,7 +18,7 @@ from exporter.simulator.living import LivingFleet
 from exporter.simulator.server import SimulatedService
 
 DAYS = 8
-AT_EACH_MINUTE = ("--from=9d", "--step=5m")
+AT_EACH_MINUTE = ("--from=9d", "--step=2m")
 """Enough to write to be interrupted at it."""
 
 
@@ -104,7 +104,7 @@ async def test_a_file_a_day_and_what_to_do_with_them(start, past, tmp_path):
 async def test_an_interrupted_backfill_goes_on_with_what_it_had_read(start, past, tmp_path, number):
     """Jobs are deleted meanwhile: read again, counters would seem to begin anew."""
     now = time.time()
-    when = (f"--from={now - DAYS * 86_400:.3f}", f"--to={now:.3f}", "--step=5m", "--histograms")
+    when = (f"--from={now - DAYS * 86_400:.3f}", f"--to={now:.3f}", "--step=2m", "--histograms")
     folder, whole = tmp_path / "parts", tmp_path / "whole"
     again = options(past, *when, f"--output={folder}")
     program = start(*again)
@@ -138,13 +138,14 @@ async def test_a_directory_is_of_one_backfill(start, past, tmp_path):
     begun = options(past, *AT_EACH_MINUTE, "--histograms", f"--output={folder}")
     program = start(*begun)
     await program.until(lambda: list(folder.glob("*.om")))
+    program.process.send_signal(signal.SIGSTOP)  # however slow the others are
 
     beside = start(*begun)
     assert await beside.ended() == 1
     assert beside.stderr == f"modelarts-exporter: another backfill writes to {folder}\n"
     program.kill()
 
-    other = start(*options(past, "--from=7d", "--step=5m", f"--output={folder}"))
+    other = start(*options(past, "--from=7d", "--step=2m", f"--output={folder}"))
     assert await other.ended() == 2
     valid = f"with which the backfill in {folder} began; valid: the same, or another directory\n"
     assert other.stderr == (
