@@ -411,8 +411,8 @@ Targets must differ in `region` or in the label `project`, which is `name`, else
 SIGN_IN = """\
 ## Ways to sign in
 
-The identity needs the permission `modelarts:trainJob:list`; to look up a project id, also
-`iam:projects:listProjects`. `target.auth.method` says how:
+The identity needs the permission `modelarts:trainJob:list`; for the names of pools, also `modelarts:pool:list`; to
+look up a project id, also `iam:projects:listProjects`. `target.auth.method` says how:
 
 **`auto`** takes the first of these that is there: what the target's own options begin to say (`idp_id` or
 `id_token_file`: `oidc`; `access_key` or `secret_key`: `aksk`; `username` or `password`: `password`; `token`:

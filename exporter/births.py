@@ -8,7 +8,7 @@ What was ever shown above zero must never be shown as zero again, not even after
 release of a series is committed before it is published.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from exporter.ledger import SeriesKey
 
@@ -77,6 +77,21 @@ class Births:
         """Let go of these for ever; their release must be committed first."""
         for key in keys:
             self._held.pop(key, None)
+
+    def keep(self, wanted: Callable[[SeriesKey], bool]) -> None:
+        """Only these are held from now on."""
+        self._held = {key: birth for key, birth in self._held.items() if wanted(key)}
+
+    def go_on(self, interval: float, *, unpublished: bool) -> None:
+        """For another poller of the target.
+
+        Args:
+            interval: seconds that a series is held at least from now on.
+            unpublished: the series have new names, which nobody has seen.
+        """
+        self._interval = interval
+        if unpublished:
+            self._held = {key: _Birth() for key in self._held}
 
     def _until(self, birth: _Birth) -> float:
         if birth.at is None:

@@ -51,6 +51,7 @@ def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tu
         if phases[phase]:
             yield f"  {phase}", f"{phases[phase]:>{len(total)},}"
     yield "paging", _PAGING[poller.target.paging.mode]
+    yield "pool names", _pool_names(poller)
     poll, sweep = poller.costs["incremental"], poller.costs["sweep"]
     yield "a poll costs", f"{_calls(poll.requests)}, {poll.seconds:.1f} s"
     yield "a sweep costs", f"{_calls(sweep.requests)}, {sweep.seconds:.1f} s"
@@ -59,6 +60,14 @@ def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tu
     )
     often = f"a poll every {interval:g} s and a sweep every {sweep_interval:g} s"
     yield "a day costs", f"{_calls(day)}, with {often}"
+
+
+def _pool_names(poller: Poller) -> str:
+    """How many pools have been told; that they are not is no failure."""
+    if trouble := poller.target.pools.trouble:
+        return f"only those that jobs bring; {trouble}"
+    number = len(poller.known.fleet.pool_names)
+    return f"{number:,} pool{'' if number == 1 else 's'}"
 
 
 def _calls(number: int) -> str:

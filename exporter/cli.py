@@ -16,13 +16,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from exporter import __version__, check, log
 from exporter.app import Exporter, exporter
 from exporter.errors import ConfigError, StartError
 from exporter.settings import Settings, help_text, load
-from exporter.terminal import beside, progress, say
+from exporter.terminal import beside, progress, say, terminal_gone
 
 PROGRAM = "modelarts-exporter"
 _GOOD, _FAILED, _BAD_CONFIGURATION, _INTERRUPTED = 0, 1, 2, 130
@@ -104,8 +105,7 @@ def _complain(problems: Sequence[str], code: int = _BAD_CONFIGURATION) -> int:
 
 def _help(name: str) -> str:
     commands = "\n".join(f"  {each:<10}{text}" for each, text in _COMMANDS.items())
-    own = f"{_simulator_parser().format_help()}\n" if name == "demo" else ""
-    own = own.replace("options:", "demo: The simulated region.\n", 1)
+    own = _own_help(name)
     return (
         f"usage: {PROGRAM} [COMMAND] [--OPTION VALUE ...]\n\n"
         "Prometheus exporter for training jobs on Huawei Cloud ModelArts.\n\n"
@@ -113,26 +113,39 @@ def _help(name: str) -> str:
     )
 
 
+def _own_help(name: str) -> str:
+    """The options that only this command has."""
+    if name == "demo":
+        text = _simulator_parser().format_help()
+        return text.replace("options:", "demo: The simulated region.\n", 1) + "\n"
+    if name == "backfill":
+        from exporter.backfill import options  # noqa: PLC0415 - only wanted here
+
+        text = options.help_text()
+        return text.replace("options:", "backfill: Which history, and where to.\n", 1) + "\n"
+    return ""
+
+
 # --- serve and demo -------------------------------------------------------------------------------
 
 
 def _serve(options: Sequence[str], environ: Mapping[str, str]) -> int:
+    return asyncio.run(_until_stopped(lambda signals: _serving(options, environ, signals)))
+
+
+async def _serving(options: Sequence[str], environ: Mapping[str, str], signals: "_Signals") -> None:
     settings = _settings(options, environ)
-    return asyncio.run(_until_stopped(lambda stop: _serving(settings, environ, stop)))
-
-
-async def _serving(settings: Settings, environ: Mapping[str, str], stop: asyncio.Event) -> None:
     _logger.info("%s %s starts", PROGRAM, __version__, extra={"python": platform.python_version()})
 
     def started(urls: list[str]) -> None:
         for url in urls:
             _logger.info("serving %s%s", url, settings.web.telemetry_path)
 
-    async with exporter(settings, environ) as running:
+    async with exporter(settings, environ, load=partial(load, options, environ)) as running:
         for poller in running.pollers:
             identity = poller.target.credentials.identity
             _logger.info("polling as %s", identity, extra={"target": poller.name})
-        await running.run(stop, started)
+        await running.run(signals.stop, started, signals.hangup)
 
 
 def _demo(options: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -140,28 +153,33 @@ def _demo(options: Sequence[str], environ: Mapping[str, str]) -> int:
 
     simulator, rest = _simulator_parser().parse_known_args(options)
     load(rest, demo.environment(environ, "http://127.0.0.1", simulator))  # complain before work
-    return asyncio.run(_until_stopped(lambda stop: _demonstrating(simulator, rest, environ, stop)))
+    return asyncio.run(_until_stopped(partial(_demonstrating, simulator, rest, environ)))
 
 
 async def _demonstrating(
     simulator: argparse.Namespace,
     options: Sequence[str],
     environ: Mapping[str, str],
-    stop: asyncio.Event,
+    signals: "_Signals",
 ) -> None:
     from exporter import demo  # noqa: PLC0415 - see `_simulator_parser`
 
     async with demo.make_service(simulator) as service:
-        settings = _settings(options, demo.environment(environ, service.url, simulator))
+        environ = demo.environment(environ, service.url, simulator)
+        settings = _settings(options, environ)
+        again = partial(load, options, environ)
         listening: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
 
         async def narrate(running: Exporter) -> None:
             path, interval = settings.web.telemetry_path, settings.poll.interval
             await demo.narrate(running, service, await listening, path=path, interval=interval)
 
-        async with exporter(settings, environ) as running, beside(narrate(running)):
+        async with (
+            exporter(settings, environ, load=again) as running,
+            beside(narrate(running)),
+        ):
             try:
-                await running.run(stop, listening.set_result)
+                await running.run(signals.stop, listening.set_result, signals.hangup)
             except StartError as error:
                 raise StartError(f"{error}; choose with --web.listen-address") from error
 
@@ -267,18 +285,39 @@ def _is_told(settings: Settings) -> bool:
     return "level" in settings.log.model_fields_set
 
 
-async def _until_stopped(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
-    """Do the work until SIGINT or SIGTERM, which it is told by the event."""
-    stop = asyncio.Event()
+class _Signals:
+    """What the work is told by signals.
 
-    def received(number: signal.Signals) -> None:
-        if not stop.is_set():
+    Attributes:
+        stop: is set by SIGINT and SIGTERM, and when the terminal is closed.
+        hangup: is set by every other SIGHUP.
+    """
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.hangup = asyncio.Event()
+        self._gone = terminal_gone()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._end, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def _end(self, number: signal.Signals) -> None:
+        if not self.stop.is_set():
             _logger.info("%s received, stopping", number.name)
-        stop.set()
+        self.stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, received, number)
-    await work(stop)
+    def _hang_up(self) -> None:
+        if self._gone():
+            self.stop.set()  # there is nobody to tell
+        else:
+            _logger.info("SIGHUP received, reloading the configuration")
+            self.hangup.set()
+
+
+async def _until_stopped(work: Callable[[_Signals], Coroutine[Any, Any, None]]) -> int:
+    """Do the work until SIGINT or SIGTERM."""
+    await work(_Signals())
     return _GOOD
 
 

@@ -29,13 +29,19 @@ class RetryMeter(Protocol):
 
 
 class _Call(NamedTuple):
-    """What is asked for; ``permission`` is the IAM action that it needs."""
+    """What is asked for.
+
+    Attributes:
+        permission: the IAM action that it needs.
+        optional: tried once, and whatever comes of it says nothing about the credentials.
+    """
 
     operation: str
     method: str
     path: str
     body: bytes
     permission: str
+    optional: bool = False
 
 
 class Client:
@@ -126,6 +132,15 @@ class Client:
         call = _Call("get", "GET", path, b"", permission="modelarts:trainJob:get")
         return await self._ask(call, read, deadline, background=background)
 
+    async def pools(self, read: Callable[[bytes], T], *, deadline: float) -> T:
+        """``GET pools``, tried once; arguments and errors as `search`.
+
+        A 401 is not taken for a refusal of the credentials, and nobody signs in again for it: where
+        searches succeed, that would pause them.
+        """
+        call = _Call("pools", "GET", "/pools", b"", permission="modelarts:pool:list", optional=True)
+        return await self._ask(call, read, deadline, background=False)
+
     def urgent(self) -> AbstractContextManager[None]:
         """While this lasts, requests in the background wait."""
         return self._pacer.urgent()
@@ -145,7 +160,7 @@ class Client:
                 delay = self._delay(error, failures)
                 if isinstance(error, Throttled):
                     self._pacer.pause(delay)  # for every request of this target, also the next poll
-                if not error.retryable or failures > self._retries:
+                if not error.retryable or call.optional or failures > self._retries:
                     raise
                 if self._monotonic() + delay >= deadline:
                     raise
@@ -178,7 +193,7 @@ class Client:
                 attempt.accepted()
                 return answer
             error = error_of(answer, permission=call.permission, now=self._clock)
-            if not await _renewed(attempt, error) or not again:
+            if call.optional or not await _renewed(attempt, error) or not again:
                 raise error
         self._meter.retried(error.reason)
         return await self._send(call, background=background, again=False)

@@ -1,6 +1,6 @@
 """What the exporter says of itself: its instruments, in a registry of its own.
 
-Every counter of a target exists at 0 from the start, so that ``increase()`` sees its first step.
+Every counter of a target exists at 0 before it counts, so that ``increase()`` sees its first step.
 """
 
 import platform
@@ -159,6 +159,8 @@ class Instruments:
 class TargetInstruments:
     """The instruments of one target: what the meters of the other modules are told.
 
+    Nothing is shown before `appear`: a target that was configured may never run.
+
     Args:
         instruments: of the process.
         region: label value.
@@ -172,19 +174,28 @@ class TargetInstruments:
         self.sent = 0
         self._all = instruments
         self._labels = (region, project)
-        self._start_at_zero()
+        self._shown = False
 
     def rename(self, project: str) -> None:
         """Once the target's project is known, its series go on under that label, from zero."""
         if project == self._labels[1]:
             return
+        shown = self._shown
+        self.vanish()
+        self._labels = (self._labels[0], project)
+        if shown:
+            self.appear()
+
+    def vanish(self) -> None:
+        """The target is no more: its series are removed."""
+        self._shown = False
         for instrument in self._all.all():
             if instrument not in self._all.shared:
                 instrument.remove_by_labels(dict(zip(TARGET, self._labels, strict=True)))
-        self._labels = (self._labels[0], project)
-        self._start_at_zero()
 
-    def _start_at_zero(self) -> None:
+    def appear(self) -> None:
+        """Show every counter, at zero unless it has counted already."""
+        self._shown = True
         for kind in KINDS:
             self._all.poll_duration.labels(*self._labels, kind)
             for result in RESULTS:

@@ -9,8 +9,9 @@ from exporter.births import Births
 from exporter.clocks import Clocks, wait
 from exporter.errors import StateError
 from exporter.exposition import Lines, render_block
+from exporter.heritage import Heritage, accelerators_in, joined, part
 from exporter.instruments import TargetInstruments
-from exporter.ledger import CARD_SECONDS, CREATED, Ledger, Series, SeriesKey, post
+from exporter.ledger import ROW_OF, Ledger, Series, SeriesKey, post
 from exporter.metrics.events import Cache, event_lines
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.jobs import job_blocks, new_restarts
@@ -19,7 +20,7 @@ from exporter.model.job import View
 from exporter.notices import Notices
 from exporter.store import Change, Saved, Store
 from exporter.target import Target
-from exporter.tracker import Base, Fleet, Observed, observe
+from exporter.tracker import Fleet, Observed, observe
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Knowledge:
     Attributes:
         fleet: the target's jobs.
         rendered: the series that are published.
-        loaded: whether what was known in an earlier life is known again.
+        unloaded: workspaces of which what was known in an earlier life is not known again yet.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Knowledge:
     ) -> None:
         self.fleet = Fleet()
         self.rendered: Rendered = {}
-        self.loaded = False
+        self.unloaded = frozenset(target.workspaces)
         self._target = target
         self._instruments = instruments
         self._notices = Notices(target.name, instruments)
@@ -70,28 +71,102 @@ class Knowledge:
         self._interval = interval
         self._stale_after = stale_after
         self._clocks = clocks
+        self._key: str | None = None
         self._ledger: Ledger = {}
         self._births = Births(interval)
         self._lines: Cache = {}
         self._gauges: Rendered = {}
+        self._without_series = 0
+        self._unsure = False
         self._taking = asyncio.Lock()
         self._showing = asyncio.Lock()
         self._woken = asyncio.Event()
         self._fresh_until: float | None = None
         self._release_from = 0.0
 
+    @property
+    def loaded(self) -> bool:
+        """Whether all that was known in an earlier life is known again."""
+        return not self.unloaded
+
+    @property
+    def has_ground(self) -> bool:
+        """Whether incremental polls are possible: every workspace has been read once."""
+        return self.loaded and self.fleet.horizons.keys() >= set(self._target.workspaces)
+
     async def load(self) -> None:
-        """Know what was known in an earlier life.
+        """Know what was known in an earlier life, as far as it is not known already.
 
         Raises:
             StateError: it cannot be read now.
         """
-        if self.loaded:
+        key = self._target.key
+        if self.loaded and self._key == key:
             return
-        saved = await self._store.load(self._target.key, self._target.workspaces)
-        self.fleet, self._ledger = _restored(saved), saved.ledger
-        self._births.announce(saved.ledger.keys() - saved.released)
-        self.loaded = True
+        async with self._taking:
+            if self._key not in (None, key):
+                self._forget()
+            saved = await self._store.load(key, self.unloaded)
+            known = frozenset(self._target.workspaces) - self.unloaded
+            fleet, ledger = part(self.fleet, self._ledger, known)
+            self.fleet = joined(fleet, _restored(saved))
+            self._ledger = {**ledger, **saved.ledger}
+            self._births.keep(self._counts)
+            self._births.announce(saved.ledger.keys() - saved.released)
+            self._key, self.unloaded = key, frozenset()
+
+    def leave(self) -> Heritage | None:
+        """What another one can go on with when this one has stopped for ever; None: nothing."""
+        if self._key is None:
+            return None
+        asked = frozenset(self._target.workspaces)
+        # Where nobody waited for a commit, the store alone knows whether it was made.
+        loaded = frozenset() if self._unsure else asked - self.unloaded
+        fresh = self._fresh_until
+        return Heritage(
+            key=self._key,
+            labels=self._target.labels,
+            asked=asked,
+            loaded=loaded,
+            fleet=self.fleet,
+            ledger=self._ledger,
+            births=self._births,
+            notices=self._notices,
+            renewed=None if fresh is None else fresh - self._stale_after,
+        )
+
+    async def take_over(self, left: Heritage) -> None:
+        """Know and show what another one did.
+
+        Workspaces that are not asked for any more are left out; `load` adds those that are new,
+        and forgets everything if the target turns out not to be the one that it was taken for.
+        """
+        asked = frozenset(self._target.workspaces)
+        self._key, self.unloaded = left.key, asked - left.loaded
+        self.fleet, self._ledger = left.fleet, left.ledger
+        if asked != left.asked:
+            self.fleet, self._ledger = await asyncio.to_thread(
+                part, left.fleet, left.ledger, asked & left.asked
+            )
+        renamed = self._target.labels != left.labels
+        self._births = left.births
+        self._births.go_on(self._interval, unpublished=renamed)
+        self._births.keep(self._counts)
+        self._notices = left.notices
+        self._notices.go_on(self._target.name, self._instruments)
+        if left.renewed is not None:
+            self._fresh_until = left.renewed + self._stale_after
+            self._gauges, self._without_series = await self._drawn(
+                self.fleet, (), (), self._clocks.wall()
+            )
+        self.rendered = {**self._gauges, **await self._event_lines()}
+
+    def tell(self) -> None:
+        """Say how many jobs are known, and how many of them have no series."""
+        if self._gauges:
+            self._instruments.tracking(
+                jobs=len(self.fleet.jobs), without_series=self._without_series
+            )
 
     async def take(self, view: View) -> None:
         """Make a view part of what is known; computed beside the event loop.
@@ -107,8 +182,7 @@ class Knowledge:
             due = self._births.due(self._clocks.monotonic())
             new = new_restarts(self.fleet, observed.events)
             gauges, without = await self._drawn(observed.fleet, due, new, now)
-            await self._store.commit(
-                self._target.key,
+            await self._commit(
                 Change(
                     jobs=observed.changed,
                     gone=observed.gone,
@@ -122,8 +196,9 @@ class Knowledge:
             self._births.announce(ledger.keys() - self._ledger.keys())
             self._births.announce(new)
             self.fleet, self._ledger, self._gauges = observed.fleet, ledger, gauges
+            self._without_series = without
         self._notices.take(view)
-        self._instruments.tracking(jobs=len(self.fleet.jobs), without_series=without)
+        self.tell()
         self._fresh_until = self._clocks.monotonic() + self._stale_after
 
     async def show(self, conclude: Callable[[], None] = lambda: None) -> None:
@@ -133,11 +208,8 @@ class Knowledge:
             conclude: says how a poll has ended, in the same generation as what it has found.
         """
         async with self._showing:
-            ledger, gauges, fresh = self._ledger, self._gauges, self._births.unpublished()
-            events = await asyncio.to_thread(
-                event_lines, ledger, self._target.labels, self._births.is_held, self._lines
-            )
-            self.rendered = {**gauges, **events}
+            gauges, fresh = self._gauges, self._births.unpublished()
+            self.rendered = {**gauges, **await self._event_lines()}
             conclude()
             generation = await self._publish()
             self._births.published(fresh, self._clocks.monotonic(), generation)
@@ -173,6 +245,30 @@ class Knowledge:
             _gauges, fleet, self._target.labels, self._scope, is_held, now
         )
 
+    async def _event_lines(self) -> Rendered:
+        return await asyncio.to_thread(
+            event_lines, self._ledger, self._target.labels, self._births.is_held, self._lines
+        )
+
+    async def _commit(self, change: Change) -> None:
+        try:
+            await self._store.commit(self._key or self._target.key, change)
+        except asyncio.CancelledError:
+            self._unsure = True
+            raise
+
+    def _counts(self, key: SeriesKey) -> bool:
+        """Whether a series is known; those of single jobs come and go with them."""
+        return key in self._ledger or key[0] not in ROW_OF
+
+    def _forget(self) -> None:
+        """It was of another target."""
+        self.fleet, self._ledger, self._lines, self._gauges = Fleet(), {}, {}, {}
+        self.unloaded = frozenset(self._target.workspaces)
+        self._births = Births(self._interval)
+        self._notices = Notices(self._target.name, self._instruments)
+        self._key = self._fresh_until = None
+
     async def _withdraw_if_stale(self) -> None:
         """Old job states are worse than none: take them back when no poll renews them."""
         if self._fresh_until is None or self._clocks.monotonic() < self._fresh_until:
@@ -192,7 +288,7 @@ class Knowledge:
                 if not due:
                     return
                 released = due & self._ledger.keys()
-                await self._store.commit(self._target.key, Change(released=released))
+                await self._commit(Change(released=released))
                 if self._gauges and released != due:  # counters of single jobs are among them
                     self._gauges, _ = await self._drawn(
                         self.fleet, due, frozenset(), self._clocks.wall()
@@ -229,9 +325,4 @@ def _gauges(
 
 def _restored(saved: Saved) -> Fleet:
     """What was known in an earlier life, with every combination that a counter has seen."""
-    accelerators: dict[Base, frozenset[str]] = {}
-    for family, labels in saved.ledger:
-        if family in (CREATED.metric.name, CARD_SECONDS.metric.name):
-            base = Base(*labels[:3])
-            accelerators[base] = accelerators.get(base, frozenset()) | set(labels[3:])
-    return Fleet(saved.jobs, accelerators, saved.horizons)
+    return Fleet(saved.jobs, accelerators_in(saved.ledger), saved.horizons)

@@ -49,6 +49,10 @@ class Notices:
         self._invalid = (self._invalid | invalid.keys()) - view.gone
         self._unknown = {key for key in self._unknown if key[0] not in view.gone} | unknown.keys()
 
+    def go_on(self, target: str, meter: NoticeMeter) -> None:
+        """For another poller of the target: what was told is not told again."""
+        self._target, self._meter = target, meter
+
     def _log_invalid(self, fields: Mapping[str, str]) -> None:
         for number, (job_id, field) in enumerate(fields.items()):
             if number == _MOST_LINES:

@@ -107,6 +107,24 @@ class Poller:
         """For log lines and tables."""
         return self.target.name
 
+    def appear(self) -> None:
+        """Show what the exporter says of the target: it is polled from now on."""
+        self._instruments.appear()
+        self.known.tell()
+
+    def vanish(self) -> None:
+        """Show nothing of the target any more."""
+        self._instruments.vanish()
+
+    async def take_over(self, other: "Poller") -> None:
+        """Go on where another poller of the same target was when it stopped for ever."""
+        self.target.take_over(other.target)
+        self._instruments.rename(self.target.labels["project"])
+        if left := other.known.leave():
+            await self.known.take_over(left)
+        self.ended_polls, self.error = other.ended_polls, other.error
+        self.last_success, self.costs = other.last_success, dict(other.costs)
+
     async def run(self) -> None:
         """Read for ever. Ends only by an error that is nobody's fault but ours."""
         async with asyncio.TaskGroup() as group:
@@ -132,7 +150,7 @@ class Poller:
         async with self._limit(self._cadence.timeout):
             await self.target.connect()
             self._instruments.rename(self.target.labels["project"])
-        return await self._everything(background=False)
+        return await self._with_pool_names(await self._everything(background=False))
 
     # --- When -------------------------------------------------------------------------------------
 
@@ -189,11 +207,12 @@ class Poller:
     @property
     def _kind(self) -> Kind:
         """What the next poll reads: changes, or everything where nothing is known yet."""
-        ground = self.known.loaded and self.target.sync.knows_ground(self.known.fleet)
-        return "incremental" if ground else "sweep"
+        return "incremental" if self.known.has_ground else "sweep"
 
     async def _poll(self) -> tuple[Kind, View]:
         kind, view = await self._read_in_time()
+        if kind == "sweep" or not self.target.pools.asked:
+            view = await self._with_pool_names(view)
         await self.known.take(view)
         self._meanwhile |= view.jobs.keys() | view.gone
         return kind, view
@@ -202,7 +221,7 @@ class Poller:
         """What polls have taken meanwhile is left out: they may have read it later."""
         async with self._polling:
             self._meanwhile.clear()
-        view = await self._everything(background=True)
+        view = await self._with_pool_names(await self._everything(background=True))
         async with self._polling:  # a poll that is half done may have read older things
             view = await asyncio.to_thread(view.without, self._meanwhile)
             await self.known.take(view)
@@ -227,6 +246,11 @@ class Poller:
                 background=background,
                 meanwhile=self._meanwhile,
             )
+
+    async def _with_pool_names(self, view: View) -> View:
+        """Only after the searches, and beyond their time limit: names must not cost a poll."""
+        names = await self.target.pools.read()
+        return view._replace(pools=names, requests=view.requests + 1)
 
     @contextlib.asynccontextmanager
     async def _limit(self, seconds: float) -> AsyncIterator[float]:

@@ -31,13 +31,22 @@ class Publisher:
         self.pollers: list[Poller] = []
         self.exposition: Exposition = assemble([])
         self._instruments = instruments
+        self._was_ready = False
         self._wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[int]] = []
 
     @property
     def ready(self) -> bool:
-        """Whether every target's first poll has ended, well or badly, and is published."""
-        return all(poller.ended_polls for poller in self.pollers)
+        """Whether every target's first poll has ended, well or badly, and is published.
+
+        It stays so: a target that is added later takes nothing from those that can be seen.
+        """
+        return self._was_ready or all(poller.ended_polls for poller in self.pollers)
+
+    def show(self, pollers: Sequence["Poller"]) -> None:
+        """These from the next generation on."""
+        self._was_ready = bool(self.pollers) and self.ready
+        self.pollers = list(pollers)
 
     async def publish(self) -> int:
         """Return the number of a generation that was begun after this call, once it is served."""

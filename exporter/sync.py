@@ -35,10 +35,6 @@ class Sync:
         self._honoured = Honoured()
         self._totals = _Totals()
 
-    def knows_ground(self, fleet: Fleet) -> bool:
-        """Whether incremental polls are possible: every workspace has been read once."""
-        return all(workspace in fleet.horizons for workspace in self._source.workspaces)
-
     def doubts(self, view: View, fleet: Fleet) -> bool:
         """Whether only a sweep can tell: of jobs that are undecided, or since totals deny them.
 

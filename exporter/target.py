@@ -9,6 +9,7 @@ from exporter.credentials.iam import find_project_id
 from exporter.http import Session
 from exporter.instruments import TargetInstruments
 from exporter.pacing import Pacer
+from exporter.pools import PoolNames
 from exporter.reading import Source
 from exporter.search import Paging
 from exporter.sync import Sync
@@ -87,13 +88,25 @@ class Target:
         self._instruments = instruments
         self._clocks = clocks
         self._project_id = place.project_id
+        self._presumed: str | None = None
         self._sync: Sync | None = None
+        self._pools: PoolNames | None = None
 
     @property
     def labels(self) -> dict[str, str]:
         """The labels that all series of the target carry."""
-        project = self._place.name or self._project_id or UNKNOWN_PROJECT
+        project = self._place.name or self.project_id or UNKNOWN_PROJECT
         return {"region": self._place.region, "project": project}
+
+    @property
+    def project_id(self) -> str | None:
+        """Its project, as well as it is known: until it is connected, that of its predecessor."""
+        return self._project_id or self._presumed
+
+    @property
+    def place(self) -> Place:
+        """Where it is, as configured."""
+        return self._place
 
     @property
     def name(self) -> str:
@@ -115,6 +128,13 @@ class Target:
         """API requests so far."""
         return self._instruments.sent
 
+    def take_over(self, other: "Target") -> None:
+        """Begin with what another one has found out, which is probably the same target."""
+        self._presumed = other.project_id
+        same_place = self.place.endpoint == other.place.endpoint
+        if same_place and not self.paging.fixed and not other.paging.fixed:
+            self.paging = other.paging
+
     async def connect(self) -> None:
         """Find out what has to be known before the first search.
 
@@ -126,7 +146,13 @@ class Target:
                 self._session, self.credentials, self._place.iam_endpoint, self._place.region
             )
         if self._sync is None:
-            self._sync = self._make_sync(self._project_id)
+            client = self._make_client(self._project_id)
+            workspaces, clocks = self._place.workspaces, self._clocks
+            self._sync = Sync(
+                Source(client, self.paging, workspaces, self._instruments, clocks.wall)
+            )
+            turn = 1 / self._manners.requests_per_second
+            self._pools = PoolNames(client, target=self.name, turn=turn, clocks=clocks)
 
     @property
     def sync(self) -> Sync:
@@ -135,13 +161,20 @@ class Target:
             raise RuntimeError("not connected")
         return self._sync
 
+    @property
+    def pools(self) -> PoolNames:
+        """Reads the names of its pools; there once it is connected."""
+        if self._pools is None:
+            raise RuntimeError("not connected")
+        return self._pools
+
     async def close(self) -> None:
         """Close its connections."""
         await self._session.close()
 
-    def _make_sync(self, project_id: str) -> Sync:
+    def _make_client(self, project_id: str) -> Client:
         clocks = self._clocks
-        client = Client(
+        return Client(
             self._session,
             self.credentials,
             endpoint=self._place.endpoint,
@@ -156,7 +189,4 @@ class Target:
             clock=clocks.wall,
             monotonic=clocks.monotonic,
             sleep=clocks.sleep,
-        )
-        return Sync(
-            Source(client, self.paging, self._place.workspaces, self._instruments, clocks.wall)
         )

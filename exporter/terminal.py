@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from exporter.errors import StartError
@@ -63,6 +63,12 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def terminal_gone() -> Callable[[], bool]:
+    """Tells, whenever it is asked, whether the terminal that we have now was closed since."""
+    ours = [number for number in range(3) if os.isatty(number)]
+    return lambda: bool(ours) and not any(map(os.isatty, ours))
 
 
 def _forget() -> None:

@@ -35,6 +35,8 @@ cards the job has now. At an end, all of it that no earlier end of the job has c
 **Disappearance.** A job is deleted only when the view says that the service confirmed it; then it
 is forgotten. A job that a view does not mention, or shows without a usable phase, stays as it is.
 
+**Names of pools.** Those that were told last; they are no events.
+
 **When it ended.** What its records or its duration say. A job that tells neither (it never started)
 ended when it was first seen finished; a baseline one, when it was created.
 
@@ -133,11 +135,13 @@ class Fleet:
         accelerators: every product name seen for a base; a base without cards has an empty set.
         horizons: by workspace, unix seconds: create time of the newest job ever listed, -inf if
             none was. A workspace without one has not been read yet.
+        pool_names: by pool id, as the service told them last.
     """
 
     jobs: Mapping[str, Known] = field(default_factory=dict)
     accelerators: Mapping[Base, frozenset[str]] = field(default_factory=dict)
     horizons: Mapping[str, float] = field(default_factory=dict)
+    pool_names: Mapping[str, str] = field(default_factory=dict)
 
 
 class Observed(NamedTuple):
@@ -193,7 +197,8 @@ def observe(fleet: Fleet, view: View, now: float) -> Observed:
         job = jobs.pop(job_id).job
         changed.pop(job_id, None)
         events.append(Event("deleted", job_id, base_of(job), (job.phase,)))
-    known = Fleet(jobs, accelerators, _horizons(fleet, view))
+    pool_names = fleet.pool_names if view.pools is None else view.pools
+    known = Fleet(jobs, accelerators, _horizons(fleet, view), pool_names)
     return Observed(known, events, changed, frozenset(gone))
 
 

@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -88,6 +88,7 @@ def make_app(
     version: str = __version__,
     write_timeout: float = WRITE_TIMEOUT,
     scraped: Callable[[Exposition], None] | None = None,
+    reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
     guard: Guard | None = None,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
@@ -99,11 +100,12 @@ def make_app(
         version: of the exporter, for people.
         write_timeout: seconds for a whole answer.
         scraped: told of each generation that a Prometheus has received completely.
+        reload: reads the configuration again and returns what is wrong with it; None: nobody may.
         guard: says who may come in, to whatever path; None: everybody.
         clock: gives unix seconds.
     """
     page = Page(version=version, telemetry_path=telemetry_path)
-    routes = _Routes(publisher, page, clock, scraped)
+    routes = _Routes(publisher, page, clock, scraped, reload)
     middlewares = [_delivery(write_timeout), *([_entrance(guard)] if guard else [])]
     app = web.Application(middlewares=middlewares)
     app.router.add_get(telemetry_path, routes.metrics)
@@ -111,6 +113,7 @@ def make_app(
         app.router.add_get("/", routes.landing)
     app.router.add_get("/-/healthy", routes.healthy)
     app.router.add_get("/-/ready", routes.ready)
+    app.router.add_post("/-/reload", routes.reload)
     return app
 
 
@@ -123,11 +126,13 @@ class _Routes:
         page: Page,
         clock: Callable[[], float],
         scraped: Callable[[Exposition], None] | None,
+        reload: Callable[[], Awaitable[Sequence[str]]] | None,
     ) -> None:
         self._publisher = publisher
         self._page = page
         self._clock = clock
         self._scraped = scraped
+        self._reload = reload
         self._rendering = asyncio.Lock()
 
     async def metrics(self, request: web.Request) -> Reply:
@@ -165,6 +170,15 @@ class _Routes:
             return _text("OK")
         waiting = [poller.name for poller in self._publisher.pollers if not poller.ended_polls]
         return _text(f"not polled yet: {', '.join(waiting)}", status=503)
+
+    async def reload(self, _: web.Request) -> Reply:
+        """Done when it is answered, even if the client has gone meanwhile."""
+        if self._reload is None:
+            return _text("reloading over HTTP is off; --web.enable-reload allows it", status=403)
+        problems = await self._reload()
+        if problems:
+            return _text("\n".join(["failed to reload config:", *problems]), status=500)
+        return _text("OK")
 
 
 def _chosen(exposition: Exposition, choice: Choice) -> bytes:

@@ -387,6 +387,21 @@ def process_section() -> list[Builder]:
             width=8,
             height=8,
         ),
+        states(
+            "Configuration",
+            "Whether the exporter took over its configuration when it was last told to read it "
+            "again. If not, the old one is in force, and the log says what is wrong with the new.",
+            [
+                Query(
+                    f"min by (instance) ({own('config_last_reload_successful', SCRAPE)})",
+                    "{{instance}}",
+                )
+            ],
+            texts={"1": ("In force", "green"), "0": ("Refused", "red")},
+            none="Not scraped",
+            width=24,
+            height=5,
+        ),
     ]
 
 

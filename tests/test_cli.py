@@ -11,7 +11,7 @@ from exporter.poller import Cost
 from exporter.simulator.identity import PROJECT_ID
 
 REGION = "--target.region=cn-north-4"
-COMMANDS = ("serve", "demo", "check", "dump", "simulate")
+COMMANDS = ("serve", "demo", "check", "dump", "backfill", "simulate")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_version(run, command):
     assert run(*command, "--version") == (0, [f"modelarts-exporter {__version__}"], [])
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("demo",), ("check",), ("dump",)])
+@pytest.mark.parametrize("command", [(), *((each,) for each in COMMANDS[:-1])])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help(run, command, flag):
     code, out, err = run(*command, flag, "--and-nonsense")
@@ -51,9 +51,10 @@ def test_help(run, command, flag):
     assert (code, err) == (0, [])
     assert out[0] == "usage: modelarts-exporter [COMMAND] [--OPTION VALUE ...]"
     assert max(map(len, out)) <= 100
-    assert [line.split()[0] for line in out[5:10]] == list(COMMANDS)
+    assert [line.split()[0] for line in out[5:11]] == list(COMMANDS)
     assert "  --web.listen-address ADDRESSES\n" in text
     assert ("  --seed SEED" in text) == (command == ("demo",))
+    assert ("  --step DURATION" in text) == (command == ("backfill",))
     assert text.count("options:") == 0
 
 
@@ -76,7 +77,7 @@ def test_help_of_simulate(capsys):
 def test_an_unknown_command(run, name, hint):
     line = (
         f"modelarts-exporter: no such command: {name}{hint} "
-        "Commands: serve, demo, check, dump, simulate"
+        "Commands: serve, demo, check, dump, backfill, simulate"
     )
     assert run(name, REGION) == (2, [], [line])
 
@@ -204,7 +205,7 @@ def test_urls_that_can_be_opened(url, shown):
     assert demo.reachable(url) == shown
 
 
-def poller(name, phases=(), *, error="", mode=None, requests=1):
+def poller(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble=""):
     """As much of one as the table of `check` needs."""
     jobs = {
         f"job-{number}": SimpleNamespace(job=SimpleNamespace(phase=phase))
@@ -212,12 +213,15 @@ def poller(name, phases=(), *, error="", mode=None, requests=1):
     }
     return SimpleNamespace(
         name=name,
-        known=SimpleNamespace(fleet=SimpleNamespace(jobs=jobs)),
+        known=SimpleNamespace(
+            fleet=SimpleNamespace(jobs=jobs, pool_names=dict.fromkeys(range(pools)))
+        ),
         error=error,
         costs={"incremental": Cost(2, 0.25), "sweep": Cost(requests, 1.25)},
         target=SimpleNamespace(
             credentials=SimpleNamespace(identity=f"user of {name}"),
             paging=SimpleNamespace(mode=mode),
+            pools=SimpleNamespace(trouble=trouble),
         ),
     )
 
@@ -225,7 +229,9 @@ def poller(name, phases=(), *, error="", mode=None, requests=1):
 def test_the_table_of_one_target():
     phases = ["Running"] * 2 + ["Failed"] * 1200 + ["Unknown"]
     table = check.report(
-        [poller("r/p", phases, mode="row", requests=1202)], interval=60.0, sweep_interval=3600.0
+        [poller("r/p", phases, mode="row", requests=1202, pools=12)],
+        interval=60.0,
+        sweep_interval=3600.0,
     )
     assert table == (
         "target          r/p\n"
@@ -236,6 +242,7 @@ def test_the_table_of_one_target():
         "  Failed        1,200\n"
         "  Unknown           1\n"
         "paging          row: offset counts jobs\n"
+        "pool names      12 pools\n"
         "a poll costs    2 API calls, 0.2 s\n"
         "a sweep costs   1,202 API calls, 1.2 s\n"
         "a day costs     31,728 API calls, with a poll every 60 s and a sweep every 3600 s"
@@ -243,12 +250,14 @@ def test_the_table_of_one_target():
 
 
 def test_the_table_of_several_targets():
-    good, empty = poller("r/a", ["Running"], mode="page"), poller("r/b")
+    trouble = "not allowed: grant modelarts:pool:list"
+    good, empty = poller("r/a", ["Running"], mode="page"), poller("r/b", trouble=trouble)
     bad = poller("r/c", error=" ".join(["a long story"] * 10) + " " + "x" * 120)
 
     assert check.report([good, empty], interval=2.5, sweep_interval=600.0).endswith(
         "jobs            none; the service leaves out what this identity may not see\n"
         "paging          not known: one page holds all jobs\n"
+        "pool names      only those that jobs bring; not allowed: grant modelarts:pool:list\n"
         "a poll costs    2 API calls, 0.2 s\n"
         "a sweep costs   1 API call, 1.2 s\n"
         "a day costs     69,264 API calls, with a poll every 2.5 s and a sweep every 600 s\n"

@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "exporter"
 MAIN = "__main__"  # python -m exporter: above everything
-COMPOSE = {"app", "backfill", "cli", "demo"}  # who may know settings and the simulator
+# Who may know settings and the simulator.
+COMPOSE = {"app", "assembly", "backfill", "cli", "demo", "reload"}
 PURE = {"model", "tracker", "metrics"}
 OUTSIDE_WORLD = {"aiohttp", "asyncio", "os", "pathlib", "socket", "sqlite3", "time"}
 

@@ -13,6 +13,12 @@ ON_DEMAND = {
 """Counters of a target that are not there from the start, and why."""
 
 
+def shown(instruments, project):
+    target = TargetInstruments(instruments, "cn-north-4", project)
+    target.appear()
+    return target
+
+
 @pytest.fixture
 def instruments():
     return Instruments()
@@ -20,7 +26,7 @@ def instruments():
 
 @pytest.fixture
 def target(instruments):
-    return TargetInstruments(instruments, "cn-north-4", "llm")
+    return shown(instruments, "llm")
 
 
 def samples(instruments, name):
@@ -216,7 +222,7 @@ def test_a_renamed_target_leaves_nothing_behind_and_starts_at_zero(instruments, 
     target.rename("0605767eb780")
 
     fresh = Instruments()
-    TargetInstruments(fresh, "cn-north-4", "0605767eb780")
+    shown(fresh, "0605767eb780")
     assert exposed(instruments) == exposed(fresh)
 
 
@@ -229,7 +235,7 @@ def test_a_target_renamed_to_its_own_name_goes_on(instruments, target):
 
 
 def test_another_target_is_not_touched(instruments, target):
-    other = TargetInstruments(instruments, "cn-north-4", "vision")
+    other = shown(instruments, "vision")
     everything(other)
     before = {key: value for key, value in exposed(instruments).items() if "vision" in str(key)}
     everything(target)
@@ -238,6 +244,34 @@ def test_another_target_is_not_touched(instruments, target):
     after = {key: value for key, value in exposed(instruments).items() if "vision" in str(key)}
 
     assert before == after
+
+
+def test_a_target_that_never_ran_shows_nothing(instruments):
+    target = TargetInstruments(instruments, "cn-north-4", "unknown")
+    target.rename("0605767eb780")
+
+    assert exposed(instruments) == {}
+
+
+def test_of_a_target_that_vanishes_nothing_stays(instruments, target):
+    other = shown(instruments, "vision")
+    before = {key: value for key, value in exposed(instruments).items() if "vision" in str(key)}
+    everything(target)
+    target.vanish()
+
+    assert exposed(instruments) == before
+    name = "modelarts_exporter_api_request_duration_seconds_count"
+    assert samples(instruments, name) == {("search",): 1.0}  # it is nobody's
+    other.vanish()
+    assert exposed(instruments) == {}
+
+
+def test_what_appears_again_goes_on(instruments, target):
+    everything(target)
+    before = exposed(instruments)
+    shown(instruments, "llm")
+
+    assert exposed(instruments) == before
 
 
 def test_the_build_is_named(instruments):

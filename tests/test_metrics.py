@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -61,11 +62,12 @@ def bare(job_id="a", **changes):
     return job(job_id, **(texts | dict.fromkeys(unset) | unknown | changes))
 
 
-def fleet(*jobs, before=Fleet()):  # noqa: B008 - it is immutable
+def fleet(*jobs, before=Fleet(), pools=None):  # noqa: B008 - it is immutable
     """What is known after a sweep that found these jobs, or after another one on top."""
     found = {each.id: each for each in jobs}
     horizons = {each.workspace: NOW for each in jobs}
-    return observe(before, View(found, frozenset(before.jobs) - found.keys(), horizons), NOW).fleet
+    gone = frozenset(before.jobs) - found.keys()
+    return observe(before, View(found, gone, horizons, pools=pools), NOW).fleet
 
 
 def blocks(known, constant=TARGET, *, is_held=lambda _: False, **scope):
@@ -170,7 +172,8 @@ project="llm",region="cn-north-4",workspace="0"} 1.7499964e+09
 """,
     "modelarts_training_pool_info": """\
 # HELP modelarts_training_pool_info Names of resource pools, for joins on the label pool; always \
-1 (spec.resource.pool_id and pool_name).
+1 (metadata.name and os.modelarts/name of the list of pools, else spec.resource.pool_id and \
+pool_name).
 # TYPE modelarts_training_pool_info gauge
 modelarts_training_pool_info{pool="p1",pool_name="llm-pool",project="llm",\
 region="cn-north-4"} 1.0
@@ -362,6 +365,32 @@ def test_no_time_when_none_waits():
     known = fleet(job("a"), job("b", phase="Pending", created=None))
 
     assert samples(known, "oldest_pending_timestamp_seconds") == []
+
+
+def test_a_pool_has_the_name_that_the_list_of_pools_says():
+    jobs = job("a", pool_name="old"), job("b", pool="p2", pool_name="of jobs alone")
+    known = fleet(*jobs, pools={"p1": "new", "p0": "without jobs"})
+    names = [
+        'pool="p0",pool_name="without jobs"} 1.0',
+        'pool="p1",pool_name="new"} 1.0',
+        'pool="p2",pool_name="of jobs alone"} 1.0',
+    ]
+
+    assert samples(known, "pool_info") == names
+    assert samples(fleet(*jobs, before=known), "pool_info") == names  # not told again
+    assert samples(fleet(*jobs, before=known, pools={}), "pool_info") == [
+        'pool="p1",pool_name="old"} 1.0',
+        'pool="p2",pool_name="of jobs alone"} 1.0',
+    ]
+
+
+def test_a_job_has_its_own_name_of_its_pool_else_that_of_the_list():
+    pools = {"p1": "new", "p3": "of another"}
+    known = fleet(job("a", pool_name="old"), job("b"), job("c", pool="p2"), pools=pools)
+    lines = families(known)["modelarts_training_job_info"].splitlines()[2:]
+
+    shown = [re.search(r'job_id="(.)".*pool_name="(.*?)"', line).groups() for line in lines]
+    assert sorted(shown) == [("a", "old"), ("b", "new"), ("c", "")]
 
 
 def test_a_pool_has_the_name_that_its_newest_job_says():

@@ -95,7 +95,8 @@ async def _read(
                 raise view
             else:
                 labels = poller.target.labels
-                read = Read(labels["region"], labels["project"], clock(), len(view.jobs))
+                pools = dict(view.pools or {})
+                read = Read(labels["region"], labels["project"], clock(), len(view.jobs), pools)
                 targets.append(read)
                 jobs += ((read, job) for job in view.jobs.values())
     if problems:
@@ -142,7 +143,8 @@ async def _series(head: Head, jobs: Jobs) -> _Series:
     plan = head.plan
     grid = Grid(plan.start, plan.stop, plan.step)
     histories = {
-        id(read): History(grid, kept=plan.kept, histograms=plan.histograms) for read in head.targets
+        id(read): History(grid, read.pools, kept=plan.kept, histograms=plan.histograms)
+        for read in head.targets
     }
     total = sum(read.jobs for read in head.targets)
     for number, (read, job) in enumerate(jobs):

@@ -30,9 +30,10 @@ class Grid:
     """
 
     def __init__(self, start: float, stop: float, step: float) -> None:
+        stop = round(stop, 3)
         steps = int((stop - start) / step) + 1
         times = (round(start + number * step, 3) for number in range(steps))
-        self.times = [time for time in times if time < stop] + [round(stop, 3)]
+        self.times = [*(time for time in times if time < stop), stop]
         self.texts = [_text(time) for time in self.times]
 
     def __len__(self) -> int:

@@ -55,6 +55,7 @@ class History:
 
     Args:
         grid: the moments.
+        pool_names: by pool id, as the service told them; of others, jobs tell.
         kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
         histograms: whether there are any; they are most of the series.
 
@@ -63,12 +64,20 @@ class History:
         timeless: how many of them tell no time at all, and are left out.
     """
 
-    def __init__(self, grid: Grid, *, kept: float = 0.0, histograms: bool = False) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        pool_names: Mapping[str, str] | None = None,
+        *,
+        kept: float = 0.0,
+        histograms: bool = False,
+    ) -> None:
         self.jobs = self.timeless = 0
         self._grid = grid
         self._kept = kept
         self._bases: dict[Base, set[str]] = {}
-        self._pool_names: dict[str, tuple[float, str]] = {}
+        self._pool_names = pool_names or {}
+        self._names_of_jobs: dict[str, tuple[float, str]] = {}
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
         self._bars: dict[str, dict[LabelValues, Bars]] = {}
         self._events = tuple(row for row in EVENTS if histograms or not row.buckets)
@@ -87,7 +96,7 @@ class History:
             accelerators.add(job.accelerator)
         if job.pool_name:
             named = (job.created or 0.0, job.pool_name)
-            self._pool_names[job.pool] = max(named, self._pool_names.get(job.pool, named))
+            self._names_of_jobs[job.pool] = max(named, self._names_of_jobs.get(job.pool, named))
         moments = past(job, read_at)
         if not moments:
             self.timeless += 1
@@ -144,11 +153,10 @@ class History:
                 self._bar(row, labels) if row.buckets else self._curve(name, labels)
 
     def _pools(self) -> Mapping[LabelValues, Curve]:
-        pools: dict[LabelValues, Curve] = {}
-        for pool, (_, name) in sorted(self._pool_names.items()):
-            pools[pool, name] = one = Curve()
-            one.add(0, 1)
-        return pools
+        names = {pool: name for pool, (_, name) in self._names_of_jobs.items()}
+        one = Curve()
+        one.add(0, 1)
+        return dict.fromkeys(sorted((names | dict(self._pool_names)).items()), one)
 
     # --- What was ---------------------------------------------------------------------------------
 

@@ -30,12 +30,14 @@ class Read(msgspec.Struct):
         region, project: label values.
         at: unix seconds at which it had been read.
         jobs: how many.
+        pools: names by pool id.
     """
 
     region: str
     project: str
     at: float
     jobs: int
+    pools: dict[str, str]
 
 
 class Head(msgspec.Struct):
@@ -113,5 +115,6 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StartError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)

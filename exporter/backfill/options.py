@@ -10,7 +10,8 @@ from typing import NamedTuple, NoReturn
 
 from exporter.backfill.grid import MOST_MOMENTS
 from exporter.errors import ConfigError
-from exporter.ledger import BASE
+from exporter.ledger import BASE, ROWS
+from exporter.metrics.fleet import FLEET
 from exporter.settings import durations
 
 _TIMES = (
@@ -19,8 +20,9 @@ _TIMES = (
 )
 _STEPS = "a duration of at least 1s, such as 5m"
 _LABEL = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_OURS = frozenset({*BASE, "region", "project", "phase", "accelerator", "start_type", "recovery",
-                   "from_recovery", "to_recovery", "pool_name"})  # fmt: skip
+_OURS = frozenset(
+    {"region", "project", "le", *BASE, *(name for row in (*FLEET, *ROWS) for name in row.labels)}
+)
 _FLAGS = ("--from", "--to", "--step", "--output", "--label", "--histograms")
 _FIRST_UNIX_SECONDS = 1e9  # September 2001: no training job is older
 _SHORTEST_STEP = 1.0
@@ -95,6 +97,7 @@ def plan(wanted: Asked, *, kept: float, now: float) -> Plan:
         ConfigError: with a line for each problem.
     """
     problems: list[str] = []
+    now = round(now, 3)  # as all times are
     start = _time("--from", wanted.since, now, problems)
     stop = now if wanted.until is None else _time("--to", wanted.until, now, problems)
     step = _step(wanted.step, problems)

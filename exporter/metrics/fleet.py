@@ -78,8 +78,8 @@ FLEET = (
         Metric(
             "modelarts_training_pool_info",
             "gauge",
-            "Names of resource pools, for joins on the label pool; always 1 "
-            "(spec.resource.pool_id and pool_name).",
+            "Names of resource pools, for joins on the label pool; always 1 (metadata.name and "
+            "os.modelarts/name of the list of pools, else spec.resource.pool_id and pool_name).",
         ),
         ("pool", "pool_name"),
         "pools",
@@ -108,7 +108,7 @@ def fleet_blocks(
 def _totals(fleet: Fleet, scope: Scope, now: float) -> Totals:
     jobs, nodes, accelerators = _zeros(fleet)
     oldest: dict[LabelValues, float] = {}
-    pool_names: dict[str, tuple[float, str]] = {}
+    pool_names: dict[str, tuple[float, str]] = {}  # of the newest job
     for known in fleet.jobs.values():  # of all history, after every poll: it has to be quick
         job = known.job
         phase, pool = job.phase, job.pool
@@ -129,9 +129,8 @@ def _totals(fleet: Fleet, scope: Scope, now: float) -> Totals:
             accelerators[(*base, phase, job.accelerator)] += job.accelerators
         if phase in WAITING and job.created is not None:
             oldest[base] = min(oldest.get(base, job.created), job.created)
-    pools: dict[LabelValues, int] = {
-        (pool, name): 1 for pool, (_, name) in sorted(pool_names.items())
-    }
+    names = {pool: name for pool, (_, name) in pool_names.items()} | dict(fleet.pool_names)
+    pools: dict[LabelValues, int] = dict.fromkeys(sorted(names.items()), 1)
     return Totals(jobs, nodes, accelerators, oldest, pools)
 
 

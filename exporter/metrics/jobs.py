@@ -15,18 +15,25 @@ IsHeld: TypeAlias = Callable[[SeriesKey], bool]
 """Whether a counter shows zero, whatever it counts."""
 
 
+class Around(NamedTuple):
+    """What decides on samples besides the job itself; ``pool_names`` by pool id."""
+
+    is_held: IsHeld
+    pool_names: Mapping[str, str]
+
+
 class JobRow(NamedTuple):
     """A family with samples for single jobs, in addition to the label ``job_id`` those named."""
 
     metric: Metric
     labels: tuple[str, ...]
-    samples: Callable[[Sequence[Known], IsHeld], Samples]
+    samples: Callable[[Sequence[Known], Around], Samples]
 
 
 def _gauge(name: str, text: str, value: Callable[[Job], float | None]) -> JobRow:
     """A gauge of one number of the job; None gives no sample."""
 
-    def samples(jobs: Sequence[Known], _is_held: IsHeld) -> Samples:
+    def samples(jobs: Sequence[Known], _around: Around) -> Samples:
         return [
             ((known.job.id,), number) for known in jobs if (number := value(known.job)) is not None
         ]
@@ -34,7 +41,7 @@ def _gauge(name: str, text: str, value: Callable[[Job], float | None]) -> JobRow
     return JobRow(Metric(f"modelarts_training_job_{name}", "gauge", text), (), samples)
 
 
-def _info(jobs: Sequence[Known], _is_held: IsHeld) -> Samples:
+def _info(jobs: Sequence[Known], around: Around) -> Samples:
     return [
         (
             (
@@ -43,7 +50,7 @@ def _info(jobs: Sequence[Known], _is_held: IsHeld) -> Samples:
                 job.user,
                 job.workspace,
                 job.pool,
-                job.pool_name,
+                job.pool_name or around.pool_names.get(job.pool, ""),
                 job.flavor_type,
                 job.flavor,
                 job.accelerator,
@@ -56,13 +63,13 @@ def _info(jobs: Sequence[Known], _is_held: IsHeld) -> Samples:
     ]
 
 
-def _phase(jobs: Sequence[Known], _is_held: IsHeld) -> Samples:
+def _phase(jobs: Sequence[Known], _around: Around) -> Samples:
     return [((known.job.id, known.job.phase), 1) for known in jobs]
 
 
-def _restarts(jobs: Sequence[Known], is_held: IsHeld) -> Samples:
+def _restarts(jobs: Sequence[Known], around: Around) -> Samples:
     return [
-        (labels, 0 if is_held((RESTARTS.name, labels)) else number)
+        (labels, 0 if around.is_held((RESTARTS.name, labels)) else number)
         for known in jobs
         if known.restarts
         for restart, number in Counter(known.restarts).items()
@@ -70,7 +77,7 @@ def _restarts(jobs: Sequence[Known], is_held: IsHeld) -> Samples:
     ]
 
 
-def _exit_code(jobs: Sequence[Known], _is_held: IsHeld) -> Samples:
+def _exit_code(jobs: Sequence[Known], _around: Around) -> Samples:
     return [
         ((job.id, job.failed_task), job.exit_code)
         for job in (known.job for known in jobs)
@@ -185,8 +192,9 @@ def job_blocks(
     ]
     jobs.sort(key=lambda known: (known.job.created or 0.0, known.job.id), reverse=True)
     shown = jobs[: scope.max_series_jobs]
+    around = Around(is_held, fleet.pool_names)
     blocks = [
-        Block(row.metric, ("job_id", *row.labels), constant, row.samples(shown, is_held))
+        Block(row.metric, ("job_id", *row.labels), constant, row.samples(shown, around))
         for row in JOB
     ]
     return blocks, len(jobs) - len(shown)

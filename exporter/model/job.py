@@ -134,6 +134,7 @@ class View(NamedTuple):
         vague: ids of jobs that were listed without a usable phase.
         problems: unusable or undocumented fields of the jobs.
         undecided: ids of jobs that were looked for, and of which nothing could be found out.
+        pools: names by pool id, as far as pools have one; None = not asked for, or not told.
         requests: so many it took.
     """
 
@@ -145,6 +146,7 @@ class View(NamedTuple):
     vague: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
     undecided: frozenset[str] = frozenset()
+    pools: Mapping[str, str] | None = None
     requests: int = 0
 
     def without(self, ids: Collection[str]) -> "View":

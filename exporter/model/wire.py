@@ -195,9 +195,11 @@ class Decoded:
     count: Number = None
 
 
+ERRORS = ("error_code", "errorCode", "error")
+"""Fields of an answer that is an error, whatever its HTTP status."""
+
 _IDENTIFIER = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\n"
 _IDENTIFIERS = re.compile(f"(?:{_IDENTIFIER})*")
-_ERRORS = ("error_code", "errorCode", "error")
 _LISTING = msgspec.json.Decoder(Listing, strict=False)
 _ITEM = msgspec.json.Decoder(Item, strict=False)
 _SPEC = msgspec.json.Decoder(DecodedSpec, strict=False)
@@ -266,14 +268,14 @@ def _patiently(decode: Callable[[dict[str, Any]], _Found], body: bytes) -> _Foun
 
 def _salvage_listing(answer: dict[str, Any]) -> Decoded:
     items = answer.get("items")
-    if any(map(answer.get, _ERRORS)) or not isinstance(items, list):
-        raise InvalidAnswer(_complaint(answer, missing="list of items"))
+    if any(map(answer.get, ERRORS)) or not isinstance(items, list):
+        raise InvalidAnswer(complaint(answer, missing="list of items"))
     return _salvage_items(items, total=_number(answer, "total"), count=_number(answer, "count"))
 
 
 def _salvage_detail(answer: dict[str, Any]) -> Decoded:
     if answer.get("metadata") is None:
-        raise InvalidAnswer(_complaint(answer, missing="metadata"))
+        raise InvalidAnswer(complaint(answer, missing="metadata"))
     return _salvage_items([answer])
 
 
@@ -312,7 +314,7 @@ def _fingerprint(item: Any) -> str:
     return "#" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _complaint(answer: dict[str, Any], *, missing: str) -> str:
+def complaint(answer: dict[str, Any], *, missing: str) -> str:
     """What an object that is no answer says, in any of the forms of the service's errors."""
     error = answer.get("error")
     place = error if isinstance(error, dict) else answer

@@ -178,7 +178,7 @@ def _who(line: _Line) -> tuple[str, str, str]:
     job, part = line.known.job, line.part
     link = _console(part.region, job.id)
     label = f'<a href="{_address(link)}" rel="noopener noreferrer">{name(job.name or job.id)}</a>'
-    pool = name(job.pool_name or job.pool) + _small(part.target)
+    pool = name(part.summary.pools[job.pool].name) + _small(part.target)
     return label + _small(job.id), name(job.user) if job.user else NOTHING, pool
 
 

@@ -6,7 +6,7 @@ from heapq import nlargest
 from typing import NamedTuple, TypeAlias
 
 from exporter.model.job import TERMINAL
-from exporter.tracker import Known
+from exporter.tracker import Fleet, Known
 
 ROWS = 50
 """At most so many rows in a table."""
@@ -65,17 +65,18 @@ def words_of(query: str) -> Words:
     return query[:LONGEST_QUERY].casefold().split()
 
 
-def summarize(jobs: Iterable[Known], words: Words = ()) -> Summary:
+def summarize(fleet: Fleet, words: Words = ()) -> Summary:
     """Sum up the jobs that have all the words; nothing is sorted that is not shown."""
     by_phase: dict[str, list[Known]] = {}
-    for known in jobs:
-        if not words or _has(known, words):
+    names = fleet.pool_names
+    for known in fleet.jobs.values():
+        if not words or _has(known, words, names):
             by_phase.setdefault(known.job.phase, []).append(known)
     shown = {"Running", *WAITING, *FAILED}
     rest = [phase for phase in by_phase if phase not in shown] if words else []
     return Summary(
         phases={phase: len(found) for phase, found in by_phase.items()},
-        pools=_pools(by_phase),
+        pools=_pools(by_phase, names),
         running=_some(by_phase, ("Running",)),
         waiting=_some(by_phase, WAITING, sign=-1),
         failed=_some(by_phase, FAILED),
@@ -92,9 +93,10 @@ def moment(known: Known) -> float:
     return since if since is not None else job.created or 0.0
 
 
-def _has(known: Known, words: Words) -> bool:
+def _has(known: Known, words: Words, names: Mapping[str, str]) -> bool:
     job = known.job
-    places = job.workspace, job.pool, job.pool_name, job.flavor, job.accelerator, job.engine
+    pool = job.pool, job.pool_name, names.get(job.pool, "")
+    places = job.workspace, *pool, job.flavor, job.accelerator, job.engine
     text = "\n".join((job.id, job.name, job.user, job.phase, job.message, *places)).casefold()
     return all(word in text for word in words)
 
@@ -105,7 +107,7 @@ def _some(by_phase: Mapping[str, Sequence[Known]], phases: Iterable[str], *, sig
     return Some(first, len(jobs))
 
 
-def _pools(by_phase: Mapping[str, Sequence[Known]]) -> Mapping[str, Pool]:
+def _pools(by_phase: Mapping[str, Sequence[Known]], told: Mapping[str, str]) -> Mapping[str, Pool]:
     names: dict[str, str] = {}
     phases: dict[str, dict[str, int]] = {}
     used: Counter[str] = Counter()
@@ -121,6 +123,6 @@ def _pools(by_phase: Mapping[str, Sequence[Known]]) -> Mapping[str, Pool]:
             for known in found:
                 cards[known.job.pool] += known.job.accelerators or 0
     return {
-        pool: Pool(names.get(pool) or pool, numbers, used[pool], wanted[pool])
+        pool: Pool(told.get(pool) or names.get(pool) or pool, numbers, used[pool], wanted[pool])
         for pool, numbers in phases.items()
     }

@@ -98,12 +98,11 @@ class Page:
 
     def _summarized(self, targets: Sequence[Glance], query: str) -> list[Summary]:
         if words := words_of(query):
-            return [summarize(each.fleet.jobs.values(), words) for each in targets]
+            return [summarize(each.fleet, words) for each in targets]
         # By identity: a fleet never changes, and one that is kept here is no other's address.
         kept = self._summaries
         self._summaries = {
-            id(each.fleet): kept.get(id(each.fleet))
-            or (each.fleet, summarize(each.fleet.jobs.values()))
+            id(each.fleet): kept.get(id(each.fleet)) or (each.fleet, summarize(each.fleet))
             for each in targets
         }
         return [self._summaries[id(each.fleet)][1] for each in targets]

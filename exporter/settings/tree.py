@@ -292,6 +292,9 @@ class WebSettings(Group):
         "Path of the metrics.", "/metrics"
     )
     config: WebConfigSettings = Field(default_factory=WebConfigSettings)
+    enable_reload: Annotated[bool, kinds.BOOLEAN] = _option(
+        "Whether `POST /-/reload` reads the configuration again, as SIGHUP always does.", "false"
+    )
 
 
 class LogSettings(Group):

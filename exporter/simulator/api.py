@@ -120,7 +120,7 @@ class Api:
         job_id = operation.arguments[1]
         if job_id not in self._fleet or not _sees(identity, self._fleet[job_id].workspace):
             raise Refusal(400, "ModelArts.2775", f"Training job {job_id} not found.")
-        return detail(self._fleet[job_id], self._fleet.now)
+        return detail(self._fleet[job_id], self._fleet.now, self._behaviour)
 
     def _pools(self, _operation: Operation, _request: Incoming, _identity: Identity) -> bytes:
         document: dict[str, Any] = pools(self._fleet, self._behaviour)

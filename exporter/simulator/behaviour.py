@@ -22,6 +22,7 @@ class Behaviour:
         gzip: answers are compressed where ``Accept-Encoding`` allows it.
         old_metadata: status (404, 405, 503) with which a metadata service that knows no tokens
             answers the token call; None: it knows them, and asks for them.
+        pool_names_in_jobs: a job's document names its pool (newer services), not only its id.
         pool_resources: ``status.resources`` of a pool as ``array``, or as one ``object``.
     """
 
@@ -35,4 +36,5 @@ class Behaviour:
     retry_after: bool = True
     gzip: bool = True
     old_metadata: int | None = None
+    pool_names_in_jobs: bool = True
     pool_resources: Literal["array", "object"] = "array"

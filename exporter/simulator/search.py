@@ -61,8 +61,8 @@ class Searches:
         else:
             end = len(matching) - first
             entries = matching[end - count : end][::-1]
-        records = behaviour.records_in_list
-        return [document(job, fleet.now, records=records) for *_, job in entries]
+        records, name = behaviour.records_in_list, behaviour.pool_names_in_jobs
+        return [document(job, fleet.now, records=records, pool_name=name) for *_, job in entries]
 
     def _select(self, query: Query) -> list[Entry]:
         """Matching jobs, oldest first."""
@@ -89,9 +89,9 @@ class Searches:
         return readings[self._behaviour.totals]
 
 
-def detail(job: Job, now: float) -> bytes:
+def detail(job: Job, now: float, behaviour: Behaviour) -> bytes:
     """The JSON document of one job."""
-    return encode(document(job, now))
+    return encode(document(job, now, pool_name=behaviour.pool_names_in_jobs))
 
 
 def encode(value: Any) -> bytes:

@@ -16,9 +16,10 @@ _POINT_SECONDS = 60.0
 _MOST_POINTS = 200
 
 
-def document(job: Job, now: float, *, records: bool = True) -> Any:
-    """The job's document, as at ``now``, with its overrides; ``records``: with running records.
+def document(job: Job, now: float, *, records: bool = True, pool_name: bool = True) -> Any:
+    """The job's document, as at ``now``, with its overrides.
 
+    ``records``: with running records; ``pool_name``: with the name of a dedicated pool.
     Parts of it are shared between documents: not to be changed.
     """
     whole: dict[str, Any] = {
@@ -26,7 +27,7 @@ def document(job: Job, now: float, *, records: bool = True) -> Any:
         "metadata": _metadata(job),
         "status": _status(job, now, records=records),
         "algorithm": job.recipe.document,
-        "spec": _spec(job),
+        "spec": _spec(job, pool_name=pool_name),
     }
     if job.roles:
         whole["tasks"] = [_task(role) for role in job.roles]
@@ -144,7 +145,7 @@ def node_counts(job: Job, now: float) -> list[list[int]]:
     return points
 
 
-def _spec(job: Job) -> dict[str, Any]:
+def _spec(job: Job, *, pool_name: bool) -> dict[str, Any]:
     pool, flavor = job.pool, job.flavor
     resource: dict[str, Any] = {"policy": "regular", "node_count": job.nodes}
     if flavor.id is not None and not job.roles:
@@ -152,7 +153,8 @@ def _spec(job: Job) -> dict[str, Any]:
         resource["flavor_name"] = flavor.name
     if pool.id is not None:
         resource["pool_id"] = pool.id
-        resource["pool_name"] = pool.name
+        if pool_name:
+            resource["pool_name"] = pool.name
     elif not job.roles:
         resource["flavor_detail"] = _flavor_detail(pool, flavor)
     if pool.tells == "allocated":

@@ -80,4 +80,8 @@ def test_no_secret_is_in_the_examples():
 
 def test_a_bad_configuration_is_not_tried_again():
     assert value("RestartPreventExitStatus") == "2"
-    assert "ExecReload" not in TEXT  # the exporter cannot reload yet: SIGHUP would end it
+
+
+def test_reload_is_the_signal_that_the_exporter_understands():
+    assert value("ExecReload") == "/bin/kill -HUP $MAINPID"
+    assert value("Type") == "exec"  # with notify-reload, systemd would wait for an answer

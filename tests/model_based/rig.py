@@ -157,13 +157,24 @@ class Rig:
 
     async def begin(self):
         """A new process."""
+        self.instruments = Instruments()
+        self.publisher = Publisher(self.instruments)
+        self.store = await self._open()
+        self._lines = {}
+        self._alive = True
+        self._tasks = [asyncio.create_task(self._act(self.publisher.run))]
+        self._begin_to_poll(self._make_poller())
+
+    def _begin_to_poll(self, poller):
+        poller.appear()
+        self.poller = poller
+        self.publisher.show([poller])
+        self._tasks.append(asyncio.create_task(self._act(poller.run)))
+
+    def _make_poller(self):
         loop = asyncio.get_running_loop()
         clocks = Clocks(self.wall, loop.time, asyncio.sleep)
-        self.instruments = Instruments()
-        meter = TargetInstruments(self.instruments, "r", "p")
-        self.publisher = Publisher(self.instruments)
-        self.wire.meter = meter
-        self.store = await self._open()
+        meter = self.wire.meter = TargetInstruments(self.instruments, "r", "p")
         mode = self.config["offset"] if self.config["fixed"] else None
         target = Target(
             Place("p", "r", "project", ENDPOINT, ENDPOINT, self.workspaces),
@@ -179,7 +190,7 @@ class Rig:
             instruments=meter,
             clocks=clocks,
         )
-        self.poller = Poller(
+        return Poller(
             target,
             meter,
             cadence=Cadence(
@@ -194,13 +205,6 @@ class Rig:
             publish=self._publish,
             clocks=clocks,
         )
-        self.publisher.pollers.append(self.poller)
-        self._lines = {}
-        self._alive = True
-        self._tasks = [
-            asyncio.create_task(self._act(self.publisher.run)),
-            asyncio.create_task(self._act(self.poller.run)),
-        ]
 
     async def _act(self, actor):
         try:
@@ -251,6 +255,29 @@ class Rig:
         self.workspaces = workspaces or self.workspaces
         self.counts[f"{how}s"] += 1
         await self.begin()
+
+    async def reload(self, workspaces=None):
+        """Another poller takes over while the process lives on.
+
+        Args:
+            workspaces: which it is to read; None: the same.
+        """
+        polling = self._tasks.pop()
+        polling.cancel()
+        await asyncio.wait([polling])
+        self.running.clear()
+        self.dirty = False
+        self._armed = None
+        self.oracle.phase_filter = True
+        if workspaces:
+            self.workspaces = workspaces
+            self._lines = {}
+        poller = self._make_poller()
+        await poller.take_over(self.poller)
+        self._begin_to_poll(poller)
+        self.counts["reloads"] += 1
+        await self.publisher.publish()
+        self._inspect(self.publisher.exposition.text.decode())
 
     def _save_wreck(self):
         """What a process that is killed leaves: the file and its log, as they are."""
@@ -547,11 +574,13 @@ class WatchedStore:
             rig.counts["commits failed"] += 1
             rig.running.discard(attempt)
             raise StateError("disk full")
-        await self._store.commit(target, change)
-        rig.dirty = True
-        if attempt is not None:
-            rig.running.discard(attempt)
-            rig.taken(attempt)
+        try:
+            await self._store.commit(target, change)
+        finally:  # what was begun is done, even if nobody waits for it
+            rig.dirty = True
+            if attempt is not None:
+                rig.running.discard(attempt)
+                rig.taken(attempt)
         await rig.point("after_commit")
 
     async def close(self):

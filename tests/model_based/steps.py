@@ -42,6 +42,7 @@ WEIGHTS = {
     "flip": 0.1,
     "restart": 1.2,
     "kill": 1.5,
+    "reload": 2,
     "quiet": 0.5,
 }
 WAITS = (0, 0, 0.001, 0.25, 0.999, 1, 5, 15, 30, 60, 60, 60, 61, 120, 300)
@@ -111,7 +112,7 @@ async def _carried_out(config, steps, told):
         await _be_quiet(rig)
 
 
-async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912 - a list of cases
+async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912, PLR0915 - a list of cases
     hands, wire = rig.hands, rig.wire
     match name, *numbers:
         case "sudden", countdown, *rest:
@@ -157,6 +158,8 @@ async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912 - a list of ca
         case "kill", point, nth, lose, which:
             await rig.kill_at(point, nth, 3 * INTERVAL)
             await _restart(rig, "kill", lose, which)
+        case "reload", number, how:
+            await _reload(rig, number, how % 5)
         case "quiet", *_:
             await _be_quiet(rig)
         case _:
@@ -234,6 +237,19 @@ def _shut(rig):
 async def _restart(rig, how, lose, which):
     choice = {0: WORKSPACES[:1], 1: WORKSPACES}.get(which)
     await rig.restart(how, lose_state=bool(lose), workspaces=choice)
+
+
+async def _reload(rig, number, which):
+    """Often in the middle of something. A commit to memory has no middle.
+
+    With other workspaces only where those that are left out are remembered.
+    """
+    file = rig.config["state"] == "file"
+    point = number % len(POINTS)
+    if number < 12 and (file or "commit" not in POINTS[point]):
+        await rig.kill_at(point, 1 + number % 2, 3 * INTERVAL)
+    choice = {0: WORKSPACES[:1], 1: WORKSPACES}.get(which)
+    await rig.reload(choice if file else None)
 
 
 async def _be_quiet(rig):

@@ -108,6 +108,8 @@ def test_a_poll_that_began_before_a_sweep_was_taken_does_not_undo_it():
 
 
 def _slow_at_the_end(kind, body):
+    if not body:  # names of pools
+        return 0.0
     query = json.loads(body)
     default = query["workspace_id"] == "0"
     if kind == "sweep" and default:

@@ -117,15 +117,15 @@ async def test_demo_takes_nothing_from_the_environment_about_real_targets(start,
     assert program.stderr == ""
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_is_for_terminals(tmp_path, terminal):
+def shown(folder, *arguments, until, terminal=True):
+    """What a command writes, until it has written this, to a terminal or to a file."""
     ours, theirs = pty.openpty()
-    written = tmp_path / "written"
+    written = folder / "written"
     try:
         with written.open("wb") as file:
             process = subprocess.Popen(
-                [*COMMAND, "demo", *SMALL, ANYWHERE],
-                env=surroundings(tmp_path),
+                [*COMMAND, *arguments],
+                env=surroundings(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=theirs if terminal else file,
                 stderr=theirs if terminal else file,
@@ -133,7 +133,7 @@ def test_progress_is_for_terminals(tmp_path, terminal):
             )
         try:
             text = b""
-            while b"Ctrl-C ends both" not in text:
+            while until not in text:
                 text = text + os.read(ours, 4096) if terminal else written.read_bytes()
         finally:
             process.kill()
@@ -141,6 +141,12 @@ def test_progress_is_for_terminals(tmp_path, terminal):
     finally:
         os.close(ours)
         os.close(theirs)
+    return text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_for_terminals(tmp_path, terminal):
+    text = shown(tmp_path, "demo", *SMALL, ANYWHERE, until=b"Ctrl-C ends both", terminal=terminal)
     assert (b"\r\x1b[K" in text) == terminal
     assert (b"Reading the list of jobs" in text) == terminal
 
@@ -173,7 +179,7 @@ async def test_check_of_a_target_that_is_well(start, still):
     program = start("check", *target(still))
 
     assert await program.ended() == 0
-    calls = len([request for request in still.requests if request.operation == "search"])
+    calls = len([each for each in still.requests if each.operation in ("search", "pools")])
     sweep = calls - POLL
     table = TABLE.format(poll=POLL, sweep=sweep, day=POLL * 86_400 + sweep * 24)
     assert re.sub(r"\d+\.\d s$", "N s", program.stdout, flags=re.MULTILINE) == table
@@ -192,6 +198,7 @@ jobs            120
   Running        40
   Failed         40
 paging          page: offset counts pages
+pool names      4 pools
 a poll costs    {poll} API calls, N s
 a sweep costs   {sweep} API calls, N s
 a day costs     {day:,} API calls, with a poll every 1 s and a sweep every 3600 s

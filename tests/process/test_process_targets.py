@@ -54,9 +54,10 @@ result          good
 jobs            10
   Running       10
 paging          not known: one page holds all jobs
+pool names      4 pools
 a poll costs    2 API calls, N s
-a sweep costs   1 API call, N s
-a day costs     172,824 API calls, with a poll every 1 s and a sweep every 3600 s
+a sweep costs   2 API calls, N s
+a day costs     172,848 API calls, with a poll every 1 s and a sweep every 3600 s
 
 target          cn-north-4/wrong
 identity        access key WRON… from target.auth
@@ -197,8 +198,8 @@ async def test_check_says_what_is_wrong_with_each(start, configuration):
     lines = program.stdout.splitlines()
     assert max(map(len, lines)) <= 100
     assert {line[:16].strip() for line in lines if not line.startswith(" ")} == {
-        *("target", "identity", "result", "jobs", "paging", "a poll costs", "a sweep costs"),
-        *("a day costs", ""),
+        *("target", "identity", "result", "jobs", "paging", "pool names"),
+        *("a poll costs", "a sweep costs", "a day costs", ""),
         "5 of 6 targets f",
     }
 

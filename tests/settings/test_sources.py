@@ -70,6 +70,7 @@ EXAMPLES = {
     "web.listen_address": ("[::]:9978,:0,localhost:1", (("::", 9978), ("", 0), ("localhost", 1))),
     "web.telemetry_path": ("/a/metrics", "/a/metrics"),
     "web.config.file": ("web.yml", "web.yml"),
+    "web.enable_reload": ("true", True),
     "log.level": ("debug", "debug"),
     "log.format": ("json", "json"),
 }
@@ -160,6 +161,7 @@ def test_defaults_are_those_of_the_contract():
         "web.listen_address": "0.0.0.0:9978",
         "web.telemetry_path": "/metrics",
         "web.config.file": "none: plain HTTP, open to everybody",
+        "web.enable_reload": "false",
         "log.level": "info",
         "log.format": "text",
     }

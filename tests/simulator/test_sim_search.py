@@ -219,6 +219,19 @@ async def test_pools(client, service):
     assert items[0]["status"]["resources"]["available"]["count"] == 32
 
 
+async def test_jobs_of_older_services_do_not_name_their_pool(client, service, fleet):
+    job = fleet.create(pool="vision")
+    detail = SEARCH.replace("job-searches", f"jobs/{job.id}")
+    for named in (True, False):
+        service.behaviour.pool_names_in_jobs = named
+        listed = (await (await client.search({})).json())["items"][0]
+        single = await (await client("GET", detail)).json()
+        for document in (listed, single):
+            resource = document["spec"]["resource"]
+            assert resource["pool_id"] == "pool-8c21e4aa"
+            assert resource.get("pool_name") == ("vision" if named else None)
+
+
 async def test_compression_only_where_asked_for(client, service, fleet, session):
     for _ in range(10):
         fleet.create()

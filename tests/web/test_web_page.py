@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import aiohttp
@@ -214,6 +215,21 @@ def test_pools_of_several_targets_stay_apart(render):
         "vision prod 1 16 cards 0 0",
     ]
     assert len(section(html, "running")[0]) == 3
+
+
+def test_pools_have_the_names_that_the_list_of_pools_says(render):
+    jobs = fleet(job(1, pool_name="old"), job(2, pool="pool-2", pool_name=""), job(3, pool="p3"))
+    jobs = replace(jobs, pool_names={"pool-1": "new", "pool-2": EVIL, "pool-4": "no jobs"})
+    html = render(jobs)
+
+    assert [row for row in rows(html) if row.startswith("new ")] == ["new 1 16 cards 0 0"]
+    shown = [row.split()[3] for row in section(html, "running")[0]]
+    assert (shown[0], shown[2]) == ("new", "vision")
+    assert "<script>alert" not in html
+    assert "old" not in Elements(html).words
+    assert "no jobs" not in html
+    found = section(render(jobs, query="NEW"), "running")[0]
+    assert [row.split()[1] for row in found] == ["id-1"]
 
 
 def test_tables_end(render):

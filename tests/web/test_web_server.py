@@ -57,6 +57,40 @@ async def test_healthy(site):
     assert (answer.status, answer.text) == (200, "OK\n")
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+async def test_reload_by_other_methods(site, method):
+    answer = await site(method, "/-/reload")
+
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+
+
+async def test_reload_that_is_off(site):
+    answer = await site("POST", "/-/reload")
+
+    assert answer.status == 403
+    assert answer.text == "reloading over HTTP is off; --web.enable-reload allows it\n"
+
+
+@pytest.mark.parametrize(
+    ("problems", "status", "text"),
+    [
+        ((), 200, "OK\n"),
+        (("a: b", "c: \udc80"), 500, "failed to reload config:\na: b\nc: ?\n"),
+    ],
+)
+async def test_reload_is_answered_when_it_is_done(serving, problems, status, text):
+    async def reload():
+        await asyncio.sleep(0.05)
+        asked.append(True)
+        return problems
+
+    asked = []
+    async with serving(reload=reload) as site:
+        answer = await site("POST", "/-/reload", data=b"x" * 1000)
+
+    assert (answer.status, answer.text, asked) == (status, text, [True])
+
+
 async def test_ready_once_every_target_was_polled(site, publisher, poller):
     publisher.pollers = [poller("a"), poller("b", ended_polls=1), poller("训练")]
     answer = await site("GET", "/-/ready")

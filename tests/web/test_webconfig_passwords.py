@@ -54,7 +54,7 @@ async def test_every_path_is_behind_the_password(port, path):
             assert (status, headers["WWW-Authenticate"]) == (401, CHALLENGE)
             assert body == (b"" if method == "HEAD" else b"unauthorized\n")
         inside = await at.status(path, headers=basic("me", "secret"))
-    assert inside == {"/nowhere": 404, "/-/reload": 404}.get(path, 200)
+    assert inside == {"/nowhere": 404, "/-/reload": 405}.get(path, 200)
 
 
 WRONG = {

@@ -298,6 +298,7 @@ class Rig:
         )
         poller.session = session
         self.publisher.pollers.append(poller)
+        poller.appear()
         return poller
 
     def populate(self, number, phase="Running"):

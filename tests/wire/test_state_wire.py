@@ -61,7 +61,7 @@ async def test_a_restart_goes_on_where_it_was(rig, life):
         assert rig.counted("jobs_finished") == {"Failed": 1}
 
     async with life() as poller:
-        assert await rig.cost(poller) == {"phase": 1, "list": 1}
+        assert await rig.cost(poller) == {"phase": 1, "list": 1, "pools": 1}
         assert events(rig.samples()) == before
         assert rig.value(JOBS) == 210
         assert poller._sweep_due <= poller._monotonic()  # and everything, but beside the polls
