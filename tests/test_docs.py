@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from exporter.backfill.options import help_text as backfill_help
 from exporter.settings import load, options
 from exporter.settings.file import parse
 from exporter.settings.words import dotted
@@ -27,7 +28,10 @@ PROSE = [
     "README.zh-CN.md",
     *(
         f"docs/{name}.md"
-        for name in ("README", "migration", "faq", "troubleshooting", "configuration", "metrics")
+        for name in (
+            *("README", "migration", "faq", "troubleshooting", "backfill"),
+            *("configuration", "metrics"),
+        )
     ),
 ]
 
@@ -274,7 +278,7 @@ def spans(name):
 
 
 HAND_WRITTEN = [
-    *(f"docs/{name}.md" for name in ("migration", "faq", "troubleshooting")),
+    *(f"docs/{name}.md" for name in ("migration", "faq", "troubleshooting", "backfill")),
     "README.md",
     "README.zh-CN.md",
 ]
@@ -286,6 +290,7 @@ def test_options_and_metrics_in_pages_exist(generate, name):
     groups = {option.path[0] for option in known} - {"targets"}
     names = {option.name for option in known}
     families = {each for rows in generate.families().values() for each, *_ in rows}
+    backfill = set(re.findall(r"--[a-z-]+", backfill_help()))
     for span in spans(name):
         for option in re.findall(rf"(?<![\w./-])(?:{'|'.join(groups)})\.[a-z_.]+[a-z]", span):
             assert option in names or any(each.startswith(f"{option}.") for each in names), span
@@ -295,7 +300,7 @@ def test_options_and_metrics_in_pages_exist(generate, name):
         for flag in re.findall(r"(?<!\S)--[a-z][a-z.-]+", span):
             assert flag in {option.flag for option in known} | {
                 option.no_flag for option in known
-            } | {"--read-only", "--cap-drop", "--help"}, span
+            } | {"--read-only", "--cap-drop", "--help", *backfill}, span
         for variable in re.findall(r"MODELARTS_EXPORTER_[A-Z_]+", span):
             assert variable in {option.variable for option in known}, span
 
