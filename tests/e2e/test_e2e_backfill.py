@@ -330,6 +330,8 @@ async def the_past_is_right(prometheus, told, world):
 
 
 async def the_days_are_right(prometheus, told, world):
+    for counter in (*EVENTS, CARD_SECONDS):
+        assert await prometheus.one(f"sum({counter})", at=world.first) == 0
     for day in range(DAYS):
         begin = world.first + day * DAY
         end = begin + DAY
