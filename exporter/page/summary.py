@@ -65,10 +65,18 @@ def words_of(query: str) -> Words:
     return query[:LONGEST_QUERY].casefold().split()
 
 
-def summarize(jobs: Iterable[Known], words: Words = ()) -> Summary:
-    """Sum up the jobs that have all the words; nothing is sorted that is not shown."""
+def summarize(jobs: Iterable[Known], words: Words = (), *, horizon: float | None = None) -> Summary:
+    """Sum up jobs; nothing is sorted that is not shown.
+
+    Args:
+        jobs: of a target.
+        words: those without one of them are left out.
+        horizon: those that ended before are left out; unix seconds.
+    """
     by_phase: dict[str, list[Known]] = {}
     for known in jobs:
+        if horizon is not None and _is_over_since(known, horizon):
+            continue
         if not words or _has(known, words):
             by_phase.setdefault(known.job.phase, []).append(known)
     shown = {"Running", *WAITING, *FAILED}
@@ -90,6 +98,10 @@ def moment(known: Known) -> float:
     if job.phase in WAITING:  # a job that has run may wait again; it was created once
         since = job.created
     return since if since is not None else job.created or 0.0
+
+
+def _is_over_since(known: Known, moment: float) -> bool:
+    return known.job.phase in TERMINAL and (known.ended is None or known.ended < moment)
 
 
 def _has(known: Known, words: Words) -> bool:
