@@ -79,7 +79,7 @@ def pools(parts: Iterable[Part]) -> str:
     ]
     columns = (
         Column("Pool"), Column("", "w"), Column("Running", "n"), Column("Waiting", "n"),
-        Column("Failed", "n"),
+        Column("Failures", "n"),
     )  # fmt: skip
     body = table(columns, lines, empty="No jobs.", style="few")
     return "<h2>Jobs by pool</h2>\n" + body + _more(len(found) - len(first))
