@@ -62,6 +62,10 @@ class Told(NamedTuple):
     arrived: float
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with the usual 5 some connections would wait for a second
+
+
 class Webhook:
     """Remembers what it was told first of each job of an exporter: its project, and the job's id.
 
@@ -89,7 +93,7 @@ class Webhook:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
 
     def __enter__(self) -> Self:
