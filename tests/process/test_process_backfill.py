@@ -93,8 +93,8 @@ async def test_a_file_a_day_and_what_to_do_with_them(start, past, tmp_path):
     found = series(*(files[name] for name in sorted(files)))
     assert {len(each) for (name, _), each in found.items() if name.endswith("_total")} == {577}
     assert re.fullmatch(
-        rf"\d+ jobs, \d+ series, 577 samples of each, in a file for each of {len(files)} days\. To make "
-        rf"blocks of them for Prometheus:\n"
+        r"\d+ jobs, \d+ series, 577 samples of each, in a file for each of "
+        rf"{len(files)} days\. To make blocks of them for Prometheus:\n"
         rf"  for day in {folder}/\*\.om; do\n"
         rf'    promtool tsdb create-blocks-from openmetrics "\$day" {folder}/blocks\n'
         rf"  done\n",
