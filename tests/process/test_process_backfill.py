@@ -1,6 +1,7 @@
 """Backfill as a user runs it: on standard output, day by day, interrupted, and on bad days."""
 
 import asyncio
+import hashlib
 import re
 import shutil
 import signal
@@ -37,6 +38,11 @@ def options(service, *more):
 
 def written(folder):
     return {path.name: path.read_text() for path in folder.glob("*.om")}
+
+
+def digests(folder):
+    """What is in the files, without holding it all."""
+    return {path.name: hashlib.sha256(path.read_bytes()).digest() for path in folder.glob("*.om")}
 
 
 def series(*documents):
@@ -129,8 +135,8 @@ async def test_an_interrupted_backfill_goes_on_with_what_it_had_read(start, past
     assert {path: path.stat().st_mtime_ns for path in first} == first
     # The same as if it had not been interrupted.
     assert await start(*options(past, *when, f"--output={whole}")).ended() == 0
-    assert written(folder) == written(whole)
-    assert len(written(whole)) > DAYS
+    assert digests(folder) == digests(whole)
+    assert len(digests(whole)) > DAYS
     assert len(past.requests) == sent
     assert not (folder / "reading.jsonl").exists()
 
