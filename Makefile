@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak install lint types docs docs-check format lock bench image image-test clean prometheus
+.PHONY: help demo test soak install lint types docs docs-check format lock bench screenshot image image-test clean prometheus
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ bench: $(VENV)/.dev $(VENV)/.package ## the measurements of benchmarks/README.md
 	@missed=; for script in benchmarks/bench_*.py; do \
 	  echo "== $$script"; $(BIN)/python $$script || missed="$$missed $$script"; \
 	done; test -z "$$missed" || { echo "missed a figure:$$missed" >&2; exit 1; }
+
+screenshot: $(VENV)/.package ## the pictures in docs/images again (needs chromium)
+	$(BIN)/python docs/screenshot.py
 
 # uv.lock names the registry it was made with, so it stays in the temporary directory.
 lock: ## newest versions that pyproject.toml allows into the lock files (needs uv)

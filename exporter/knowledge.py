@@ -45,6 +45,7 @@ class Knowledge:
         fleet: the target's jobs.
         rendered: the series that are published.
         unloaded: workspaces of which what was known in an earlier life is not known again yet.
+        scope: as given.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Knowledge:
         self._target = target
         self._instruments = instruments
         self._notices = Notices(target.name, instruments)
-        self._scope = scope
+        self.scope = scope
         self._store = store
         self._publish = publish
         self._interval = interval
@@ -242,7 +243,7 @@ class Knowledge:
             return key in new or (self._births.is_held(key) and key not in due)
 
         return await asyncio.to_thread(
-            _gauges, fleet, self._target.labels, self._scope, is_held, now
+            _gauges, fleet, self._target.labels, self.scope, is_held, now
         )
 
     async def _event_lines(self) -> Rendered:

@@ -237,6 +237,13 @@ def test_links_lead_somewhere(path):
     assert lost == []
 
 
+def test_pictures_are_shown_and_small():
+    pictures = {*(ROOT / "docs/images").iterdir()}
+    shown = {(path.parent / target).resolve() for path in PAGES for target in links(path)}
+    assert {path.resolve() for path in pictures} <= shown
+    assert [path.name for path in pictures if path.stat().st_size > 250_000] == []
+
+
 def test_every_page_can_be_reached_from_the_index():
     index = ROOT / "docs/README.md"
     seen, todo = set(), [index]

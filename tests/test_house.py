@@ -90,7 +90,7 @@ def test_imports_run_down_the_list(module):
     assert house(SOURCES[module]) & above == set(), f"{module} may import only what comes before it"
 
 
-@pytest.mark.parametrize("package", ["credentials", "model", "settings"])
+@pytest.mark.parametrize("package", ["backfill", "credentials", "model", "settings"])
 def test_modules_of_a_package_import_in_one_direction(package):
     inside = {path.stem: path.read_text() for path in PACKAGE.glob(f"{package}/*.py")}
     prefix = f"exporter.{package}."

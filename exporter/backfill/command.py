@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from exporter.errors import ConfigError, ExporterError, PollError, StartError
 from exporter.model.job import Job
 from exporter.settings import Settings
 from exporter.terminal import bar, beside, note, progress, say
+
+LOOKBACK_SECONDS = 300.0
+"""What is older than that is no answer to a query, unless Prometheus was told otherwise."""
 
 _TURN = 500  # jobs until Ctrl-C is listened to again
 
@@ -80,6 +84,8 @@ async def _read(
 ) -> tuple[Head, list[tuple[Read, Job]]]:
     """What is to be written, and all jobs of all targets."""
     planned = plan(asked, kept=settings.jobs.history, now=clock())
+    if planned.step > LOOKBACK_SECONDS:
+        note(f"--step {asked.step} leaves gaps in graphs: Prometheus looks back for 5m, not longer")
     problems: list[str] = []
     targets: list[Read] = []
     jobs: list[tuple[Read, Job]] = []
@@ -140,10 +146,10 @@ class _Series(NamedTuple):
 
 
 async def _series(head: Head, jobs: Jobs) -> _Series:
-    plan = head.plan
-    grid = Grid(plan.start, plan.stop, plan.step)
+    wanted = head.plan
+    grid = Grid(wanted.start, wanted.stop, wanted.step)
     histories = {
-        id(read): History(grid, read.pools, kept=plan.kept, histograms=plan.histograms)
+        id(read): History(grid, read.pools, kept=wanted.kept, histograms=wanted.histograms)
         for read in head.targets
     }
     total = sum(read.jobs for read in head.targets)
@@ -155,7 +161,7 @@ async def _series(head: Head, jobs: Jobs) -> _Series:
     told = [
         Told(
             list(histories[id(read)].families()),
-            {**plan.labels, "region": read.region, "project": read.project},
+            {**wanted.labels, "region": read.region, "project": read.project},
         )
         for read in head.targets
     ]
@@ -181,11 +187,12 @@ async def _to_files(head: Head, jobs: Jobs, folder: Path) -> None:
     _note_timeless(series)
     many = sum(family.size for told in series.targets for family in told.families)
     total = sum(read.jobs for read in head.targets)
+    where = shlex.quote(str(folder))
     say(
-        f"{total:,} jobs, {many:,} series, {len(series.grid):,} samples of each, in {len(days)} "
-        f"files, a day each. To make blocks of them for Prometheus:\n"
-        f"  for day in {folder}/*.om; do\n"
-        f'    promtool tsdb create-blocks-from openmetrics "$day" {folder}/blocks\n'
+        f"{total:,} jobs, {many:,} series, {len(series.grid):,} samples of each, in a file "
+        f"for each of {len(days)} days. To make blocks of them for Prometheus:\n"
+        f"  for day in {where}/*.om; do\n"
+        f'    promtool tsdb create-blocks-from openmetrics "$day" {where}/blocks\n'
         f"  done"
     )
 

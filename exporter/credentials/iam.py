@@ -1,8 +1,8 @@
 """Sign-in at IAM for tokens, and the project id of a region."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ from exporter.credentials.attempt import NO_HEADERS, Attempt, Credentials
 from exporter.credentials.keyguard import KeyGuards
 from exporter.credentials.renewal import Grant, Renewal, granted
 from exporter.credentials.secret import Secret, hush, hushed
-from exporter.errors import AuthError, Forbidden, InvalidAnswer, Rejected
+from exporter.errors import AuthError, Forbidden, InvalidAnswer, PollError, Rejected
 from exporter.http import Answer, Http, error_of
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def by_password(
         body = json.dumps({"auth": {"identity": identity, "scope": scope}}).encode()
         doing = f"signing in to IAM as user {user} of domain {domain}"
         async with guard.trial(secret) as trial:
-            with hushed(secret, doing=doing):
+            with _asking(secret, doing=doing):
                 answer = await http("sign_in", "POST", url, headers=_JSON, body=body)
                 if answer.status == _CREATED:
                     trial.succeeded()
@@ -143,7 +143,7 @@ def by_id_token(
     async def sign_in() -> Grant[str]:
         secret = id_token.read()
         body = json.dumps({"auth": {"id_token": {"id": secret}, "scope": scope}}).encode()
-        with hushed(secret, doing=f"signing in to IAM with identity provider {idp_id}"):
+        with _asking(secret, doing=f"signing in to IAM with identity provider {idp_id}"):
             answer = await http("sign_in", "POST", url, headers=headers, body=body)
             if answer.status == _CREATED:
                 return _granted(answer, clock())
@@ -162,7 +162,7 @@ async def find_project_id(
     """
     url = f"{iam_endpoint.rstrip('/')}/v3/projects?name={quote(region, safe='')}"
     doing = f"looking up the project of region {region} (not needed with target.project_id)"
-    with hushed(doing=doing):
+    with _asking(doing=doing):
         for again in (True, False):
             async with credentials.attempt("GET", url) as attempt:
                 if credentials.project_id is not None:
@@ -178,6 +178,17 @@ async def find_project_id(
                     continue
                 raise error
     raise AssertionError  # the second round returns or raises
+
+
+@contextmanager
+def _asking(*secrets: str | None, doing: str) -> Iterator[None]:
+    """`hushed`; and what is said of the endpoint is said of IAM's."""
+    with hushed(*secrets, doing=doing):
+        try:
+            yield
+        except PollError as error:
+            error.args = (str(error).replace("target.endpoint", "target.iam_endpoint"),)
+            raise
 
 
 class _Project(msgspec.Struct):

@@ -6,6 +6,11 @@ after three failures in a row nothing is sent for a while, then a single try, an
 key is not known to be good, one request is in flight at a time: otherwise parallel requests
 would use up all tries at once.
 
+A secret that was never accepted is probably wrong for good, and that the service forgets failures
+is nowhere promised: so its pauses grow, up to an hour. One that was accepted before is refused for
+reasons that may pass (the key is disabled, a clock is off, the service is in trouble): its pauses
+do not grow.
+
 Failures count for each secret of a key, because two targets may use one access key and only one
 of them have the right secret, and because a corrected secret deserves to be tried at once; and
 over all secrets of a key, because that is how the service counts.
@@ -30,14 +35,18 @@ _KEY_PAUSE_SECONDS = 300.0
 _USER_PAUSE_SECONDS = 900.0
 """The usual rule locks a user at five wrong passwords within 15 minutes."""
 
+_LONGEST_PAUSE_SECONDS = 3600.0
+
 
 @dataclass
 class _Record:
     """What is known of one secret of a key; monotonic seconds."""
 
     proven: bool = False
+    ever_accepted: bool = False
     failures: int = 0
     tries: int = _TRIES
+    pauses: int = 0
     paused_until: float = float("-inf")
     last_error: str = ""
 
@@ -65,7 +74,7 @@ class KeyGuard:
 
     Args:
         what: names the key in messages.
-        pause: seconds.
+        pause: seconds, of the first pause.
         monotonic: seconds.
     """
 
@@ -100,8 +109,8 @@ class KeyGuard:
 
     def succeeded(self, record: _Record) -> None:
         """Forget the failures of this secret, and the row."""
-        record.proven = True
-        record.failures = 0
+        record.proven = record.ever_accepted = True
+        record.failures = record.pauses = 0
         record.tries = _TRIES
         record.paused_until = self._paused_until = float("-inf")
         self._in_a_row = 0
@@ -119,9 +128,15 @@ class KeyGuard:
         if record.failures >= record.tries or self._in_a_row >= _TRIES:
             record.failures = 0
             record.tries = 1
-            record.paused_until = now + self._pause
+            record.paused_until = now + self._next_pause(record)
         if self._in_a_row >= _TRIES_OF_ALL:
             self._paused_until = now + self._pause
+
+    def _next_pause(self, record: _Record) -> float:
+        if record.ever_accepted:
+            return self._pause
+        record.pauses += 1
+        return min(self._pause * 2.0 ** (record.pauses - 1), _LONGEST_PAUSE_SECONDS)
 
     def _refuse_in_pause(self, record: _Record) -> None:
         wait = max(record.paused_until, self._paused_until) - self._monotonic()

@@ -47,6 +47,7 @@ th:last-child, td:last-child { padding-right: 0; }
 .w { width: 40%; }
 .t { white-space: nowrap; }
 .r { width: 20%; }
+.u { min-width: 9rem; }
 .rows td:first-child { min-width: 10rem; }
 .more { margin: .4rem 0; color: var(--dim); }
 .ok { color: var(--ok); }

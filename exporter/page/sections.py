@@ -79,7 +79,7 @@ def pools(parts: Iterable[Part]) -> str:
     ]
     columns = (
         Column("Pool"), Column("", "w"), Column("Running", "n"), Column("Waiting", "n"),
-        Column("Failed", "n"),
+        Column("Failures", "n"),
     )  # fmt: skip
     body = table(columns, lines, empty="No jobs.", style="few")
     return "<h2>Jobs by pool</h2>\n" + body + _more(len(found) - len(first))
@@ -88,8 +88,8 @@ def pools(parts: Iterable[Part]) -> str:
 def running(parts: Sequence[Part], now: float, limit: int) -> str:
     """Running jobs."""
     columns = (
-        Column("Job"), Column("User"), Column("Pool"), Column("Cards"), Column("Restarts"),
-        Column("Running for", "t"),
+        Column("Job"), Column("User", "u"), Column("Pool", "u"), Column("Cards"),
+        Column("Restarts"), Column("Running for", "t"),
     )  # fmt: skip
 
     def cells(line: _Line) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def running(parts: Sequence[Part], now: float, limit: int) -> str:
 def waiting(parts: Sequence[Part], now: float, limit: int) -> str:
     """What waits, and since when."""
     columns = (
-        Column("Job"), Column("User"), Column("Pool"), Column("Cards"), Column("Phase"),
+        Column("Job"), Column("User", "u"), Column("Pool", "u"), Column("Cards"), Column("Phase"),
         Column("Waiting for", "t"),
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def others(parts: Sequence[Part], now: float, limit: int) -> str:
 
 _LATEST = "the latest first"
 _ENDED = (
-    Column("Job"), Column("User"), Column("Pool"), Column("Phase"), Column("Exit code"),
+    Column("Job"), Column("User", "u"), Column("Pool", "u"), Column("Phase"), Column("Exit code"),
     Column("Reason", "r"), Column("Restarts"), Column("When", "t"),
 )  # fmt: skip
 

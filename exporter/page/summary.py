@@ -65,11 +65,19 @@ def words_of(query: str) -> Words:
     return query[:LONGEST_QUERY].casefold().split()
 
 
-def summarize(fleet: Fleet, words: Words = ()) -> Summary:
-    """Sum up the jobs that have all the words; nothing is sorted that is not shown."""
+def summarize(fleet: Fleet, words: Words = (), *, horizon: float | None = None) -> Summary:
+    """Sum up jobs; nothing is sorted that is not shown.
+
+    Args:
+        fleet: of a target.
+        words: jobs without one of them are left out.
+        horizon: those that ended before are left out; unix seconds.
+    """
     by_phase: dict[str, list[Known]] = {}
     names = fleet.pool_names
     for known in fleet.jobs.values():
+        if horizon is not None and _is_over_since(known, horizon):
+            continue
         if not words or _has(known, words, names):
             by_phase.setdefault(known.job.phase, []).append(known)
     shown = {"Running", *WAITING, *FAILED}
@@ -91,6 +99,10 @@ def moment(known: Known) -> float:
     if job.phase in WAITING:  # a job that has run may wait again; it was created once
         since = job.created
     return since if since is not None else job.created or 0.0
+
+
+def _is_over_since(known: Known, moment: float) -> bool:
+    return known.job.phase in TERMINAL and (known.ended is None or known.ended < moment)
 
 
 def _has(known: Known, words: Words, names: Mapping[str, str]) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from exporter.page.markup import NOTHING, Column, name, since, table, text
+from exporter.page.markup import NOTHING, Column, name, since, span, table, text
 from exporter.page.policy import SCRIPT, STYLE
 from exporter.page.sections import Part, failed, others, phases, pools, running, waiting
 from exporter.page.summary import FEW_ROWS, LONGEST_QUERY, ROWS, Summary, summarize, words_of
@@ -24,6 +24,7 @@ class Glance(NamedTuple):
         last_success: unix seconds.
         cost: of the last poll that read what had changed, else of the last that read everything.
         fleet: its jobs.
+        history: seconds that finished jobs count; 0 = all.
     """
 
     name: str
@@ -33,6 +34,14 @@ class Glance(NamedTuple):
     last_success: float | None
     cost: str
     fleet: Fleet
+    history: float
+
+    @property
+    def horizon(self) -> float | None:
+        """Jobs that ended before do not count, as in the gauges of the last success."""
+        if not self.history or self.last_success is None:
+            return None
+        return self.last_success - self.history
 
 
 def glance(poller: Poller) -> Glance:
@@ -46,6 +55,7 @@ def glance(poller: Poller) -> Glance:
         poller.last_success,
         f"{cost.requests:,} requests, {cost.seconds:.2f} s" if cost else NOTHING,
         poller.known.fleet,
+        poller.known.scope.history,
     )
 
 
@@ -61,7 +71,7 @@ class Page:
         self._version = version
         # Relative, with a dot in front: right behind a proxy's prefix, never another host.
         self._metrics = "./" + telemetry_path.lstrip("/")
-        self._summaries: dict[int, tuple[Fleet, Summary]] = {}
+        self._summaries: dict[tuple[int, float | None], tuple[Fleet, Summary]] = {}
 
     def render(self, targets: Sequence[Glance], *, query: str, now: float) -> bytes:
         """The page.
@@ -83,12 +93,13 @@ class Page:
             for each, summary in zip(targets, summaries, strict=True)
         ]
         limit = ROWS if query else FEW_ROWS
+        counted = phases(parts) + ("" if query else _history(targets))
         return "".join(
             (
                 _warning(targets),
                 _found(query, parts) if query else _targets(targets, now),
                 '<div class="pair">\n',
-                f"<section>{phases(parts)}</section>\n<section>{pools(parts)}</section>\n</div>\n",
+                f"<section>{counted}</section>\n<section>{pools(parts)}</section>\n</div>\n",
                 failed(parts, now, limit),
                 waiting(parts, now, limit),
                 running(parts, now, limit),
@@ -101,11 +112,12 @@ class Page:
             return [summarize(each.fleet, words) for each in targets]
         # By identity: a fleet never changes, and one that is kept here is no other's address.
         kept = self._summaries
+        keys = [(id(each.fleet), each.horizon) for each in targets]
         self._summaries = {
-            id(each.fleet): kept.get(id(each.fleet)) or (each.fleet, summarize(each.fleet))
-            for each in targets
+            key: kept.get(key) or (each.fleet, summarize(each.fleet, horizon=each.horizon))
+            for key, each in zip(keys, targets, strict=True)
         }
-        return [self._summaries[id(each.fleet)][1] for each in targets]
+        return [self._summaries[key][1] for key in keys]
 
     def _page(self, query: str, main: str) -> str:
         title = f"{text(query)} · ModelArts training jobs" if query else "ModelArts training jobs"
@@ -147,7 +159,7 @@ placeholder="Name, id, user, pool, phase, …" aria-label="Search jobs" autocomp
 
 def _targets(targets: Sequence[Glance], now: float) -> str:
     columns = (
-        Column("Target"), Column("State"), Column("Jobs", "n"), Column("Last poll"),
+        Column("Target"), Column("State"), Column("Known jobs", "n"), Column("Last poll"),
         Column("Last success", "t"),
     )  # fmt: skip
     first = sorted(targets, key=lambda each: each.polled and not each.error)[:ROWS]
@@ -185,6 +197,17 @@ def _warning(targets: Sequence[Glance]) -> str:
         sentence = f"{failing} of {len(targets)} targets cannot be read: their jobs are shown as "
         return f'<p class="note failing">{sentence}they were at the last success.</p>\n'
     return f'<p class="note">{new} of {len(targets)} targets have not been read yet.</p>\n'
+
+
+def _history(targets: Sequence[Glance]) -> str:
+    """Which finished jobs are left out."""
+    longest = max((each.history for each in targets), default=0)
+    if not longest:
+        return ""
+    return (
+        f'<p class="more">Finished jobs count for {span(longest)} after their end '
+        "(jobs.history); a search finds older ones, too.</p>\n"
+    )
 
 
 def _found(query: str, parts: Sequence[Part]) -> str:

@@ -670,6 +670,17 @@ async def test_a_lookup_without_permission_names_it(cloud, http, signer):
         await refused(find_project_id(http, signer, cloud.url, "cn-north-4"), Forbidden)
 
 
+async def test_what_is_said_of_the_endpoint_is_said_of_iams(cloud, http, signer, signed_in):
+    nobody = "http://127.0.0.1:1"
+    lookup = find_project_id(http, signer, nobody, "cn-north-4")
+    password = Secret("password", "pass word MARKER")
+    user = signed_in(iam_endpoint=nobody, username="u", domain="d", password=password)
+    for asking in (lookup, search(http, cloud, user)):
+        message = await refused(asking, ConnectionFailed)
+        assert "cannot connect to http://127.0.0.1:1" in message
+        assert "check target.iam_endpoint and the network" in message
+
+
 # --- secrets ------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """An access key is never locked by us, and no request waits for ever."""
 
 import asyncio
+import re
 from contextlib import suppress
 
 import pytest
@@ -63,16 +64,44 @@ async def test_three_failures_then_a_pause_of_five_minutes(guard, time):
     await refuses(guard)
 
 
-async def test_after_the_pause_a_single_try_then_another_pause(guard, time):
-    for _ in range(3):
-        await fails(guard)
-    for _ in range(4):
-        time.passes(PAUSE)
-        await fails(guard)
-        await refuses(guard)
-        time.passes(PAUSE - 1)
+async def pauses(guard, time, number):
+    """How long each of the next pauses is, if a single try after each fails."""
+    found = []
+    for _ in range(number):
+        message = await refuses(guard)
+        seconds = float(re.search(r"not tried again for (\d+) s", message)[1])
+        time.passes(seconds - 1)
         await refuses(guard)
         time.passes(1)
+        await fails(guard)
+        found.append(seconds)
+    return found
+
+
+async def test_after_the_pause_a_single_try_then_a_longer_pause(guard, time):
+    for _ in range(3):
+        await fails(guard)
+    assert await pauses(guard, time, 6) == [300, 600, 1200, 2400, 3600, 3600]
+    await succeeds(guard, "right")  # a changed secret waits for nothing
+
+
+async def test_pauses_of_a_secret_that_was_accepted_before_do_not_grow(guard, time):
+    await succeeds(guard, "wrong")
+    for _ in range(3):
+        await fails(guard)
+    assert await pauses(guard, time, 3) == [300, 300, 300]
+
+
+async def test_a_wrong_secret_hardly_ever_locks_a_key_whose_failures_are_never_forgotten(
+    guard, time
+):
+    failures = 0
+    for _ in range(24 * 60):
+        with suppress(AuthError):
+            await fails(guard)
+            failures += 1
+        time.passes(60)
+    assert failures // (LOCKED_AFTER + 1) <= 5  # times within a day
 
 
 async def test_success_forgets_all_failures(guard, time):
@@ -122,6 +151,7 @@ async def test_a_user_waits_longer_than_an_access_key(guards, time):
     assert "user u of domain d was refused several times" in await refuses(user)
     time.passes(600)
     await fails(user)
+    assert await pauses(user, time, 3) == [1800, 3600, 3600]
 
 
 async def in_flight(guard, secrets, *, judge):

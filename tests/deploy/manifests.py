@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,30 @@ def by_kind(objects, kind):
     """The one object of a kind."""
     (found,) = [each for each in objects if each["kind"] == kind]
     return found
+
+
+def one_series(monitor):
+    """The ``instance`` of every pod of a ServiceMonitor, each of which continues the last one's.
+
+    The operator gives a target these labels and then obeys the relabelings.
+    """
+    (endpoint,) = monitor["spec"]["endpoints"]
+    same = {"namespace": "ns", "service": "s", "container": "c", "endpoint": "metrics", "job": "j"}
+    found = []
+    for pod, instance in (("old", "10.0.0.1:9978"), ("new", "10.0.0.2:9978")):
+        labels = {**same, "pod": pod, "instance": instance}
+        for rule in endpoint["relabelings"]:
+            if rule["action"] == "labeldrop":
+                labels = {
+                    key: labels[key] for key in labels if not re.fullmatch(rule["regex"], key)
+                }
+            else:
+                assert rule.keys() == {"action", "targetLabel", "replacement"}
+                assert rule["action"] == "replace"
+                labels[rule["targetLabel"]] = rule["replacement"]
+        found.append(labels)
+    assert found[0] == found[1] == {**same, "instance": found[0]["instance"]}
+    return found[0]["instance"]
 
 
 def workload(objects):

@@ -17,6 +17,7 @@ from deploy.manifests import (
     by_kind,
     crd,
     hardened,
+    one_series,
     one_writer,
     tool,
     valid,
@@ -273,11 +274,12 @@ def test_a_password_of_the_proxy_is_refused(helm, tmp_path):
     assert "proxy" in helm.refuse(*as_values(tmp_path, {"config": {"target": target}}))
 
 
-def test_a_new_pod_continues_the_series(rendered):
-    endpoint = by_kind(rendered("demo"), "ServiceMonitor")["spec"]["endpoints"][0]
-    assert {"action": "labeldrop", "regex": "pod"} in endpoint["relabelings"]
-    (fixed,) = [each for each in endpoint["relabelings"] if each.get("targetLabel") == "instance"]
-    assert fixed["replacement"] == "rel-modelarts-exporter"
+def test_a_new_pod_continues_the_series(helm, rendered):
+    # With the state file, too, and by default: else increase() would miss what it catches up with.
+    with_state = helm.render("--values", CASES["default"], "--set", "serviceMonitor.enabled=true")
+    assert by_kind(with_state, "StatefulSet")
+    for objects in (with_state, rendered("demo")):
+        assert one_series(by_kind(objects, "ServiceMonitor")) == "rel-modelarts-exporter"
     plain = by_kind(rendered("stateless"), "ServiceMonitor")["spec"]["endpoints"][0]
     assert "relabelings" not in plain
 

@@ -8,6 +8,7 @@ from deploy.manifests import (
     by_kind,
     documents,
     hardened,
+    one_series,
     one_writer,
     valid,
     workload,
@@ -48,6 +49,7 @@ def test_everybody_finds_the_others():
     assert by_kind(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == labels
     (monitor,) = OBJECTS["servicemonitor"]
     assert monitor["spec"]["selector"]["matchLabels"] == labels
+    assert one_series(monitor) == "modelarts-exporter"
     assert by_kind(objects, "Service")["metadata"]["labels"] == labels
     demo, _, _ = workload(OBJECTS["demo"])
     assert demo["spec"]["template"]["metadata"]["labels"] != labels

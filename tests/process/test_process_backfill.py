@@ -1,6 +1,7 @@
 """Backfill as a user runs it: on standard output, day by day, interrupted, and on bad days."""
 
 import asyncio
+import hashlib
 import re
 import shutil
 import signal
@@ -39,6 +40,11 @@ def written(folder):
     return {path.name: path.read_text() for path in folder.glob("*.om")}
 
 
+def digests(folder):
+    """What is in the files, without holding it all."""
+    return {path.name: hashlib.sha256(path.read_bytes()).digest() for path in folder.glob("*.om")}
+
+
 def series(*documents):
     """The values of every series, in the order of time."""
     found = defaultdict(list)
@@ -57,7 +63,9 @@ def series(*documents):
 async def test_the_history_on_standard_output_ends_where_a_live_scrape_begins(start, past):
     program = start(*options(past, "--from=2d", "--step=1h", "--label=job=modelarts"))
     assert await program.ended() == 0
-    assert program.stderr == ""
+    assert program.stderr == (
+        "--step 1h leaves gaps in graphs: Prometheus looks back for 5m, not longer\n"
+    )
     found = series(program.stdout)
     assert {dict(labels)["job"] for _, labels in found} == {"modelarts"}
 
@@ -81,7 +89,7 @@ async def test_the_history_on_standard_output_ends_where_a_live_scrape_begins(st
 
 async def test_a_file_a_day_and_what_to_do_with_them(start, past, tmp_path):
     folder = tmp_path / "new" / "folder"
-    program = start(*options(past, "--from=2d", "--step=1h", f"--output={folder}"))
+    program = start(*options(past, "--from=2d", "--step=5m", f"--output={folder}"))
     assert await program.ended() == 0
     assert program.stderr == ""
     files = written(folder)
@@ -89,10 +97,10 @@ async def test_a_file_a_day_and_what_to_do_with_them(start, past, tmp_path):
     assert 3 <= len(files) <= 4
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d\.om", name) for name in files)
     found = series(*(files[name] for name in sorted(files)))
-    assert {len(each) for (name, _), each in found.items() if name.endswith("_total")} == {49}
+    assert {len(each) for (name, _), each in found.items() if name.endswith("_total")} == {577}
     assert re.fullmatch(
-        rf"\d+ jobs, \d+ series, 49 samples of each, in {len(files)} files, a day each\. To make "
-        rf"blocks of them for Prometheus:\n"
+        r"\d+ jobs, \d+ series, 577 samples of each, in a file for each of "
+        rf"{len(files)} days\. To make blocks of them for Prometheus:\n"
         rf"  for day in {folder}/\*\.om; do\n"
         rf'    promtool tsdb create-blocks-from openmetrics "\$day" {folder}/blocks\n'
         rf"  done\n",
@@ -127,8 +135,8 @@ async def test_an_interrupted_backfill_goes_on_with_what_it_had_read(start, past
     assert {path: path.stat().st_mtime_ns for path in first} == first
     # The same as if it had not been interrupted.
     assert await start(*options(past, *when, f"--output={whole}")).ended() == 0
-    assert written(folder) == written(whole)
-    assert len(written(whole)) > DAYS
+    assert digests(folder) == digests(whole)
+    assert len(digests(whole)) > DAYS
     assert len(past.requests) == sent
     assert not (folder / "reading.jsonl").exists()
 

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from exporter.exposition import Block, Exposition, Metric, assemble, render_block
+from exporter.metrics.scope import Scope
 from exporter.tracker import Fleet
 from exporter.web import make_app, serve
 
@@ -22,7 +23,9 @@ class StubPoller:
     ended_polls: int = 0
     region: str = "cn-north-4"
     costs: dict = field(default_factory=dict)
-    known: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(fleet=Fleet()))
+    known: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(fleet=Fleet(), scope=Scope())
+    )
 
     @property
     def target(self):

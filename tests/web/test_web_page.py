@@ -7,12 +7,15 @@ import hashlib
 import re
 import shutil
 import time
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import aiohttp
 import pytest
 
+from exporter.metrics.fleet import fleet_blocks
+from exporter.metrics.scope import Scope
 from exporter.model.job import PHASES, Job, Run
 from exporter.page import LONGEST_QUERY, Page, glance
 from exporter.page.markup import since, span
@@ -367,7 +370,9 @@ def test_what_a_fleet_adds_up_to_is_found_out_once(render, poller, monkeypatch):
     one.known.fleet = fleet(job(1))
     plain = page._summarized.__globals__["summarize"]
     monkeypatch.setitem(
-        page._summarized.__globals__, "summarize", lambda *args: calls.append(1) or plain(*args)
+        page._summarized.__globals__,
+        "summarize",
+        lambda *args, **more: calls.append(1) or plain(*args, **more),
     )
     for _ in range(3):
         page.render([glance(one)], query="", now=NOW)
@@ -376,6 +381,41 @@ def test_what_a_fleet_adds_up_to_is_found_out_once(render, poller, monkeypatch):
     assert b"job-2" in page.render([glance(one)], query="", now=NOW)
     assert len(calls) == 2
     assert len(page._summaries) == 1
+
+
+def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
+    hour = 3600.0
+    jobs = [
+        job(1),
+        job(2, started=NOW - 9 * hour),
+        job(3, "Failed", ended=NOW - 1.5 * hour),
+        job(4, "Failed", ended=NOW - 3.5 * hour),
+        job(5, "Completed", ended=NOW - 3.5 * hour),
+    ]
+    one = poller(ended_polls=3, last_success=NOW - hour)  # it has been failing for an hour
+    one.known.fleet, one.known.scope = fleet(*jobs), Scope(history=2 * hour)
+    blocks = fleet_blocks(one.known.fleet, {}, scope=one.known.scope, now=one.last_success)
+    gauge = Counter({labels[-1]: value for labels, value in blocks[0].samples})
+    page = Page(version="v", telemetry_path="/metrics")
+
+    def show(query=""):
+        return page.render([glance(one)], query=query, now=NOW).decode()
+
+    assert gauge == {"Running": 2, "Failed": 1}
+    assert [row for row in rows(show()) if row in ("Running 2", "Failed 1", "Failed 2")] == [
+        "Running 2",
+        "Failed 1",
+    ]
+    assert [row.split()[0] for row in section(show(), "failures")[0]] == ["job-3"]
+    assert "Finished jobs count for 2 h 0 min after their end (jobs.history)" in show()
+    assert [row.split()[0] for row in section(show("job"), "failures")[0]] == ["job-3", "job-4"]
+    assert "jobs.history" not in show("job")
+
+    one.last_success = NOW + 0.6 * hour
+    assert section(show(), "failures")[0] == [], "what is kept of a fleet ends with its time"
+    one.known.scope = Scope()
+    assert len(section(show(), "failures")[0]) == 2
+    assert "jobs.history" not in show()
 
 
 async def test_five_thousand_active_jobs(serving, publisher, poller):
