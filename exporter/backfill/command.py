@@ -15,7 +15,7 @@ from exporter.backfill.document import Told, document
 from exporter.backfill.grid import Day, Grid
 from exporter.backfill.history import History
 from exporter.backfill.kept import Head, Kept, Read, whole
-from exporter.backfill.options import Asked, plan
+from exporter.backfill.options import Asked, plan, shown
 from exporter.errors import ConfigError, ExporterError, PollError, StartError
 from exporter.model.job import Job
 from exporter.settings import Settings
@@ -23,6 +23,9 @@ from exporter.terminal import bar, beside, note, progress, say
 
 LOOKBACK_SECONDS = 300.0
 """What is older than that is no answer to a query, unless Prometheus was told otherwise."""
+
+_HELD_SECONDS = 3 * 3600.0
+"""Prometheus has its latest samples in memory so long, and drops them for a newer block on disk."""
 
 _TURN = 500  # jobs until Ctrl-C is listened to again
 
@@ -192,8 +195,10 @@ async def _to_files(head: Head, jobs: Jobs, folder: Path) -> None:
         f"{total:,} jobs, {many:,} series, {len(series.grid):,} samples of each, in a file "
         f"for each of {len(days)} days. To make blocks of them for Prometheus:\n"
         f"  for day in {where}/*.om; do\n"
-        f'    promtool tsdb create-blocks-from openmetrics "$day" {where}/blocks\n'
-        f"  done"
+        f'    promtool tsdb create-blocks-from openmetrics "$day" {where}/blocks || break\n'
+        f"  done\n"
+        f"Move them into its data after {shown(head.plan.stop + _HELD_SECONDS)}, not before: it\n"
+        "would forget at its next restart what it has in memory. More in docs/backfill.md."
     )
 
 

@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--histograms",
         action="store_true",
-        help="queue, run, recovery and attempt durations, too: some ten times as many series",
+        help="queue, run, recovery and attempt durations, too: four to eight times as many series",
     )
     made.add_argument(
         "--label",
@@ -202,9 +202,9 @@ def _labels(texts: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, 
 
 def _contradictions(start: float, stop: float, step: float, now: float) -> Iterator[str]:
     if start >= stop:
-        yield f"--from: {_shown(start)} is not before --to, {_shown(stop)}"
+        yield f"--from: {shown(start)} is not before --to, {shown(stop)}"
     elif stop > now:
-        yield f"--to: {_shown(stop)} lies in the future; valid: at most now, {_shown(now)}"
+        yield f"--to: {shown(stop)} lies in the future; valid: at most now, {shown(now)}"
     elif (moments := (stop - start) / step) > MOST_MOMENTS:
         yield (
             f"--step: {moments:,.0f} samples of every series; valid: a longer step or a shorter "
@@ -212,5 +212,6 @@ def _contradictions(start: float, stop: float, step: float, now: float) -> Itera
         )
 
 
-def _shown(time: float) -> str:
+def shown(time: float) -> str:
+    """Unix seconds for people: ``2026-08-01T12:00:00Z``."""
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -18,8 +18,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.server import SimulatedService
 
-DAYS = 8
-AT_EACH_MINUTE = ("--from=9d", "--step=2m")
+DAYS = 5
+AT_EACH_MINUTE = ("--from=6d", "--step=2m")
 """Enough to write to be interrupted at it."""
 
 
@@ -102,8 +102,11 @@ async def test_a_file_a_day_and_what_to_do_with_them(start, past, tmp_path):
         r"\d+ jobs, \d+ series, 577 samples of each, in a file for each of "
         rf"{len(files)} days\. To make blocks of them for Prometheus:\n"
         rf"  for day in {folder}/\*\.om; do\n"
-        rf'    promtool tsdb create-blocks-from openmetrics "\$day" {folder}/blocks\n'
-        rf"  done\n",
+        rf'    promtool tsdb create-blocks-from openmetrics "\$day" {folder}/blocks \|\| '
+        r"break\n"
+        r"  done\n"
+        r"Move them into its data after 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ, not before: it\n"
+        r"would forget at its next restart what it has in memory\. More in docs/backfill\.md\.\n",
         program.stdout,
     )
 
@@ -157,7 +160,7 @@ async def test_a_directory_is_of_one_backfill(start, past, tmp_path):
     assert await other.ended() == 2
     valid = f"with which the backfill in {folder} began; valid: the same, or another directory\n"
     assert other.stderr == (
-        f"modelarts-exporter: --from: '7d' differs from '9d', {valid}"
+        f"modelarts-exporter: --from: '7d' differs from '6d', {valid}"
         f"modelarts-exporter: --histograms: 'False' differs from 'True', {valid}"
     )
 
@@ -228,7 +231,10 @@ async def test_a_full_disk_is_said(tmp_path, past):
 
 async def test_a_bar_shows_how_far_it_is(past, tmp_path):
     text = await asyncio.to_thread(
-        shown, tmp_path, *options(past, "--from=3d", f"--output={tmp_path / 'h'}"), until=b"  done"
+        shown,
+        tmp_path,
+        *options(past, "--from=3d", f"--output={tmp_path / 'h'}"),
+        until=b"backfill.md",
     )
     assert b"Reading the list of jobs, 50 a page: " in text
     assert re.search(rb"Telling the past of each job \[ {40}\]   0%", text)
