@@ -14,7 +14,7 @@ from exporter.app import Exporter, exporter
 from exporter.backfill.document import Told, document
 from exporter.backfill.grid import Day, Grid
 from exporter.backfill.history import History
-from exporter.backfill.kept import Head, Kept, Read, whole
+from exporter.backfill.kept import NAME, Head, Kept, Read, whole
 from exporter.backfill.options import Asked, plan, shown
 from exporter.errors import ConfigError, ExporterError, PollError, StartError
 from exporter.model.job import Job
@@ -64,7 +64,7 @@ async def run(
         head, jobs = await _read(settings, environ, asked, clock)
         await _to_standard_output(head, jobs)
         return
-    with _alone_in(asked.folder):
+    with _alone_in(asked.folder), _told_how_to_go_on(asked.folder):
         kept = Kept(asked.folder)
         head_there = kept.head()
         if head_there is None:
@@ -86,7 +86,8 @@ async def _read(
     settings: Settings, environ: Mapping[str, str], asked: Asked, clock: Callable[[], float]
 ) -> tuple[Head, list[tuple[Read, Job]]]:
     """What is to be written, and all jobs of all targets."""
-    planned = plan(asked, kept=settings.jobs.history, now=clock())
+    now = round(clock(), 3)  # as all times are
+    planned = plan(asked, kept=settings.jobs.history, now=now)
     if planned.step > LOOKBACK_SECONDS:
         note(f"--step {asked.step} leaves gaps in graphs: Prometheus looks back for 5m, not longer")
     problems: list[str] = []
@@ -105,7 +106,8 @@ async def _read(
             else:
                 labels = poller.target.labels
                 pools = dict(view.pools or {})
-                read = Read(labels["region"], labels["project"], clock(), len(view.jobs), pools)
+                # As of now: so the last sample shows the phases that a live scrape shows first.
+                read = Read(labels["region"], labels["project"], now, len(view.jobs), pools)
                 targets.append(read)
                 jobs += ((read, job) for job in view.jobs.values())
     if problems:
@@ -192,14 +194,18 @@ async def _to_files(head: Head, jobs: Jobs, folder: Path) -> None:
     total = sum(read.jobs for read in head.targets)
     where = shlex.quote(str(folder))
     say(
-        f"{total:,} jobs, {many:,} series, {len(series.grid):,} samples of each, in a file "
-        f"for each of {len(days)} days. To make blocks of them for Prometheus:\n"
+        f"{_count(total, 'job')}, {many:,} series, {_count(len(series.grid), 'sample')} of each, "
+        f"{_count(len(days), 'day')}, a file each. To make blocks of them for Prometheus:\n"
         f"  for day in {where}/*.om; do\n"
         f'    promtool tsdb create-blocks-from openmetrics "$day" {where}/blocks || break\n'
         f"  done\n"
         f"Move them into its data after {shown(head.plan.stop + _HELD_SECONDS)}, not before: it\n"
         "would forget at its next restart what it has in memory. More in docs/backfill.md."
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 async def _write(file: Path, series: _Series, day: Day) -> None:
@@ -232,6 +238,18 @@ def _alone_in(folder: Path) -> Iterator[None]:
         raise StartError(f"another backfill writes to {folder}") from None
     finally:
         os.close(held)
+
+
+@contextmanager
+def _told_how_to_go_on(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except asyncio.CancelledError:
+        if (folder / NAME).exists():
+            note(f"Interrupted. The same command goes on with what is in {folder}.")
+        else:
+            note("Interrupted while the list was read: nothing is kept of that.")
+        raise
 
 
 def _refuse_finished(folder: Path) -> None:

@@ -28,7 +28,7 @@ class Read(msgspec.Struct):
 
     Attributes:
         region, project: label values.
-        at: unix seconds at which it had been read.
+        at: unix seconds; what came later, while it was read, counts as then.
         jobs: how many.
         pools: names by pool id.
     """
@@ -73,7 +73,7 @@ class Kept:
             with self.path.open("rb") as file:
                 head = msgspec.json.decode(file.readline(), type=Head)
         except (OSError, msgspec.MsgspecError) as error:
-            raise ConfigError(f"--output: {self.path} cannot be read: {error}") from None
+            raise self._unreadable(error) from None
         if head.version != __version__:
             wrong = f"version {head.version} began there; valid: that version, or another directory"
             raise ConfigError(f"--output: {wrong}")
@@ -87,13 +87,25 @@ class Kept:
                 file.write(msgspec.json.encode(job) + b"\n")
 
     def jobs(self, head: Head) -> Iterator[tuple[Read, Job]]:
-        """Every job, with the target it is of."""
+        """Every job, with the target it is of.
+
+        Raises:
+            ConfigError: the file is damaged.
+        """
         decoder = msgspec.json.Decoder(Job)
-        with self.path.open("rb") as file:
-            file.readline()
-            for target in head.targets:
-                for _ in range(target.jobs):
-                    yield target, decoder.decode(file.readline())
+        try:
+            with self.path.open("rb") as file:
+                file.readline()
+                for target in head.targets:
+                    for _ in range(target.jobs):
+                        yield target, decoder.decode(file.readline())
+        except (OSError, msgspec.MsgspecError) as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"--output: {self.path} cannot be read: {error}; valid: another directory"
+        )
 
     def forget(self) -> None:
         """It is not needed any more."""

@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         dest="folder",
         metavar="DIR",
-        type=Path,
+        type=_folder,
         help="a file for each day in this directory; after an interruption the same command goes "
         "on there (default: one document on standard output)",
     )
@@ -148,8 +148,15 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
+def _folder(text: str) -> Path:
+    """An empty variable in a script must not fill the directory where it happens to be."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no directory; valid: a path, . for this one")
+    return Path(text)
+
+
 def _time(option: str, text: str, now: float, problems: list[str]) -> float:
-    found = _ago(text, now) or _unix(text) or _calendar(text)
+    found = now if text == "now" else _ago(text, now) or _unix(text) or _calendar(text)
     if found is None:
         problems.append(f"{option}: {text!r} is no time; valid: {_TIMES}")
         return now
@@ -188,15 +195,19 @@ def _step(text: str, problems: list[str]) -> float:
 
 
 def _labels(texts: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, str]]:
+    names: set[str] = set()
     for text in texts:
         match = _LABEL.fullmatch(text)
-        if match is None:
+        if match is None or not match[2]:
             problems.append(
                 f"--label: {text!r} is no label; valid: NAME=VALUE, such as job=modelarts"
             )
         elif match[1] in _OURS or match[1].startswith("__"):
             problems.append(f"--label: the name {match[1]} is taken; valid: others, such as job")
+        elif match[1] in names:
+            problems.append(f"--label: {match[1]} is given twice; valid: once")
         else:
+            names.add(match[1])
             yield match[1], match[2]
 
 

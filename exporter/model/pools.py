@@ -5,12 +5,13 @@ nodes per flavor come as an array or as one object, and neither matters here.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from exporter.errors import InvalidAnswer
+from exporter.model.hardware import PUBLIC_POOL
 from exporter.model.salvage import json_object
 from exporter.model.values import label
 from exporter.model.wire import ERRORS, Text, complaint
@@ -55,7 +56,8 @@ _DECODER = msgspec.json.Decoder(_Pools)
 def decode_pools(body: bytes) -> dict[str, str]:
     """Decode the list of pools: names by pool id, as label values.
 
-    A pool without a name, or that cannot be decoded, is left out.
+    A pool without a name, or that cannot be decoded, is left out; so is one whose id is the label
+    of jobs without a pool.
 
     Raises:
         InvalidAnswer: no list of pools, or an error in a 200.
@@ -70,14 +72,18 @@ def decode_pools(body: bytes) -> dict[str, str]:
     raise InvalidAnswer("the answer is nested too deeply")
 
 
-def _salvaged(answer: dict[str, Any]) -> Iterator[_Pool]:
+def _salvaged(answer: dict[str, Any]) -> list[_Pool]:
     """The pools that have the right types, of an answer of which something has not."""
     items = answer.get("items")
     if any(map(answer.get, ERRORS)) or not isinstance(items, list):
         raise InvalidAnswer(complaint(answer, missing="list of pools"))
+    pools: list[_Pool] = []
     for item in items:
         with contextlib.suppress(msgspec.ValidationError):
-            yield msgspec.convert(item, _Pool)
+            pools.append(msgspec.convert(item, _Pool))
+    if items and not pools:
+        raise InvalidAnswer("the answer lists things of which none is a pool")
+    return pools
 
 
 def _names(pools: Iterable[_Pool]) -> dict[str, str]:
@@ -87,6 +93,6 @@ def _names(pools: Iterable[_Pool]) -> dict[str, str]:
             break
         labels = pool.metadata.labels or _NO_LABELS
         pool_id, name = label(pool.metadata.name), label(labels.name)
-        if pool_id and name:
+        if pool_id and name and pool_id != PUBLIC_POOL:
             names[pool_id] = name
     return names

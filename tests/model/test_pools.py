@@ -77,6 +77,11 @@ def test_a_pool_that_comes_twice_has_one_name():
     assert decode(pool(name="old"), pool(name="new"), pool(name="")) == {"pool-1": "new"}
 
 
+def test_jobs_without_a_pool_are_not_named():
+    """They go by the label ``public``, which no pool can have for its own."""
+    assert decode(pool("public", "evil"), pool()) == decode(pool())
+
+
 @pytest.mark.parametrize("odd", [[], [7]])
 def test_the_number_of_pools_is_bounded(odd):
     names = decode(*odd, *(pool(f"pool-{number}", f"n{number}") for number in range(5000)))
@@ -94,6 +99,7 @@ def test_the_number_of_pools_is_bounded(odd):
         (b"{}", InvalidAnswer, "no list of pools"),
         (b'{"items": null}', InvalidAnswer, "no list of pools"),
         (b'{"items": {}}', InvalidAnswer, "no list of pools"),
+        (b'{"items": [null, 3, {"metadata": null}]}', InvalidAnswer, "none is a pool"),
         (b'{"items": [], "error_code": "X.1", "error_msg": "odd"}', InvalidAnswer, "X.1 odd"),
         (b'{"error": {"code": 500, "message": "odd"}}', InvalidAnswer, "500 odd"),
         (b'{"items": [{"metadata"', BrokenAnswer, "cut off"),

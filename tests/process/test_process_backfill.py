@@ -15,6 +15,7 @@ from process.program import COMMAND, TRACE, get, samples, surroundings, target, 
 from process.test_process_commands import shown
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from exporter.simulator.faults import Fault
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.server import SimulatedService
 
@@ -28,6 +29,9 @@ async def past():
     """A service whose world has two weeks behind it, and stands still now."""
     fleet = LivingFleet.populated(7, time.time(), jobs=400, rate=0)
     fleet.pause()
+    running = [job for job in fleet if job.phase == "Running"]
+    fleet.stop(running[0])
+    fleet.enter(running[1], "OfTomorrow")
     async with SimulatedService(fleet) as service:
         yield service
 
@@ -99,8 +103,8 @@ async def test_a_file_a_day_and_what_to_do_with_them(start, past, tmp_path):
     found = series(*(files[name] for name in sorted(files)))
     assert {len(each) for (name, _), each in found.items() if name.endswith("_total")} == {577}
     assert re.fullmatch(
-        r"\d+ jobs, \d+ series, 577 samples of each, in a file for each of "
-        rf"{len(files)} days\. To make blocks of them for Prometheus:\n"
+        rf"\d+ jobs, \d+ series, 577 samples of each, {len(files)} days, a file each\. To make "
+        r"blocks of them for Prometheus:\n"
         rf"  for day in {folder}/\*\.om; do\n"
         rf'    promtool tsdb create-blocks-from openmetrics "\$day" {folder}/blocks \|\| '
         r"break\n"
@@ -125,6 +129,9 @@ async def test_an_interrupted_backfill_goes_on_with_what_it_had_read(start, past
     else:
         assert await program.stops(number) == 130
         assert not list(folder.glob(".*"))
+        assert program.stderr.endswith(
+            f"Interrupted. The same command goes on with what is in {folder}.\n"
+        )
     assert not TRACE.search(program.stderr)
     first = {path: path.stat().st_mtime_ns for path in folder.glob("*.om")}
     assert 0 < len(first) <= DAYS
@@ -213,9 +220,32 @@ async def test_a_reading_of_another_version_or_that_is_damaged_is_not_used(start
     (tmp_path / "reading.jsonl").write_text("{}\n")
     program = start(*options(past, f"--output={tmp_path}"))
     assert await program.ended() == 2
-    assert program.stderr.startswith(
-        f"modelarts-exporter: --output: {tmp_path}/reading.jsonl cannot be read: "
+    damaged = f"modelarts-exporter: --output: {tmp_path}/reading.jsonl cannot be read: "
+    assert program.stderr.startswith(damaged)
+
+
+async def test_a_reading_that_was_cut_off_is_not_used(start, past, tmp_path):
+    begun = options(past, *AT_EACH_MINUTE, "--histograms", f"--output={tmp_path / 'h'}")
+    program = start(*begun)
+    reading = tmp_path / "h" / "reading.jsonl"
+    await program.until(reading.exists)
+    program.kill()
+    reading.write_bytes(reading.read_bytes()[:-2000])
+    program = start(*begun)
+    assert await program.ended() == 2
+    assert re.fullmatch(
+        rf"modelarts-exporter: --output: {reading} cannot be read: .+; valid: another directory\n",
+        program.stderr,
     )
+
+
+async def test_interrupted_while_it_reads_nothing_is_kept(start, past, tmp_path):
+    past.faults.add(Fault("hang", operation="search"))
+    program = start(*options(past, f"--output={tmp_path / 'h'}"))
+    await program.until(lambda: past.requests)
+    assert await program.stops() == 130
+    assert program.stderr == "Interrupted while the list was read: nothing is kept of that.\n"
+    assert list((tmp_path / "h").iterdir()) == []
 
 
 async def test_a_full_disk_is_said(tmp_path, past):

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from process.program import COMMAND, TRACE, get, target, up
+from process.program import COMMAND, PYTHON, TRACE, get, surroundings, target, up
 
 from exporter.simulator.faults import Fault
 
@@ -109,3 +109,26 @@ async def test_ctrl_c_gives_up_what_would_end_by_itself(start, service, command)
 
     assert await program.stops(signal.SIGINT) == 130
     assert (program.stdout, program.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("command", "code"), [("serve", 0), ("check", 130)])
+def test_row_52_before_anything_has_begun(tmp_path, number, command, code):
+    """While modules are loaded, which takes a moment."""
+    slowly = (
+        "import os, runpy, signal, sys\n"
+        "class Slowly:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'exporter.cli':\n"
+        f"            os.kill(os.getpid(), signal.{number.name})\n"
+        "sys.meta_path.insert(0, Slowly())\n"
+        "runpy.run_module('exporter', run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run(
+        [*PYTHON, "-c", slowly, command],
+        env=surroundings(tmp_path),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
