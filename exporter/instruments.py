@@ -165,13 +165,9 @@ class TargetInstruments:
         instruments: of the process.
         region: label value.
         project: label value.
-
-    Attributes:
-        sent: how many API requests were sent.
     """
 
     def __init__(self, instruments: Instruments, region: str, project: str) -> None:
-        self.sent = 0
         self._all = instruments
         self._labels = (region, project)
         self._shown = False
@@ -216,7 +212,6 @@ class TargetInstruments:
 
     def requested(self, operation: str, code: str, seconds: float) -> None:
         """An API request was sent (`exporter.http.Meter`)."""
-        self.sent += 1
         self._all.requests.labels(*self._labels, operation, code).inc()
         self._all.request_duration.labels(operation).observe(seconds)
 

@@ -74,6 +74,7 @@ class Reading:
         problems: fields that were unusable or undocumented.
         undecided: ids of jobs of which nothing could be found out.
         requests: how many it took.
+        under_way: what the latest search has found so far.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Reading:
         self.problems: list[Problem] = []
         self.undecided: set[str] = set()
         self.requests = 0
+        self.under_way: Found | None = None
         self._source = source
         self._deadline = deadline
         self._background = background
@@ -175,6 +177,7 @@ class Reading:
 
     async def _ran(self, search: Search, running: Awaitable[Found]) -> Found:
         """Run a search and keep what it has read."""
+        self.under_way = search.found
         try:
             found = await running
         finally:

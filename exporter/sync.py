@@ -34,6 +34,16 @@ class Sync:
         self._source = source
         self._honoured = Honoured()
         self._totals = _Totals()
+        self._sweeping: list[Reading] = []
+
+    @property
+    def swept(self) -> tuple[int, int]:
+        """Jobs that a sweep has read so far; how many there are, as the service says."""
+        searches = [reading.under_way for reading in self._sweeping if reading.under_way]
+        return (
+            sum(len(found.jobs) for found in searches),
+            sum(found.total or 0 for found in searches),
+        )
 
     def doubts(self, view: View, fleet: Fleet) -> bool:
         """Whether only a sweep can tell: of jobs that are undecided, or since totals deny them.
@@ -97,12 +107,16 @@ class Sync:
                 background=background,
                 reuse=lambda job: _held(held, job),
             )
+            self._sweeping.append(reading)
             found = await reading.everything()
             left = [job for job in known.get(workspace, []) if job.id not in meanwhile]
             await self._missing(reading, left, found)
             return reading, found
 
-        done = await _all(read(workspace) for workspace in self._source.workspaces)
+        try:
+            done = await _all(read(workspace) for workspace in self._source.workspaces)
+        finally:
+            self._sweeping = []
         return await asyncio.to_thread(self._whole, done)  # it takes a while for many jobs
 
     def _whole(self, read: Sequence[tuple[Reading, Found]]) -> View:

@@ -124,9 +124,9 @@ class Target:
         return self._place.workspaces
 
     @property
-    def requests_sent(self) -> int:
-        """API requests so far."""
-        return self._instruments.sent
+    def swept(self) -> tuple[int, int]:
+        """As `exporter.sync.Sync.swept`; nothing before it is connected."""
+        return (0, 0) if self._sync is None else self._sync.swept
 
     def take_over(self, other: "Target") -> None:
         """Begin with what another one has found out, which is probably the same target."""

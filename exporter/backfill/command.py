@@ -94,7 +94,7 @@ async def _read(
     targets: list[Read] = []
     jobs: list[tuple[Read, Job]] = []
     async with exporter(settings, environ, keep_state=False) as running:
-        async with beside(_told_requests(running)):
+        async with beside(_told_how_far(running)):
             views = await asyncio.gather(
                 *(poller.read() for poller in running.pollers), return_exceptions=True
             )
@@ -115,10 +115,13 @@ async def _read(
     return Head(__version__, _identity(settings, asked), planned, targets), jobs
 
 
-async def _told_requests(running: Exporter) -> None:
+async def _told_how_far(running: Exporter) -> None:
     while True:
-        requests = sum(poller.target.requests_sent for poller in running.pollers)
-        progress(f"Reading the list of jobs, 50 a page: {requests:,} requests ...")
+        swept = [poller.target.swept for poller in running.pollers]
+        jobs, total = (sum(numbers) for numbers in zip(*swept, strict=True))
+        # What the service says is not to be trusted, and others may not have been asked yet.
+        share = f"{bar(jobs, total)} " if total >= jobs > 0 else ""
+        progress(f"Reading the list of jobs {share}{jobs:,}")
         await asyncio.sleep(0.2)
 
 

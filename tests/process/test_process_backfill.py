@@ -260,12 +260,13 @@ async def test_a_full_disk_is_said(tmp_path, past):
 
 
 async def test_a_bar_shows_how_far_it_is(past, tmp_path):
+    past.faults.add(Fault("latency", operation="search", seconds=0.2))
     text = await asyncio.to_thread(
         shown,
         tmp_path,
         *options(past, "--from=3d", f"--output={tmp_path / 'h'}"),
         until=b"backfill.md",
     )
-    assert b"Reading the list of jobs, 50 a page: " in text
+    assert re.search(rb"Reading the list of jobs \[#* *\] +\d+% \d+", text)
     assert re.search(rb"Telling the past of each job \[ {40}\]   0%", text)
     assert re.search(rb"Writing \d{4}-\d\d-\d\d \[#+ +\]  \d\d%", text)
