@@ -8,11 +8,20 @@ docs/web-configuration.md has the list.
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from exporter.settings import durations, kinds
 from exporter.settings.file import Document, Unusable, parse
+from exporter.settings.webkeys import (
+    CIPHERS,
+    CURVES,
+    LEVEL,
+    TLS_SERVER,
+    USERS,
+    Leaf,
+    Level,
+    bcrypt_hash,
+)
 from exporter.settings.words import (
     Path,
     Unfit,
@@ -22,172 +31,13 @@ from exporter.settings.words import (
     nearest,
     printable,
     problem,
-    quoted,
-    unfit,
 )
 from exporter.tls import make_context
 from exporter.webconfig import Flaw, Loaded, Pem, Rate, Tls, WebConfig, content
 
 OPTION = "web.config.file"
-_TLS = "tls_server_config"
-_USERS = "basic_auth_users"
 _MAPPING = 'valid: "KEY: VALUE" lines, with a blank after the colon'
-
-_MOST_COST = 14  # 2.4 s here: a stop, and who else wants to come in, can wait for so long
-
-# Of an encrypted password: version, cost, 128 bits of salt, hash.
-_BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-_GO_DURATION = re.compile(r"(?:[0-9]{1,6}(?:ms|[hms]))+")
 _USER = re.compile(r"[^:\x00-\x1f\x7f]+")
-
-_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
-_CURVES = {
-    "CurveP256": "prime256v1",
-    "CurveP384": "secp384r1",
-    "CurveP521": "secp521r1",
-    "X25519": "X25519",
-}
-_ALWAYS = {
-    "TLS_AES_128_GCM_SHA256",
-    "TLS_AES_256_GCM_SHA384",
-    "TLS_CHACHA20_POLY1305_SHA256",
-}
-"""Ciphers of TLS 1.3: nobody can choose among them, here as in Go."""
-
-_CIPHERS = {
-    f"TLS_ECDHE_{sign}_WITH_{go}": f"ECDHE-{sign}-{openssl}"
-    for sign in ("ECDSA", "RSA")
-    for go, openssl in (
-        ("AES_128_GCM_SHA256", "AES128-GCM-SHA256"),
-        ("AES_256_GCM_SHA384", "AES256-GCM-SHA384"),
-        ("CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305"),
-        ("AES_128_CBC_SHA", "AES128-SHA"),
-        ("AES_256_CBC_SHA", "AES256-SHA"),
-    )
-}
-_CLIENT_AUTH = {
-    "NoClientCert": ssl.CERT_NONE,
-    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
-    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
-}
-_UNVERIFIED = {"RequestClientCert", "RequireAnyClientCert", "RequireClientCert"}
-
-
-# --- kinds of values ------------------------------------------------------------------------------
-
-
-def _one_of(words: Mapping[str, Any] | set[str]) -> "Leaf":
-    listed = ", ".join(sorted(words))
-
-    def read(value: object) -> str:
-        if not isinstance(value, str) or value not in words:
-            near = nearest(value, words) if isinstance(value, str) else None
-            hint = f"; did you mean {near}?" if near else ""
-            raise Unfit(f"{quoted(value)} is no choice; valid: {listed}{hint}")
-        return value
-
-    return read
-
-
-def _version(value: object) -> object:
-    if value in ("TLS10", "TLS11"):
-        raise Unfit(f"{quoted(value)} is no longer safe; valid: TLS12, TLS13")
-    return _VERSIONS[_one_of(_VERSIONS)(value)]
-
-
-def _client_auth(value: object) -> object:
-    if isinstance(value, str) and value in _UNVERIFIED:
-        listed = ", ".join(_CLIENT_AUTH)
-        raise Unfit(f"{quoted(value)} would take any certificate unread; valid: {listed}")
-    return _CLIENT_AUTH[_one_of(_CLIENT_AUTH)(value)]
-
-
-def _list_of(one: "Leaf", noun: str) -> "Leaf":
-    def read(value: object) -> list[Any]:
-        if not isinstance(value, list):
-            raise Unfit(f"{a(value)} is no list; valid: a list of {noun}")
-        return [one(item) for item in value]
-
-    return read
-
-
-def _boolean(value: object) -> object:
-    if not isinstance(value, bool):
-        raise unfit(value, "yes or no", "true, false")
-    return value
-
-
-def _pem(value: object) -> object:
-    if not isinstance(value, str) or "-----BEGIN " not in value:
-        raise unfit(value, "text in PEM format", 'a text of lines, after "|"', hidden=True)
-    return value
-
-
-def _bcrypt(value: object) -> bytes:
-    match = _BCRYPT.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise unfit(value, "bcrypt hash", "as htpasswd -nBC 10 USER prints it", hidden=True)
-    if not 4 <= int(match[1]) <= _MOST_COST:  # noqa: PLR2004 - bcrypt's least
-        raise Unfit(f"its cost is {match[1]}; valid: 04 to {_MOST_COST}, 10 is usual")
-    return match[0].encode()
-
-
-def _header(*values: str) -> "Leaf":
-    def read(value: object) -> object:
-        if values:
-            return _one_of(set(values))(value)
-        if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
-            raise unfit(value, "header field", "printable ASCII on one line")
-        return value.strip()
-
-    return read
-
-
-def _interval(value: object) -> object:
-    if value == 0 and not isinstance(value, bool):
-        return 0.0
-    text = value if isinstance(value, str) and _GO_DURATION.fullmatch(value) else ""
-    if (seconds := durations.parse(text)) is None:
-        raise unfit(value, "interval", "100ms, 1s, 1m30s, or 0 for no limit")
-    return seconds
-
-
-def _text(value: object) -> object:
-    return kinds.text().take(value)
-
-
-Leaf: TypeAlias = Callable[[object], Any]
-Level: TypeAlias = "dict[str, Leaf | Level]"
-
-_LEVEL: Level = {
-    _TLS: {
-        "cert_file": kinds.PATH.take,
-        "key_file": kinds.PATH.take,
-        "cert": _pem,
-        "key": _pem,
-        "client_auth_type": _client_auth,
-        "client_ca_file": kinds.PATH.take,
-        "client_ca": _pem,
-        "client_allowed_sans": _list_of(_text, "names"),
-        "min_version": _version,
-        "max_version": _version,
-        "cipher_suites": _list_of(_one_of(_CIPHERS.keys() | _ALWAYS), "ciphers"),
-        "prefer_server_cipher_suites": _boolean,
-        "curve_preferences": _list_of(_one_of(_CURVES), "curves"),
-    },
-    "http_server_config": {
-        "http2": _boolean,
-        "headers": {
-            "Content-Security-Policy": _header(),
-            "Strict-Transport-Security": _header(),
-            "X-Content-Type-Options": _header("nosniff"),
-            "X-Frame-Options": _header("deny", "sameorigin"),
-            "X-XSS-Protection": _header(),
-        },
-    },
-    _USERS: {},
-    "rate_limit": {"interval": _interval, "burst": kinds.whole(at_least=0).take},
-}
 
 
 # --- the document ---------------------------------------------------------------------------------
@@ -236,7 +86,7 @@ class _Reader:
         for path, _ in document.twice:
             self._complain(path, "is there twice; valid: once")
         if document.value is not None:
-            self.values = self._mapping(document.value, _LEVEL, ())
+            self.values = self._mapping(document.value, LEVEL, ())
 
     def _complain(self, path: Path, wrong: str) -> None:
         shown = dotted(tuple(part if isinstance(part, int) else key(part) for part in path))
@@ -250,7 +100,7 @@ class _Reader:
         for name, inner in value.items():
             here = (*path, str(name))
             known = level.get(name) if isinstance(name, str) else None
-            if path == (_USERS,):
+            if path == (USERS,):
                 self._user(found, name, inner)
             elif known is None:
                 self._unknown(here, str(name), level)
@@ -269,9 +119,9 @@ class _Reader:
             self._complain(path, str(error))
 
     def _user(self, found: dict[str, Any], name: object, value: object) -> None:
-        path = (_USERS, str(name))
+        path = (USERS, str(name))
         if isinstance(name, str) and _USER.fullmatch(name):
-            self._value(found, name, value, _bcrypt, path)
+            self._value(found, name, value, bcrypt_hash, path)
         else:
             wrong = "is no user; valid: text without a colon, in quotes if it looks like a number"
             self._complain(path, wrong)
@@ -281,7 +131,7 @@ class _Reader:
         if meant:
             meant = dotted((*path[:-1], meant))
         else:
-            everywhere = {str(inner[-1]): dotted(inner) for inner in _paths(_LEVEL)}
+            everywhere = {str(inner[-1]): dotted(inner) for inner in _paths(LEVEL)}
             near = nearest(name, everywhere)
             meant = everywhere[near] if near else None
         hint = f"did you mean {meant}?" if meant else f"valid: {', '.join(level)}"
@@ -303,8 +153,8 @@ def _config(values: dict[str, Any], folder: str) -> WebConfig:
     """
     headers = values.get("http_server_config", {}).get("headers", {})
     return WebConfig(
-        tls=_tls(values[_TLS], folder) if values.get(_TLS) else None,
-        users=values.get(_USERS, {}),
+        tls=_tls(values[TLS_SERVER], folder) if values.get(TLS_SERVER) else None,
+        users=values.get(USERS, {}),
         headers={name: value for name, value in headers.items() if value},
         rate=_rate(values.get("rate_limit", {})),
     )
@@ -329,18 +179,18 @@ def _tls(values: dict[str, Any], folder: str) -> Tls:
     )
     if lowest > highest:
         wrong = "TLS12 is below min_version TLS13; valid: TLS13"
-        raise Flaw(f"{_TLS}.max_version", wrong)
+        raise Flaw(f"{TLS_SERVER}.max_version", wrong)
     suites = values.get("cipher_suites", [])
-    ciphers = tuple(_CIPHERS[name] for name in suites if name in _CIPHERS)
+    ciphers = tuple(CIPHERS[name] for name in suites if name in CIPHERS)
     if suites and not ciphers:  # nothing is left for TLS 1.2
         lowest = ssl.TLSVersion.TLSv1_3
         if highest < lowest:
             wrong = "has none for max_version TLS12; valid: one of TLS_ECDHE_*"
-            raise Flaw(f"{_TLS}.cipher_suites", wrong)
+            raise Flaw(f"{TLS_SERVER}.cipher_suites", wrong)
     curves = values.get("curve_preferences", [])
     if len(curves) > 1:
         wrong = "Python's TLS takes one; valid: one, or none for the usual ones"
-        raise Flaw(f"{_TLS}.curve_preferences", wrong)
+        raise Flaw(f"{TLS_SERVER}.curve_preferences", wrong)
     return Tls(
         certificate=certificate,
         private_key=private_key,
@@ -351,7 +201,7 @@ def _tls(values: dict[str, Any], folder: str) -> Tls:
         max_version=highest,
         ciphers=ciphers,
         our_order=values.get("prefer_server_cipher_suites", True),
-        curve=_CURVES[curves[0]] if curves else None,
+        curve=CURVES[curves[0]] if curves else None,
     )
 
 
@@ -360,31 +210,33 @@ def _check_clients(
 ) -> None:
     if client_auth != ssl.CERT_NONE and client_ca is None:
         wrong = "required with this client_auth_type: who signs the certificates of clients"
-        raise Flaw(f"{_TLS}.client_ca_file", wrong)
+        raise Flaw(f"{TLS_SERVER}.client_ca_file", wrong)
     if client_auth == ssl.CERT_NONE and client_ca is not None:
         wrong = "is not used with NoClientCert; valid: client_auth_type RequireAndVerifyClientCert"
         raise Flaw(client_ca.key, wrong)
     if sans is not None and client_auth != ssl.CERT_REQUIRED:
         wrong = "needs client_auth_type RequireAndVerifyClientCert"
-        raise Flaw(f"{_TLS}.client_allowed_sans", f"{wrong}; valid: both, or neither")
+        raise Flaw(f"{TLS_SERVER}.client_allowed_sans", f"{wrong}; valid: both, or neither")
     if sans == []:
-        raise Flaw(f"{_TLS}.client_allowed_sans", "the list is empty; valid: at least one name")
+        raise Flaw(
+            f"{TLS_SERVER}.client_allowed_sans", "the list is empty; valid: at least one name"
+        )
 
 
 def _given(values: dict[str, Any], name: str, folder: str) -> Pem | None:
     file, text = values.get(f"{name}_file"), values.get(name)
     if file and text:
-        raise Flaw(f"{_TLS}.{name}", f"{name}_file is given, too; valid: only one of the two")
+        raise Flaw(f"{TLS_SERVER}.{name}", f"{name}_file is given, too; valid: only one of the two")
     if file:
         path = os.path.join(folder, file)  # noqa: PTH118 - "a" stays "a"
-        return Pem(f"{_TLS}.{name}_file", path)
-    return Pem(f"{_TLS}.{name}", text=text) if text else None
+        return Pem(f"{TLS_SERVER}.{name}_file", path)
+    return Pem(f"{TLS_SERVER}.{name}", text=text) if text else None
 
 
 def _needed(values: dict[str, Any], name: str, folder: str) -> Pem:
     found = _given(values, name, folder)
     if found is None:
-        raise Flaw(f"{_TLS}.{name}_file", f"required for TLS, or {name}; valid: a path")
+        raise Flaw(f"{TLS_SERVER}.{name}_file", f"required for TLS, or {name}; valid: a path")
     return found
 
 
