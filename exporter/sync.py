@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 
 from exporter.confirm import Honoured, confirm
-from exporter.errors import InconsistentPages, PollError
+from exporter.errors import InconsistentPages
 from exporter.model.job import TERMINAL, Job, View
 from exporter.reading import Reading, Refused, Source
 from exporter.search import Found
@@ -219,27 +219,26 @@ def _numbers(jobs: Iterable[Job]) -> Mapping[str, int]:
 async def _all(
     reads: Iterable[Awaitable[tuple[Reading, Found]]],
 ) -> list[tuple[Reading, Found]]:
-    """All at once; the first failure ends them all."""
+    """All at once; the first failure ends them all.
+
+    Not as a `asyncio.TaskGroup`: before Python 3.13, one that fails just when it is cancelled
+    forgets that it is, and a poll that should end goes on.
+    """
+    tasks = [asyncio.create_task(_coroutine(read)) for read in reads]
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_coroutine(read)) for read in reads]
-    except* PollError as errors:
-        raise _first_error(errors) from None
-    return [task.result() for task in tasks]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task.done():
+                task.result()
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _coroutine(read: Awaitable[tuple[Reading, Found]]) -> tuple[Reading, Found]:
     return await read
-
-
-def _first_error(errors: BaseExceptionGroup[PollError]) -> PollError:
-    """The error that a group of failed searches is reported by."""
-    for error in errors.exceptions:
-        if isinstance(error, PollError):
-            return error
-        if isinstance(error, BaseExceptionGroup):
-            return _first_error(error)
-    raise AssertionError(errors)
 
 
 def _view(read: Sequence[tuple[Reading, Found]]) -> View:
