@@ -34,7 +34,7 @@ COPY --from=build /opt/modelarts-exporter /opt/modelarts-exporter
 ENV PATH=/opt/modelarts-exporter/bin:${PATH} PYTHONUNBUFFERED=1
 # The base image has no compiled standard library: this run compiles the part that the exporter and the
 # health check use, and shows that the exporter starts. From here on nothing is written.
-RUN modelarts-exporter --help > /dev/null && python3 -c "import exporter.app, http.client"
+RUN modelarts-exporter --help > /dev/null && python3 -c "import exporter.app.exporter, http.client"
 # HOME is where a mounted .huaweicloud/credentials is looked for.
 ENV PYTHONDONTWRITEBYTECODE=1 HOME=/etc/modelarts-exporter
 # Numeric, so that Kubernetes can see that it is not root (runAsNonRoot).

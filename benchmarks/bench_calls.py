@@ -13,8 +13,8 @@ from typing import Literal
 from common import Figure, environment, report
 from world import make_fleet
 
-from exporter.app import Exporter, exporter
-from exporter.settings import load
+from exporter.app.exporter import Exporter, exporter
+from exporter.settings.load import load
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.server import SimulatedService

@@ -13,7 +13,7 @@ from common import Figure, clocked, interleaved, ratios, report
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter.exposition import Exposition, assemble, render_block
+from exporter.metrics.exposition import Exposition, assemble, render_block
 
 _ROUNDS = 5
 

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 from common import Figure, Peer, environment, report, simulator
 
-from exporter.app import Exporter, exporter
-from exporter.poller import Cost, Poller
-from exporter.settings import load
+from exporter.app.exporter import Exporter, exporter
+from exporter.polling.poller import Cost, Poller
+from exporter.settings.load import load
 
 _TICK = 0.005
 _SWEEPS = 2

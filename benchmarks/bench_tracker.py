@@ -19,20 +19,20 @@ import msgspec
 from common import Figure, report
 from world import make_fleet
 
-from exporter.births import Births
-from exporter.instruments import Instruments
-from exporter.knowledge import _digest, _gauges
-from exporter.ledger import Ledger, Series, SeriesKey
-from exporter.metrics.events import Cache, event_lines
+from exporter.jobs.job import Job, View
+from exporter.jobs.tracker import Fleet, Observed
+from exporter.metrics.counter_lines import Cache, event_lines
+from exporter.metrics.counters import Ledger, Series, SeriesKey
 from exporter.metrics.scope import Scope
-from exporter.model.decode import decode_page
-from exporter.model.job import Job, View
-from exporter.publisher import render
+from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.zero_init import Births
+from exporter.modelarts.decode.jobs import decode_page
+from exporter.polling.state import _digest, _gauges
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.query import parse
 from exporter.simulator.search import Searches
-from exporter.store import Change, StateFile
-from exporter.tracker import Fleet, Observed
+from exporter.storage.store import Change, StateFile
+from exporter.web.publisher import render
 
 _T = TypeVar("_T")
 

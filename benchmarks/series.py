@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from exporter.exposition import Block, Exposition, Metric, assemble, render_block
+from exporter.metrics.exposition import Block, Exposition, Metric, assemble, render_block
 
 JOBS = 10_000
 SERIES = JOBS * 10

@@ -10,9 +10,9 @@ import threading
 import series
 from prometheus_client import start_http_server
 
-from exporter.instruments import Instruments
-from exporter.publisher import Publisher
-from exporter.web import make_app, serve
+from exporter.metrics.self_metrics import Instruments
+from exporter.web.publisher import Publisher
+from exporter.web.server import make_app, serve
 
 
 async def ours() -> None:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from exporter.instruments import TARGET, Instruments
-from exporter.ledger import BASE, ROWS
+from exporter.metrics.counters import BASE, ROWS
 from exporter.metrics.fleet import FLEET
-from exporter.metrics.jobs import JOB
-from exporter.settings import Option, groups
+from exporter.metrics.per_job import JOB
+from exporter.metrics.self_metrics import TARGET, Instruments
+from exporter.settings.options import Option, groups
 
 HERE = Path(__file__).parent
 

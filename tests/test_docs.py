@@ -12,10 +12,11 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from exporter.backfill.options import help_text as backfill_help
-from exporter.settings import load, options
-from exporter.settings.file import parse
-from exporter.settings.words import dotted
+from exporter.commands.backfill.options import help_text as backfill_help
+from exporter.settings.load import load
+from exporter.settings.options import options
+from exporter.settings.problems import dotted
+from exporter.settings.yaml import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
-from exporter.exposition import Block, Metric
-from exporter.ledger import BASE
+from exporter.jobs.job import ACTIVE, PHASES, TERMINAL
+from exporter.jobs.tracker import Fleet, base_of
+from exporter.metrics.counters import BASE
+from exporter.metrics.exposition import Block, Metric
 from exporter.metrics.scope import Scope, ended_within
-from exporter.model.job import ACTIVE, PHASES, TERMINAL
-from exporter.tracker import Fleet, base_of
 
 ACTIVE_PHASES = tuple(phase for phase in PHASES if phase in ACTIVE)
 WAITING = frozenset({"Creating", "Pending"})

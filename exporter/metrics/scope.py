@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from exporter.tracker import Known
+from exporter.jobs.tracker import Known
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,12 @@
 """The configuration file as a layer of values with their origins."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path as File
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
-import yaml
-
-from exporter.settings.kinds import TARGETS
-from exporter.settings.layers import Layer, wrapped
 from exporter.settings.options import Option
-from exporter.settings.words import (
+from exporter.settings.problems import (
     Path,
     a,
     dotted,
@@ -22,41 +17,15 @@ from exporter.settings.words import (
     quoted,
     unknown,
 )
+from exporter.settings.sources import Layer, wrapped
+from exporter.settings.types import TARGETS
+from exporter.settings.yaml import Document, Unusable, parse
 
 _MAX_BYTES = 2**20
 _MAPPING = 'valid: "OPTION: VALUE" lines, with a blank after the colon'
 
 Level: TypeAlias = "dict[str, Option | Level]"
 """What may stand in a mapping of the file: options, and groups with their own level."""
-
-
-class Place(NamedTuple):
-    """Where something is in a file, from 1."""
-
-    line: int
-    column: int
-
-
-class Document(NamedTuple):
-    """A YAML document.
-
-    Attributes:
-        value: what ``yaml.safe_load`` makes of it.
-        lines: of every key.
-        twice: keys that one mapping has twice, with their second line.
-    """
-
-    value: object
-    lines: dict[Path, int]
-    twice: list[tuple[Path, int]]
-
-
-class Unusable(ValueError):
-    """The file cannot be used at all; says why, and what would be valid."""
-
-    def __init__(self, wrong: str, place: Place | None = None) -> None:
-        super().__init__(wrong)
-        self.place = place
 
 
 def read(path: str, origin: str, options: Sequence[Option]) -> Layer:
@@ -88,83 +57,6 @@ def _content(path: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Unusable("is not UTF-8 text; valid: a YAML file") from None
-
-
-# --- YAML -----------------------------------------------------------------------------------------
-
-
-def parse(text: str) -> Document:
-    """A YAML document as ``yaml.safe_load`` reads it, with line numbers.
-
-    Raises:
-        Unusable: it is none. Nothing of the text is quoted: it may be a secret.
-    """
-    try:
-        return _parse(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else None
-        raise Unusable(_explained(error.problem or ""), place) from None
-    except yaml.reader.ReaderError as error:
-        before = text[: error.position].split("\n")
-        place = Place(len(before), len(before[-1]) + 1)
-        raise Unusable("a control character; valid: printable text", place) from None
-    except RecursionError:
-        raise Unusable("is nested too deeply; valid: YAML with options") from None
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-        # PyYAML lets errors of its constructors pass: a date like 2026-99-99, "!!bool x".
-        raise Unusable("a date or number that does not exist; valid: quotes around it") from None
-
-
-def _parse(text: str) -> Document:
-    loader = yaml.SafeLoader(text)
-    try:
-        root = loader.get_single_node()
-        document = Document(None, {}, [])
-        if root is None:
-            return document
-        _look(root, (), document, set())
-        return document._replace(value=loader.construct_document(root))
-    finally:
-        loader.dispose()
-
-
-def _look(node: yaml.Node, path: Path, document: Document, seen: set[int]) -> None:
-    """Note the lines of all keys. Each node is looked at once, however many aliases it has."""
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    match node:
-        case yaml.MappingNode():
-            keys = set()
-            for name, value in node.value:
-                inner = (*path, str(name.value))
-                line = name.start_mark.line + 1
-                if (name.tag, str(name.value)) in keys:
-                    document.twice.append((inner, line))
-                keys.add((name.tag, str(name.value)))
-                document.lines.setdefault(inner, line)
-                _look(value, inner, document, seen)
-        case yaml.SequenceNode():
-            for position, item in enumerate(node.value):
-                document.lines.setdefault((*path, position), item.start_mark.line + 1)
-                _look(item, (*path, position), document, seen)
-
-
-def _explained(wrong: str) -> str:
-    """What the parser says, in words that help and without anything that it quotes."""
-    if r"'\t'" in wrong:
-        return "a tab; valid: spaces"
-    if "alias" in wrong:
-        return "an alias without its anchor; valid: quotes around a text that starts with *"
-    if "tag" in wrong:
-        return "a tag; valid: quotes around a text that starts with !"
-    if "occurrence" in wrong:
-        return "an anchor for the second time; valid: quotes around a text that starts with &"
-    return re.sub(r"(?<=\s)(['\"])(?!<)[^'\"]{2,}\1", "something", wrong) + "; valid: YAML"
-
-
-# --- options --------------------------------------------------------------------------------------
 
 
 class _Reader:

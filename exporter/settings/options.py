@@ -9,8 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from exporter.settings.kinds import BOOLEAN, TARGETS, Kind
-from exporter.settings.tree import Settings, TargetSettings
+from exporter.settings.schema import Settings, TargetSettings
+from exporter.settings.types import BOOLEAN, TARGETS, Kind
 
 PREFIX = "MODELARTS_EXPORTER_"
 _WIDTH = 100

@@ -25,7 +25,8 @@ from deploy.manifests import (
 )
 
 import exporter
-from exporter.settings import Settings, load
+from exporter.settings.load import load
+from exporter.settings.schema import Settings
 
 pytestmark = pytest.mark.timeout(600)  # helm may have to be fetched
 

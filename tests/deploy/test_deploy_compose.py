@@ -8,7 +8,7 @@ import pytest
 import yaml
 from deploy.manifests import DEPLOY, ROOT, tool
 
-from exporter.settings import load
+from exporter.settings.load import load
 
 COMPOSE = DEPLOY / "compose"
 STACK = yaml.safe_load((COMPOSE / "compose.yaml").read_text())

@@ -15,7 +15,7 @@ from deploy.manifests import (
 )
 
 import exporter
-from exporter.settings import load
+from exporter.settings.load import load
 
 FILES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 OBJECTS = {path.stem: documents(path.read_text()) for path in FILES}

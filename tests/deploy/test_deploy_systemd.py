@@ -7,7 +7,7 @@ import subprocess
 import yaml
 from deploy.manifests import DEPLOY, tool
 
-from exporter.settings import load
+from exporter.settings.load import load
 
 FOLDER = DEPLOY / "systemd"
 UNIT = FOLDER / "modelarts-exporter.service"

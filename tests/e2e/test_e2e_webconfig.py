@@ -7,7 +7,7 @@ import signal
 import aiohttp
 import pytest
 from e2e import prometheus as real
-from web.entrance import MUTUAL, Files, basic, users
+from web.config.entrance import MUTUAL, Files, basic, users
 
 pytestmark = pytest.mark.e2e
 DEMO = ("demo", "--jobs=20", "--web.listen-address=127.0.0.1:0", "--log.level=info")

@@ -2,7 +2,8 @@
 
 The oracle knows the world's events, which documents of a job were on their way to the exporter and
 what a successful poll took of them; it knows nothing of how the exporter counts. Rules that depend
-on what was seen (`exporter/tracker.py`) are few, and applied to the phases that the world had then:
+on what was seen (`exporter/jobs/tracker.py`) are few, and applied to the phases that the world had
+then:
 
 - the first view of a workspace is a baseline, and so is a job found later that is more than an hour
   older than the newest known before;

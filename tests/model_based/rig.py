@@ -16,21 +16,21 @@ from model_based.virtual import AtOnce
 from model_based.wire import ATTEMPT, ENDPOINT, Wire
 from prometheus_client.utils import floatToGoString
 
-from exporter.clocks import Clocks
-from exporter.credentials.token import Nobody
+from exporter.clock import Clocks
 from exporter.errors import StateError
-from exporter.instruments import Instruments, TargetInstruments
-from exporter.ledger import ROWS
+from exporter.huaweicloud.auth.static import Nobody
+from exporter.jobs.tracker import observe
+from exporter.metrics.counters import ROWS
 from exporter.metrics.scope import Scope
-from exporter.poller import Cadence, Poller
-from exporter.publisher import Publisher
-from exporter.search import Paging
+from exporter.metrics.self_metrics import Instruments, TargetInstruments
+from exporter.modelarts.search import Paging
+from exporter.modelarts.sync import Sync
+from exporter.polling.poller import Cadence, Poller
+from exporter.polling.target import Manners, Place, Target
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.fleet import Fleet
-from exporter.store import Memory, StateFile
-from exporter.sync import Sync
-from exporter.target import Manners, Place, Target
-from exporter.tracker import observe
+from exporter.storage.store import Memory, StateFile
+from exporter.web.publisher import Publisher
 
 START = 1_750_000_000.0
 INTERVAL = 60.0
@@ -118,11 +118,11 @@ class Rig:
 
     async def __aenter__(self):
         self._patches = contextlib.ExitStack()
-        self._patches.enter_context(patch("exporter.knowledge.observe", _watched_observe))
-        self._patches.enter_context(patch("exporter.instruments.ProcessCollector"))
+        self._patches.enter_context(patch("exporter.polling.state.observe", _watched_observe))
+        self._patches.enter_context(patch("exporter.metrics.self_metrics.ProcessCollector"))
         self._patches.enter_context(patch("exporter.simulator.wire.node_counts", _last_node_count))
         self._patches.enter_context(
-            patch("exporter.target.Sync", lambda *arguments: WatchedSync(self, *arguments))
+            patch("exporter.polling.target.Sync", lambda *arguments: WatchedSync(self, *arguments))
         )
         logging.getLogger("exporter").addHandler(self._log)
         self.hands.past(self.config["past"])

@@ -12,7 +12,7 @@ from model_based.rig import Rig
 from model_based.steps import Told, config_of, explained, failure, shrunk, steps_of
 from model_based.virtual import run
 
-from exporter import tracker
+from exporter.jobs import tracker
 
 LIVES = 24
 STEPS = 130

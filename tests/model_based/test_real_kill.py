@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
-from exporter.ledger import CREATED
-from exporter.store import StateFile
+from exporter.metrics.counters import CREATED
+from exporter.storage.store import StateFile
 
 KEY = (CREATED.metric.name, ("0", "public", "GPU"))
 PROGRAM = """
 import asyncio, itertools, sys
 from pathlib import Path
-from exporter.ledger import Series
-from exporter.store import Change, StateFile
+from exporter.metrics.counters import Series
+from exporter.storage.store import Change, StateFile
 key = (sys.argv[2], ("0", "public", "GPU"))
 async def main():
     store = await StateFile.open(Path(sys.argv[1]), problem=lambda: None)

@@ -83,7 +83,7 @@ def run(coroutine):
     """What the coroutine returns; all of it in virtual time."""
     with (
         patch("asyncio.to_thread", _to_thread),
-        patch("exporter.store.ThreadPoolExecutor", AtOnce),
+        patch("exporter.storage.store.ThreadPoolExecutor", AtOnce),
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
     ):
         return runner.run(coroutine)

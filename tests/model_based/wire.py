@@ -1,4 +1,7 @@
-"""The service in memory: an `exporter.http.Http` in virtual time that knows who has seen what."""
+"""The service in memory, in virtual time: an `exporter.huaweicloud.http.Http`.
+
+It knows who has seen what.
+"""
 
 import asyncio
 import json
@@ -9,7 +12,7 @@ from model_based.hands import WITHOUT_PHASE, WITHOUT_RECORDS
 from model_based.oracle import Shown, shown_phase
 
 from exporter.errors import BrokenAnswer, ConnectionFailed, TimedOut
-from exporter.http import Answer
+from exporter.huaweicloud.http import Answer
 from exporter.simulator.api import Api, route
 from exporter.simulator.faults import INSTEAD, Faults, damaged, disturbed, instead
 from exporter.simulator.reply import Refusal

@@ -5,7 +5,7 @@ from process.program import PYTHON, target, up, values
 
 BROKEN = """
 import sys
-from exporter import cli
+from exporter.commands import main as cli
 from exporter.{module} import {owner}
 
 async def broken(self, *_, **__):

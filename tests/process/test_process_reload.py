@@ -371,7 +371,7 @@ async def test_the_log_changes_and_no_target_does(running):
     running.configuration.write("")
     assert (await running.post())[0] == 500
     last = json.loads(running.program.stderr.splitlines()[-1])
-    assert (last["level"], last["logger"]) == ("error", "exporter.reload")
+    assert (last["level"], last["logger"]) == ("error", "exporter.app.reload")
     await ends_well(running)
 
 
@@ -564,7 +564,8 @@ async def test_a_project_that_was_looked_up(begin, configuration, service, fleet
 SLOW = """
 import sys, time
 from pathlib import Path
-from exporter import cli, tables
+from exporter.commands import main as cli
+from exporter.storage import tables
 
 write = tables.write_jobs
 
@@ -696,7 +697,7 @@ async def test_ends_well_in_the_middle_of_a_reload(running, configuration):
 ON_A_TERMINAL = """
 import os, sys
 os.dup2(os.open(sys.argv.pop(1), os.O_RDWR), 0)
-from exporter import cli
+from exporter.commands import main as cli
 sys.exit(cli.main())
 """
 

@@ -11,7 +11,7 @@ from exporter.simulator.faults import Fault
 PATCHED = """
 import socket, sys
 from pathlib import Path
-from exporter import cli
+from exporter.commands import main as cli
 
 usual = socket.getaddrinfo
 

@@ -19,13 +19,14 @@ from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID, PROJECT_NAME
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.server import SimulatedService
-from exporter.store import StateFile
+from exporter.storage.store import StateFile
 
 STOPPED_IN_BETWEEN = """
 import asyncio, sys, time
 from pathlib import Path
-from exporter import cli, tables
-from exporter.publisher import Publisher
+from exporter.commands import main as cli
+from exporter.storage import tables
+from exporter.web.publisher import Publisher
 
 write, publish = tables.write_jobs, Publisher.publish
 committing = False

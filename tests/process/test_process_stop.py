@@ -119,7 +119,7 @@ def test_row_52_before_anything_has_begun(tmp_path, number, command, code):
         "import os, runpy, signal, sys\n"
         "class Slowly:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'exporter.cli':\n"
+        "        if name == 'exporter.commands.main':\n"
         f"            os.kill(os.getpid(), signal.{number.name})\n"
         "sys.meta_path.insert(0, Slowly())\n"
         "runpy.run_module('exporter', run_name='__main__', alter_sys=True)\n"

@@ -4,7 +4,7 @@ import pytest
 import trustme
 
 from exporter.errors import ConfigError
-from exporter.settings import load
+from exporter.settings.load import load
 
 REGION = ["--target.region", "cn-north-4"]
 MISSING = (

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import ConfigError
-from exporter.settings import load, options
-from exporter.settings.file import Unusable, parse
+from exporter.settings.load import load
+from exporter.settings.options import options
+from exporter.settings.yaml import Unusable, parse
 
 SECRET = "xQ7geheim"
 SECRETS = [option for option in options() if option.kind.hidden]

@@ -9,10 +9,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.credentials.choice import AuthOptions
-from exporter.credentials.choice import Method as AuthMethod
-from exporter.settings import Method, durations, help_text, load, options
-from exporter.settings.kinds import BOOLEAN, Address
+from exporter.huaweicloud.auth.chain import AuthOptions
+from exporter.huaweicloud.auth.chain import Method as AuthMethod
+from exporter.settings import durations
+from exporter.settings.load import load
+from exporter.settings.options import help_text, options
+from exporter.settings.schema import Method
+from exporter.settings.types import BOOLEAN, Address
 
 REGION = ["--target.region", "cn-north-4"]
 KUBERNETES = {

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 
-from exporter.exposition import Block, Exposition, Metric, assemble, render_block
+from exporter.jobs.tracker import Fleet
+from exporter.metrics.exposition import Block, Exposition, Metric, assemble, render_block
 from exporter.metrics.scope import Scope
-from exporter.tracker import Fleet
-from exporter.web import make_app, serve
+from exporter.web.server import make_app, serve
 
 
 @dataclass

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.negotiation import CONTENT_TYPES, Choice, negotiate
+from exporter.web.negotiation import CONTENT_TYPES, Choice, negotiate
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_1 = "text/plain; version=1.0.0; charset=utf-8"

@@ -15,9 +15,9 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.exposition import assemble
-from exporter.publisher import Publisher
-from exporter.web import make_app, serve
+from exporter.metrics.exposition import assemble
+from exporter.web.publisher import Publisher
+from exporter.web.server import make_app, serve
 
 OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0"}
 GZIP = {"Accept-Encoding": "gzip"}

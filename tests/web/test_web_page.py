@@ -14,12 +14,12 @@ from html.parser import HTMLParser
 import aiohttp
 import pytest
 
+from exporter.jobs.job import PHASES, Job, Run
+from exporter.jobs.tracker import Fleet, Known, Restart
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.scope import Scope
-from exporter.model.job import PHASES, Job, Run
-from exporter.page import LONGEST_QUERY, Page, glance
-from exporter.page.markup import since, span
-from exporter.tracker import Fleet, Known, Restart
+from exporter.web.page import LONGEST_QUERY, Page, glance
+from exporter.web.page.markup import since, span
 
 NOW = 1_750_000_000.0
 DASH = "\N{EN DASH}"

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from exporter.errors import StartError
-from exporter.web import make_app, parse_address, serve
+from exporter.web.server import make_app, parse_address, serve
 
 MB = 10**6
 

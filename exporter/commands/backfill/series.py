@@ -1,0 +1,212 @@
+"""Jobs to the series of their whole past: fleet gauges and event counters, as curves over a grid.
+
+Gauges say what each moment was like. Counters start at zero at the grid's start, as those of an
+exporter that was started then, and are fed by the events that `exporter.jobs.tracker` sees in the
+earlier selves of the jobs: no rule of counting stands here a second time.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
+
+from exporter.commands.backfill.curve import Curve
+from exporter.commands.backfill.grid import Grid
+from exporter.commands.backfill.histogram import Bars
+from exporter.commands.backfill.oldest import Waiting
+from exporter.commands.backfill.reconstruct import Moment, past
+from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, Job, View
+from exporter.jobs.tracker import Base, Event, Fleet, base_of, observe
+from exporter.metrics.counters import BASE, ROW_OF, ROWS, Row, additions, foreseen
+from exporter.metrics.exposition import Metric
+from exporter.metrics.fleet import ACTIVE_PHASES, FLEET, WAITING
+
+LabelValues: TypeAlias = tuple[str, ...]
+
+_SINCE_EVER = float("-inf")
+_JOBS, _NODES, _ACCELERATORS, _OLDEST, _POOLS = (row.metric.name for row in FLEET)
+
+EVENTS = tuple(row for row in ROWS if row.kind != "deleted")
+"""Not the deleted jobs: the service tells nothing of them any more."""
+
+
+class Family(NamedTuple):
+    """A family of one target.
+
+    Attributes:
+        metric: name, type, help.
+        labels: names of its own labels.
+        series: label values and the curve of each; a `Waiting` has no value at times.
+        buckets: of `Bars`, the upper bounds; () = none.
+    """
+
+    metric: Metric
+    labels: tuple[str, ...]
+    series: Mapping[LabelValues, Curve | Waiting | Bars]
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many series Prometheus will have of it."""
+        return len(self.series) * (len(self.buckets) + 3 if self.buckets else 1)
+
+
+class History:
+    """What the jobs of one target were, over a grid.
+
+    Args:
+        grid: the moments.
+        pool_names: by pool id, as the service told them; of others, jobs tell.
+        kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
+        histograms: whether there are any; they are most of the series.
+
+    Attributes:
+        jobs: how many were added.
+        timeless: how many of them tell no time at all, and are left out.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        pool_names: Mapping[str, str] | None = None,
+        *,
+        kept: float = 0.0,
+        histograms: bool = False,
+    ) -> None:
+        self.jobs = self.timeless = 0
+        self._grid = grid
+        self._kept = kept
+        self._bases: dict[Base, set[str]] = {}
+        self._pool_names = pool_names or {}
+        self._names_of_jobs: dict[str, tuple[float, str]] = {}
+        self._curves: dict[str, dict[LabelValues, Curve]] = {}
+        self._bars: dict[str, dict[LabelValues, Bars]] = {}
+        self._events = tuple(row for row in EVENTS if histograms or not row.buckets)
+        self._waiting: dict[LabelValues, Waiting] = {}
+
+    def add(self, job: Job, read_at: float) -> None:
+        """Add a job's past.
+
+        Args:
+            job: as read.
+            read_at: unix seconds.
+        """
+        self.jobs += 1
+        accelerators = self._bases.setdefault(base_of(job), set())
+        if job.accelerators is not None:
+            accelerators.add(job.accelerator)
+        if job.pool_name:
+            named = (job.created or 0.0, job.pool_name)
+            self._names_of_jobs[job.pool] = max(named, self._names_of_jobs.get(job.pool, named))
+        moments = past(job, read_at)
+        if not moments:
+            self.timeless += 1
+            return
+        for moment, following in pairwise((*moments, None)):
+            if moment is not None:
+                self._show(moment, following)
+        self._count(moments)
+
+    def families(self) -> Iterator[Family]:
+        """All families, those of `exporter.metrics.fleet` first."""
+        self._foresee()
+        for row in FLEET:
+            if row.metric.name == _OLDEST:
+                yield Family(row.metric, row.labels, self._waiting)
+            elif row.metric.name == _POOLS:
+                yield Family(row.metric, row.labels, self._pools())
+            else:
+                yield self._family(row.metric, row.labels)
+        for each in self._events:
+            yield self._family(each.metric, (*BASE, *each.labels), each.buckets)
+
+    def _family(
+        self, metric: Metric, labels: tuple[str, ...], buckets: tuple[float, ...] = ()
+    ) -> Family:
+        found = (self._bars if buckets else self._curves).get(metric.name, {})
+        return Family(metric, labels, dict(sorted(found.items())), buckets)
+
+    def _curve(self, name: str, labels: LabelValues) -> Curve:
+        curves = self._curves.setdefault(name, {})
+        curve = curves.get(labels)
+        if curve is None:
+            curve = curves[labels] = Curve()
+        return curve
+
+    def _bar(self, row: Row, labels: LabelValues) -> Bars:
+        bars = self._bars.setdefault(row.metric.name, {})
+        if labels not in bars:
+            bars[labels] = Bars(row.buckets)
+        return bars[labels]
+
+    def _foresee(self) -> None:
+        """Every phase of every combination, as live: a missing series is no question."""
+        for base, accelerators in self._bases.items():
+            for phase in PHASES:
+                self._curve(_JOBS, (*base, phase))
+            for phase in ACTIVE_PHASES:
+                self._curve(_NODES, (*base, phase))
+                for accelerator in accelerators:
+                    self._curve(_ACCELERATORS, (*base, phase, accelerator))
+        for name, labels in foreseen(self._bases):
+            row = ROW_OF[name]
+            if row in self._events:
+                self._bar(row, labels) if row.buckets else self._curve(name, labels)
+
+    def _pools(self) -> Mapping[LabelValues, Curve]:
+        names = {pool: name for pool, (_, name) in self._names_of_jobs.items()}
+        one = Curve()
+        one.add(0, 1)
+        return dict.fromkeys(sorted((names | dict(self._pool_names)).items()), one)
+
+    # --- What was ---------------------------------------------------------------------------------
+
+    def _show(self, moment: Moment, following: Moment | None) -> None:
+        """Count a self in the gauges, from its first moment to before the next self's."""
+        job = moment.job
+        lo = self._grid.at(moment.at)
+        hi = len(self._grid) if following is None else self._grid.at(following.at)
+        if following is None and self._kept and job.phase in TERMINAL:
+            hi = min(hi, self._grid.after(moment.at + self._kept))
+        if lo >= hi:
+            return
+        base = base_of(job)
+        self._raise(_JOBS, (*base, job.phase), lo, hi, 1)
+        if job.phase not in ACTIVE:
+            return
+        if job.nodes is not None:
+            self._raise(_NODES, (*base, job.phase), lo, hi, job.nodes)
+        if job.accelerators is not None:
+            labels = (*base, job.phase, job.accelerator)
+            self._raise(_ACCELERATORS, labels, lo, hi, job.accelerators)
+        if job.phase in WAITING and job.created is not None:
+            self._waiting.setdefault(base, Waiting()).add(lo, hi, job.created)
+
+    def _raise(self, name: str, labels: LabelValues, lo: int, hi: int, amount: float) -> None:
+        curve = self._curve(name, labels)
+        curve.add(lo, amount)
+        curve.add(hi, -amount)
+
+    # --- What happened ----------------------------------------------------------------------------
+
+    def _count(self, moments: list[Moment]) -> None:
+        """Count the events that the tracker sees in a job's selves, one after the other."""
+        job_id, workspace = moments[-1].job.id, moments[-1].job.workspace
+        fleet = Fleet(horizons={workspace: _SINCE_EVER})  # so that nothing is a baseline
+        before = moments[0].at
+        for at, job in moments:
+            fleet, events, _, _ = observe(fleet, View({job_id: job}), at)
+            if at > self._grid.times[0]:
+                self._post(events, before, at)
+            before = at
+
+    def _post(self, events: list[Event], before: float, at: float) -> None:
+        for event in events:
+            for row, (name, labels), amount in additions(event):
+                if row not in self._events:
+                    continue
+                if row.buckets:
+                    self._bar(row, labels).observe(self._grid.at(at), amount)
+                elif row.kind == "ran":  # it grew while the job ran
+                    self._curve(name, labels).spread(self._grid, before, at, amount)
+                else:
+                    self._curve(name, labels).add(self._grid.at(at), amount)

@@ -1,0 +1,1 @@
+"""What every service of Huawei Cloud needs: HTTP, error codes, signing, IAM."""

@@ -1,0 +1,104 @@
+"""What the vendor's SDK and tools have already been told on this machine.
+
+Environment variables and the profile file have the names and the meaning that they have for
+``huaweicloudsdkcore`` (``auth/provider.py``), so that who uses that SDK configures nothing twice.
+"""
+
+import configparser
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.errors import AuthError
+from exporter.huaweicloud.auth.secret import Secret, read_text
+
+_VARIABLES = {
+    "access_key": "HUAWEICLOUD_SDK_AK",
+    "secret_key": "HUAWEICLOUD_SDK_SK",
+    "security_token": "HUAWEICLOUD_SDK_SECURITY_TOKEN",
+    "project_id": "HUAWEICLOUD_SDK_PROJECT_ID",
+    "iam_endpoint": "HUAWEICLOUD_SDK_IAM_ENDPOINT",
+    "idp_id": "HUAWEICLOUD_SDK_IDP_ID",
+    "id_token_file": "HUAWEICLOUD_SDK_ID_TOKEN_FILE",
+}
+_ENTRIES = {
+    "access_key": "ak",
+    "secret_key": "sk",
+    "security_token": "security_token",
+    "project_id": "project_id",
+    "iam_endpoint": "iam_endpoint",
+    "idp_id": "idp_id",
+    "id_token_file": "id_token_file",
+}
+_SECTION = "basic"
+_FILE_VARIABLE = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What one place says; None = nothing.
+
+    Attributes:
+        origin: the place, for people.
+    """
+
+    origin: str
+    access_key: str | None = None
+    secret_key: Secret | None = None
+    security_token: Secret | None = None
+    project_id: str | None = None
+    iam_endpoint: str | None = None
+    idp_id: str | None = None
+    id_token_file: str | None = None
+
+
+def environment(environ: Mapping[str, str]) -> Known:
+    """What the environment says."""
+    return _known("the environment", environ, _VARIABLES)
+
+
+def profile_path(environ: Mapping[str, str]) -> Path | None:
+    """Where the profile file is or would be; None without a home."""
+    if named := environ.get(_FILE_VARIABLE):
+        return Path(named)
+    home = environ.get("HOME")
+    return Path(home, ".huaweicloud", "credentials") if home else None
+
+
+def profile(path: Path) -> Known:
+    """What the profile file says, section ``[basic]``.
+
+    Raises:
+        AuthError: missing, unreadable, no INI file, or without the section; names the path.
+    """
+    origin = f"profile file {path}"
+    # No interpolation: a secret may contain a percent sign.
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(read_text(path, origin))
+    except configparser.Error:
+        # The error itself quotes the line, and with it perhaps the secret.
+        raise AuthError(f"{origin} is no INI file") from None
+    if not parser.has_section(_SECTION):
+        raise AuthError(f"{origin} has no section [{_SECTION}]")
+    return _known(origin, parser[_SECTION], _ENTRIES)
+
+
+def _known(origin: str, given: Mapping[str, str], names: Mapping[str, str]) -> Known:
+    def text(item: str) -> str | None:
+        return given.get(names[item], "").strip() or None
+
+    def secret(item: str) -> Secret | None:
+        value = text(item)
+        return None if value is None else Secret(f"{names[item]} ({origin})", value)
+
+    return Known(
+        origin=origin,
+        access_key=text("access_key"),
+        secret_key=secret("secret_key"),
+        security_token=secret("security_token"),
+        project_id=text("project_id"),
+        iam_endpoint=text("iam_endpoint"),
+        idp_id=text("idp_id"),
+        id_token_file=text("id_token_file"),
+    )

@@ -1,0 +1,1 @@
+"""What a training job is, and what happened to it. Pure."""

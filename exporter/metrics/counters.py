@@ -1,0 +1,282 @@
+"""What has happened, added up: the counters and histograms of a target, one row per family. Pure.
+
+A `Ledger` maps each family and label set to a `Series`. `post` adds events; nothing is ever taken
+away, so no value ever falls.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from exporter.jobs.job import PHASES, TERMINAL
+from exporter.jobs.tracker import Base, Event, Kind
+from exporter.metrics.exposition import Metric
+
+BASE = ("workspace", "pool", "flavor_type")
+TERMINAL_PHASES = tuple(phase for phase in PHASES if phase in TERMINAL)
+_ALARMING = ("Failed", "Abnormal")
+_LONGEST_EXEMPLAR = 128 - len("job_id")
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_LIFE = (
+    *(1, 10, 30, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE),
+    *(_HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR),
+    *(_DAY, 2 * _DAY, 4 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY),
+)
+_GAP = (1, 5, 15, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 6 * _HOUR, _DAY)
+
+
+class Row(NamedTuple):
+    """A family.
+
+    Attributes:
+        metric: name, type, help.
+        labels: in addition to `BASE`: the event's.
+        kind: the events it is about.
+        amount: what an event adds (or observes); events without it are passed over.
+        buckets: upper bounds of a histogram, seconds; +Inf comes by itself.
+    """
+
+    metric: Metric
+    labels: tuple[str, ...]
+    kind: Kind
+    amount: Literal["one", "seconds", "card_seconds"] = "one"
+    buckets: tuple[float, ...] = ()
+
+
+def _counter(name: str, text: str) -> Metric:
+    return Metric(f"modelarts_training_{name}_total", "counter", text)
+
+
+def _histogram(name: str, text: str) -> Metric:
+    return Metric(f"modelarts_training_{name}_duration_seconds", "histogram", text)
+
+
+CREATED = Row(
+    _counter("jobs_created", "Training jobs that were seen for the first time."), (), "created"
+)
+FINISHED = Row(
+    _counter(
+        "jobs_finished",
+        "Transitions of training jobs into a terminal phase (status.phase).",
+    ),
+    ("phase",),
+    "finished",
+)
+CARD_SECONDS = Row(
+    _counter(
+        "accelerator_seconds",
+        "Run time of training jobs times their cards, in seconds (status.duration); grows while "
+        "they run; jobs whose number of cards is unknown are left out.",
+    ),
+    ("accelerator",),
+    "ran",
+    "card_seconds",
+)
+QUEUE = Row(
+    _histogram(
+        "queue",
+        "How long training jobs waited for their first start, in seconds: status.start_time minus "
+        "metadata.create_time; once per job.",
+    ),
+    (),
+    "started",
+    "seconds",
+    _LIFE,
+)
+
+ROWS = (
+    CREATED,
+    FINISHED,
+    Row(
+        _counter(
+            "jobs_deleted",
+            "Training jobs that are gone from the service, by the phase last seen.",
+        ),
+        ("phase",),
+        "deleted",
+    ),
+    Row(
+        _counter(
+            "restarts",
+            "Runs of training jobs after their first (status.running_records), by start_type and "
+            "by end_recover of the run before.",
+        ),
+        ("start_type", "recovery"),
+        "restarted",
+    ),
+    Row(
+        _counter(
+            "recovery_downgrades",
+            "Recoveries for which another policy had been tried first: end_recover differs from "
+            "end_recover_before_downgrade.",
+        ),
+        ("from_recovery", "to_recovery"),
+        "downgraded",
+    ),
+    CARD_SECONDS,
+    Row(
+        _counter(
+            "finished_accelerator_seconds",
+            "Run time of finished training jobs times their cards, in seconds, by how they ended; "
+            "counted once, at the end.",
+        ),
+        ("phase",),
+        "finished",
+        "card_seconds",
+    ),
+    Row(
+        _counter(
+            "recovery_accelerator_seconds",
+            "Time between two runs of a training job (start_at minus end_at of the run before) "
+            "times its cards, in seconds, by the recovery policy.",
+        ),
+        ("recovery",),
+        "recovered",
+        "card_seconds",
+    ),
+    QUEUE,
+    Row(
+        _histogram(
+            "run",
+            "How long finished training jobs have run, in seconds (status.duration), by how they "
+            "ended; once per job, only jobs that ran.",
+        ),
+        ("phase",),
+        "finished",
+        "seconds",
+        _LIFE,
+    ),
+    Row(
+        _histogram(
+            "recovery",
+            "Time between two runs of a training job, in seconds: start_at minus end_at of the "
+            "run before, by the recovery policy.",
+        ),
+        ("recovery",),
+        "recovered",
+        "seconds",
+        _GAP,
+    ),
+    Row(
+        _histogram(
+            "attempt",
+            "How long runs lasted that ended in a recovery, in seconds (end_at minus start_at): "
+            "time between failures.",
+        ),
+        ("recovery",),
+        "attempted",
+        "seconds",
+        _LIFE,
+    ),
+)
+ROW_OF = {row.metric.name: row for row in ROWS}
+
+
+class Exemplar(NamedTuple):
+    """The job behind an addition, when (unix seconds) and how much."""
+
+    job_id: str
+    at: float
+    value: float
+
+
+class Series(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One counter or histogram.
+
+    Attributes:
+        created: unix seconds.
+        value: of a counter; the sum of a histogram.
+        counts: observations by bucket, not cumulative, the last for +Inf; of a counter empty.
+        exemplars: by bucket, of a counter one: the latest job; () = none yet.
+    """
+
+    created: float
+    value: float = 0.0
+    counts: tuple[int, ...] = ()
+    exemplars: tuple[Exemplar | None, ...] = ()
+
+
+SeriesKey: TypeAlias = tuple[str, tuple[str, ...]]
+"""Name of the family, and label values: those of `BASE`, then those of the row."""
+
+Ledger: TypeAlias = Mapping[SeriesKey, Series]
+
+
+def post(
+    ledger: Ledger,
+    events: Iterable[Event],
+    bases: Mapping[Base, Iterable[str]],
+    now: float,
+) -> tuple[Ledger, dict[SeriesKey, Series]]:
+    """Add events, and a zero for what can be told before its first event.
+
+    Args:
+        ledger: before.
+        events: each comes once.
+        bases: all that were seen, with their accelerators.
+        now: unix seconds.
+
+    Returns:
+        The ledger after, and those series of it that are new or have changed.
+    """
+    changed: dict[SeriesKey, Series] = {
+        key: _new(ROW_OF[key[0]], now) for key in foreseen(bases) if key not in ledger
+    }
+    for event in events:
+        for row, key, amount in additions(event):
+            series = changed.get(key) or ledger.get(key) or _new(row, now)
+            exemplar = _exemplar(row, event, amount, now)
+            changed[key] = _added(series, row, amount, exemplar)
+    return {**ledger, **changed} if changed else ledger, changed
+
+
+_ROWS_OF_KIND: Mapping[str, tuple[Row, ...]] = {
+    kind: tuple(row for row in ROWS if row.kind == kind) for kind in {row.kind for row in ROWS}
+}
+
+
+def additions(event: Event) -> Iterator[tuple[Row, SeriesKey, float]]:
+    """What an event adds to which series, or what is observed there."""
+    for row in _ROWS_OF_KIND[event.kind]:
+        amount = 1.0 if row.amount == "one" else getattr(event, row.amount)
+        if amount is not None:
+            yield row, (row.metric.name, (*event.base, *event.labels)), amount
+
+
+def foreseen(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
+    """The series that are there, at zero, before their first event."""
+    for base, accelerators in bases.items():
+        yield CREATED.metric.name, base
+        yield QUEUE.metric.name, base
+        for phase in TERMINAL_PHASES:
+            yield FINISHED.metric.name, (*base, phase)
+        for accelerator in accelerators:
+            yield CARD_SECONDS.metric.name, (*base, accelerator)
+
+
+def _new(row: Row, now: float) -> Series:
+    return Series(now, counts=(0,) * (len(row.buckets) + 1) if row.buckets else ())
+
+
+def _exemplar(row: Row, event: Event, amount: float, now: float) -> Exemplar | None:
+    """Of histograms, and of jobs that ended badly; OpenMetrics wants them short."""
+    telling = row.buckets or (row is FINISHED and event.labels[0] in _ALARMING)
+    if not telling or len(event.job_id) > _LONGEST_EXEMPLAR:
+        return None
+    return Exemplar(event.job_id, now, amount)
+
+
+def _added(series: Series, row: Row, amount: float, exemplar: Exemplar | None) -> Series:
+    value = series.value + amount
+    if not row.buckets:
+        exemplars = series.exemplars if exemplar is None else (exemplar,)
+        return Series(series.created, value, (), exemplars)
+    bucket = bisect_left(row.buckets, amount)
+    counts = list(series.counts)
+    counts[bucket] += 1
+    exemplars_of = list(series.exemplars) or [None] * len(counts)
+    exemplars_of[bucket] = exemplar or exemplars_of[bucket]
+    return Series(series.created, value, tuple(counts), tuple(exemplars_of))

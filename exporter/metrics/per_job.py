@@ -1,0 +1,218 @@
+"""The series of single jobs: those that are active, and those that ended a short time ago."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from exporter.jobs.job import TERMINAL, Job
+from exporter.jobs.tracker import Event, Fleet, Known, Restart
+from exporter.metrics.counters import SeriesKey
+from exporter.metrics.exposition import Block, Metric
+from exporter.metrics.scope import Scope, ended_within
+
+Samples: TypeAlias = list[tuple[tuple[str, ...], float]]
+IsHeld: TypeAlias = Callable[[SeriesKey], bool]
+"""Whether a counter shows zero, whatever it counts."""
+
+
+class Around(NamedTuple):
+    """What decides on samples besides the job itself; ``pool_names`` by pool id."""
+
+    is_held: IsHeld
+    pool_names: Mapping[str, str]
+
+
+class JobRow(NamedTuple):
+    """A family with samples for single jobs, in addition to the label ``job_id`` those named."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    samples: Callable[[Sequence[Known], Around], Samples]
+
+
+def _gauge(name: str, text: str, value: Callable[[Job], float | None]) -> JobRow:
+    """A gauge of one number of the job; None gives no sample."""
+
+    def samples(jobs: Sequence[Known], _around: Around) -> Samples:
+        return [
+            ((known.job.id,), number) for known in jobs if (number := value(known.job)) is not None
+        ]
+
+    return JobRow(Metric(f"modelarts_training_job_{name}", "gauge", text), (), samples)
+
+
+def _info(jobs: Sequence[Known], around: Around) -> Samples:
+    return [
+        (
+            (
+                job.id,
+                job.name,
+                job.user,
+                job.workspace,
+                job.pool,
+                job.pool_name or around.pool_names.get(job.pool, ""),
+                job.flavor_type,
+                job.flavor,
+                job.accelerator,
+                job.engine,
+                job.kind,
+            ),
+            1,
+        )
+        for job in (known.job for known in jobs)
+    ]
+
+
+def _phase(jobs: Sequence[Known], _around: Around) -> Samples:
+    return [((known.job.id, known.job.phase), 1) for known in jobs]
+
+
+def _restarts(jobs: Sequence[Known], around: Around) -> Samples:
+    return [
+        (labels, 0 if around.is_held((RESTARTS.name, labels)) else number)
+        for known in jobs
+        if known.restarts
+        for restart, number in Counter(known.restarts).items()
+        for labels in [(known.job.id, *restart)]
+    ]
+
+
+def _exit_code(jobs: Sequence[Known], _around: Around) -> Samples:
+    return [
+        ((job.id, job.failed_task), job.exit_code)
+        for job in (known.job for known in jobs)
+        if job.exit_code is not None
+    ]
+
+
+RESTARTS = Metric(
+    "modelarts_training_job_restarts_total",
+    "counter",
+    "Runs of a training job after its first (status.running_records), by start_type and by "
+    "end_recover of the run before.",
+)
+
+JOB = (
+    JobRow(
+        Metric(
+            "modelarts_training_job_info",
+            "gauge",
+            "What a training job is, for joins on job_id; always 1.",
+        ),
+        (
+            "job_name",
+            "user",
+            "workspace",
+            "pool",
+            "pool_name",
+            "flavor_type",
+            "flavor",
+            "accelerator",
+            "engine",
+            "kind",
+        ),
+        _info,
+    ),
+    JobRow(
+        Metric(
+            "modelarts_training_job_phase",
+            "gauge",
+            "The current phase of a training job (status.phase); always 1.",
+        ),
+        ("phase",),
+        _phase,
+    ),
+    _gauge(
+        "created_timestamp_seconds",
+        "When a training job was created (metadata.create_time), in unix seconds.",
+        lambda job: job.created,
+    ),
+    _gauge(
+        "start_timestamp_seconds",
+        "When a training job first started (status.start_time), in unix seconds; absent before.",
+        lambda job: job.started,
+    ),
+    _gauge(
+        "end_timestamp_seconds",
+        "When a finished training job ended, in unix seconds: end_at of its last running record, "
+        "else status.start_time plus status.duration; absent before, and if it never started.",
+        lambda job: job.ended,
+    ),
+    _gauge(
+        "duration_seconds",
+        "How long a training job has run so far (status.duration), in seconds.",
+        lambda job: job.duration,
+    ),
+    _gauge(
+        "nodes",
+        "Nodes of a training job: last point of status.node_count_metrics while it runs, else "
+        "spec.resource.node_count.",
+        lambda job: job.current_nodes,
+    ),
+    _gauge(
+        "accelerators",
+        "Cards (NPUs, GPUs) of a training job: cards per node times nodes; absent when unknown.",
+        lambda job: job.accelerators,
+    ),
+    JobRow(
+        RESTARTS,
+        ("start_type", "recovery"),
+        _restarts,
+    ),
+    JobRow(
+        Metric(
+            "modelarts_training_job_exit_code",
+            "gauge",
+            "Exit code of the first task of a training job that failed (status.task_statuses).",
+        ),
+        ("task",),
+        _exit_code,
+    ),
+)
+
+
+def job_blocks(
+    fleet: Fleet, constant: Mapping[str, str], *, scope: Scope, is_held: IsHeld, now: float
+) -> tuple[list[Block], int]:
+    """The per-job series of one target, and how many jobs have none because of the cap.
+
+    Args:
+        fleet: what is known of its jobs.
+        constant: the target's labels.
+        scope: which jobs have series.
+        is_held: which counters show zero.
+        now: unix seconds.
+    """
+    if not scope.per_job:
+        return [], 0
+    jobs = [
+        known
+        for known in fleet.jobs.values()
+        if known.job.phase not in TERMINAL or ended_within(known, scope.retention, now)
+    ]
+    jobs.sort(key=lambda known: (known.job.created or 0.0, known.job.id), reverse=True)
+    shown = jobs[: scope.max_series_jobs]
+    around = Around(is_held, fleet.pool_names)
+    blocks = [
+        Block(row.metric, ("job_id", *row.labels), constant, row.samples(shown, around))
+        for row in JOB
+    ]
+    return blocks, len(jobs) - len(shown)
+
+
+def new_restarts(fleet: Fleet, events: Iterable[Event]) -> set[SeriesKey]:
+    """The counters of single jobs that these events begin.
+
+    Args:
+        fleet: what was known before.
+        events: what happened since.
+    """
+    return {
+        (RESTARTS.name, (event.job_id, *event.labels))
+        for event in events
+        if event.kind == "restarted"
+        and (
+            event.job_id not in fleet.jobs
+            or Restart(*event.labels) not in fleet.jobs[event.job_id].restarts
+        )
+    }

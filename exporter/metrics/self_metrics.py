@@ -1,0 +1,258 @@
+"""What the exporter says of itself: its instruments, in a registry of its own.
+
+Every counter of a target exists at 0 before it counts, so that ``increase()`` sees its first step.
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+)
+
+from exporter import __version__
+
+TARGET = ("region", "project")
+
+RESULTS = (
+    "success",
+    "auth",
+    "throttled",
+    "timeout",
+    "upstream",
+    "invalid",
+    "internal",
+)
+KINDS = ("sweep", "incremental")
+RETRY_REASONS = ("auth", "throttled", "timeout", "upstream", "invalid")
+SEARCH_CODES = ("200", "401", "403", "429", "500", "502", "503", "timeout", "connection")
+"""Usual answers to searches; others are born with their first one."""
+
+UNKNOWN_FIELDS = ("phase", "flavor_type", "start_type", "recovery")
+
+_REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_POLL_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+
+class Instruments:
+    """All instruments of one process.
+
+    Attributes:
+        registry: collects them and the process metrics.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=registry)
+
+        def gauge(name: str, text: str, labels: Sequence[str] = TARGET) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def counter(name: str, text: str, labels: Sequence[str] = TARGET) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        self.up = gauge("modelarts_up", "1 if the last poll of the target succeeded, else 0.")
+        self.last_success = gauge(
+            "modelarts_exporter_last_success_timestamp_seconds",
+            "When the last successful poll of the target ended, in unix seconds.",
+        )
+        self.polls = counter(
+            "modelarts_exporter_polls_total",
+            "Polls of the target by kind and result.",
+            (*TARGET, "kind", "result"),
+        )
+        self.poll_duration = Histogram(
+            "modelarts_exporter_poll_duration_seconds",
+            "How long polls took, in seconds, failed ones too.",
+            (*TARGET, "kind"),
+            buckets=_POLL_BUCKETS,
+            registry=registry,
+        )
+        self.late_polls = counter(
+            "modelarts_exporter_late_polls_total",
+            "Polls that started later than poll.interval after the one before.",
+        )
+        self.requests = counter(
+            "modelarts_exporter_api_requests_total",
+            "API requests by operation and HTTP status, or timeout, or connection.",
+            (*TARGET, "operation", "code"),
+        )
+        self.request_duration = Histogram(
+            "modelarts_exporter_api_request_duration_seconds",
+            "How long API requests took, in seconds.",
+            ("operation",),
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self.retries = counter(
+            "modelarts_exporter_api_retries_total",
+            "API requests that were sent again, by the reason why.",
+            (*TARGET, "reason"),
+        )
+        self.duplicate_jobs = counter(
+            "modelarts_exporter_duplicate_jobs_total",
+            "Jobs that one search brought more than once because pages shifted.",
+        )
+        self.invalid_jobs = counter(
+            "modelarts_exporter_invalid_jobs_total",
+            "Jobs that could not be decoded, or had a field that could not be used; each once.",
+        )
+        self.inconsistent_pages = counter(
+            "modelarts_exporter_inconsistent_pages_total",
+            "Pages that contradicted the pages before and were read again.",
+        )
+        self.unknown_values = counter(
+            "modelarts_exporter_unknown_values_total",
+            "Jobs with a value that is not documented, by field; each once.",
+            (*TARGET, "field"),
+        )
+        self.tracked_jobs = gauge(
+            "modelarts_exporter_tracked_jobs", "Jobs of the target held in memory."
+        )
+        self.jobs_without_series = gauge(
+            "modelarts_exporter_jobs_without_series",
+            "Jobs without series of their own because of jobs.max_series_jobs.",
+        )
+        self.pagination = gauge(
+            "modelarts_exporter_pagination_info",
+            "What offset means at the target: page, row, or auto while one page holds all jobs; "
+            "always 1.",
+            (*TARGET, "mode"),
+        )
+        self.credentials_expiry = gauge(
+            "modelarts_exporter_credentials_expiry_timestamp_seconds",
+            "When the credentials in use expire, in unix seconds; absent if they do not.",
+        )
+        self.state_errors = counter(
+            "modelarts_exporter_state_errors_total",
+            "Times that the state file (state.file) could not be read or written.",
+            (),
+        )
+        self.config_reload = gauge(
+            "modelarts_exporter_config_last_reload_successful",
+            "1 if the configuration could be read the last time it was, else 0.",
+            (),
+        )
+        self.config_reload.set(1)  # or we would not be here
+        self.build_info = gauge(
+            "modelarts_exporter_build_info",
+            "Version of the exporter and of Python; always 1.",
+            ("version", "python_version"),
+        )
+        self.build_info.labels(__version__, platform.python_version()).set(1)
+
+    @property
+    def shared(self) -> tuple[Counter | Gauge | Histogram, ...]:
+        """Instruments that belong to no target."""
+        return self.request_duration, self.state_errors, self.config_reload, self.build_info
+
+    def all(self) -> list[Counter | Gauge | Histogram]:
+        """Every instrument, in the order of declaration."""
+        instruments = (each for each in vars(self).values())
+        return [each for each in instruments if isinstance(each, Counter | Gauge | Histogram)]
+
+
+class TargetInstruments:
+    """The instruments of one target: what the meters of the other modules are told.
+
+    Nothing is shown before `appear`: a target that was configured may never run.
+
+    Args:
+        instruments: of the process.
+        region: label value.
+        project: label value.
+    """
+
+    def __init__(self, instruments: Instruments, region: str, project: str) -> None:
+        self._all = instruments
+        self._labels = (region, project)
+        self._shown = False
+
+    def rename(self, project: str) -> None:
+        """Once the target's project is known, its series go on under that label, from zero."""
+        if project == self._labels[1]:
+            return
+        shown = self._shown
+        self.vanish()
+        self._labels = (self._labels[0], project)
+        if shown:
+            self.appear()
+
+    def vanish(self) -> None:
+        """The target is no more: its series are removed."""
+        self._shown = False
+        for instrument in self._all.all():
+            if instrument not in self._all.shared:
+                instrument.remove_by_labels(dict(zip(TARGET, self._labels, strict=True)))
+
+    def appear(self) -> None:
+        """Show every counter, at zero unless it has counted already."""
+        self._shown = True
+        for kind in KINDS:
+            self._all.poll_duration.labels(*self._labels, kind)
+            for result in RESULTS:
+                self._all.polls.labels(*self._labels, kind, result)
+        for code in SEARCH_CODES:
+            self._all.requests.labels(*self._labels, "search", code)
+        for reason in RETRY_REASONS:
+            self._all.retries.labels(*self._labels, reason)
+        for field in UNKNOWN_FIELDS:
+            self._all.unknown_values.labels(*self._labels, field)
+        for counter in (
+            self._all.late_polls,
+            self._all.duplicate_jobs,
+            self._all.invalid_jobs,
+            self._all.inconsistent_pages,
+        ):
+            counter.labels(*self._labels)
+
+    def requested(self, operation: str, code: str, seconds: float) -> None:
+        """An API request was sent (`exporter.huaweicloud.http.Meter`)."""
+        self._all.requests.labels(*self._labels, operation, code).inc()
+        self._all.request_duration.labels(operation).observe(seconds)
+
+    def retried(self, reason: str) -> None:
+        """An API request is sent again (`exporter.modelarts.client.RetryMeter`)."""
+        self._all.retries.labels(*self._labels, reason).inc()
+
+    def paged(self, *, duplicates: int, inconsistent: int) -> None:
+        """A search ended (`exporter.modelarts.sync.PageMeter`)."""
+        self._all.duplicate_jobs.labels(*self._labels).inc(duplicates)
+        self._all.inconsistent_pages.labels(*self._labels).inc(inconsistent)
+
+    def noticed(self, *, invalid_jobs: int, unknown_values: Mapping[str, int]) -> None:
+        """Odd jobs were seen for the first time (`exporter.polling.anomalies.NoticeMeter`)."""
+        self._all.invalid_jobs.labels(*self._labels).inc(invalid_jobs)
+        for field, number in unknown_values.items():
+            self._all.unknown_values.labels(*self._labels, field).inc(number)
+
+    def started_late(self) -> None:
+        """A poll started later than it was due."""
+        self._all.late_polls.labels(*self._labels).inc()
+
+    def polled(self, kind: str, result: str, seconds: float, *, now: float) -> None:
+        """A poll ended; ``now`` in unix seconds."""
+        self._all.polls.labels(*self._labels, kind, result).inc()
+        self._all.poll_duration.labels(*self._labels, kind).observe(seconds)
+        self._all.up.labels(*self._labels).set(result == "success")
+        if result == "success":
+            self._all.last_success.labels(*self._labels).set(now)
+
+    def identified(self, *, mode: str, expires_at: float | None) -> None:
+        """What is known of the target's paging and of our credentials there."""
+        labels = dict(zip(TARGET, self._labels, strict=True))
+        self._all.pagination.remove_by_labels(labels)
+        self._all.pagination.labels(*self._labels, mode).set(1)
+        if expires_at is None:
+            self._all.credentials_expiry.remove_by_labels(labels)
+        else:
+            self._all.credentials_expiry.labels(*self._labels).set(expires_at)
+
+    def tracking(self, *, jobs: int, without_series: int) -> None:
+        """How many jobs are held, and how many of them could have series but have none."""
+        self._all.tracked_jobs.labels(*self._labels).set(jobs)
+        self._all.jobs_without_series.labels(*self._labels).set(without_series)

@@ -1,0 +1,1 @@
+"""The training-job API of ModelArts: requests, searches, and what a poll reads."""

@@ -1,0 +1,1 @@
+"""When a target is read, and what is known of it."""

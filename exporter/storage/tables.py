@@ -1,0 +1,302 @@
+"""The tables of the state file: what they hold and how it is encoded. Blocks.
+
+Rows are kept per target and workspace, so that what is not asked for now can wait. Structs are
+msgpack with a checksum: whoever changes `Known`, `Series` or a struct in them adds a version to
+`LAYOUT`, with a step that rewrites the rows.
+"""
+
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import repeat
+from operator import attrgetter
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+from exporter.jobs.job import Job, Run
+from exporter.jobs.tracker import Known
+from exporter.metrics.counters import BASE, ROW_OF, Series, SeriesKey
+from exporter.storage.sqlite import Damaged, Layout
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_labels = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+_known = msgspec.msgpack.Decoder(Known)
+_series = msgspec.msgpack.Decoder(Series)
+_set = msgspec.structs.force_setattr
+_SUM = 4
+_UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError)
+
+
+def _damaged(what: str, name: str, why: object) -> Damaged:
+    return Damaged(f"is damaged ({what} {name[:64]!r}: {why})")
+
+
+def _pack(struct: Known | Series, key: bytes) -> bytes:
+    """With a checksum: zeros where a disk lost something would pass for numbers.
+
+    It covers the key of the row as well: what stands under another one is damaged, too.
+    """
+    blob = _encode(struct)
+    return blob + crc32(blob, crc32(key)).to_bytes(_SUM, "little")
+
+
+def _proved(packed: Any, key: bytes) -> Any:
+    """What was packed for this key."""
+    blob = packed[:-_SUM]
+    if crc32(blob, crc32(key)) != int.from_bytes(packed[-_SUM:], "little"):
+        raise ValueError("wrong checksum")
+    return blob
+
+
+def _key(*texts: str) -> bytes:
+    return "\0".join(texts).encode()
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "CREATE TABLE job ("
+        " target TEXT NOT NULL, workspace TEXT NOT NULL, id TEXT NOT NULL, known BLOB NOT NULL,"
+        " UNIQUE (target, id))"
+    )
+    connection.execute(
+        "CREATE TABLE horizon ("
+        " target TEXT NOT NULL, workspace TEXT NOT NULL, newest REAL,"  # NULL = no job was listed
+        " UNIQUE (target, workspace))"
+    )
+    connection.execute(
+        "CREATE TABLE series ("
+        " target TEXT NOT NULL, workspace TEXT NOT NULL, family TEXT NOT NULL,"
+        " labels BLOB NOT NULL, series BLOB NOT NULL, released INTEGER NOT NULL DEFAULT 0,"
+        " UNIQUE (target, family, labels))"
+    )
+
+
+# --- Jobs -----------------------------------------------------------------------------------------
+
+
+def write_jobs(connection: sqlite3.Connection, target: str, jobs: Mapping[str, Known]) -> None:
+    """Add jobs, or replace what was known of them."""
+    connection.executemany(
+        "INSERT INTO job (target, workspace, id, known) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (target, id) DO UPDATE"
+        " SET workspace = excluded.workspace, known = excluded.known",
+        (
+            (target, workspace, job_id, _pack(known, _key(target, workspace, job_id)))
+            for job_id, known in jobs.items()
+            for workspace in [known.job.workspace]
+        ),
+    )
+
+
+def forget_jobs(connection: sqlite3.Connection, target: str, ids: Iterable[str]) -> None:
+    """Remove jobs; those that are not there are gone as well."""
+    connection.executemany(
+        "DELETE FROM job WHERE target = ? AND id = ?", ((target, job_id) for job_id in ids)
+    )
+
+
+def read_jobs(
+    connection: sqlite3.Connection, target: str, workspaces: Collection[str]
+) -> dict[str, Known]:
+    """The jobs of some workspaces, by id."""
+    # The + keeps SQLite from the index: rows in the order of their ids cost twice the time.
+    rows = connection.execute("SELECT workspace, id, known FROM job WHERE +target = ?", (target,))
+    saver = _Saver()
+    found: dict[str, Known] = {}
+    for workspace, job_id, blob in rows:
+        if workspace in workspaces:
+            known = saver.save(_job(target, workspace, job_id, blob))
+            found[known.job.id] = known
+    return found
+
+
+def _job(target: str, workspace: str, job_id: str, blob: Any) -> Known:
+    try:
+        return _known.decode(_proved(blob, _key(target, workspace, job_id)))
+    except _UNREADABLE as error:
+        raise _damaged("job", job_id, error) from error
+
+
+_JOB_TEXTS = (
+    "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type", "flavor",
+    "accelerator", "engine", "failed_task", "message",
+)  # fmt: skip
+_RUN_TEXTS = ("start_type", "recovery", "recovery_before", "reason")
+_texts_of_job: Callable[[Job], tuple[str, ...]] = attrgetter(*_JOB_TEXTS)
+_texts_of_run: Callable[[Run], tuple[str, ...]] = attrgetter(*_RUN_TEXTS)
+
+
+class _Saver:
+    """Lets jobs share what they have in common, as they do when they come from the service."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._texts: dict[str, str] = {}
+
+    def save(self, known: Known) -> Known:
+        """The same, in less memory. Nobody has seen it yet, and it stays equal to itself."""
+        job = known.job
+        deque(map(_set, repeat(job), _JOB_TEXTS, self._shared(_texts_of_job(job))), 0)
+        for run in job.runs or ():
+            deque(map(_set, repeat(run), _RUN_TEXTS, self._shared(_texts_of_run(run))), 0)
+        if known.ended == job.ended:
+            _set(known, "ended", job.ended)
+        if known.ran == job.duration:
+            _set(known, "ran", job.duration)
+        if known.finished == job.duration:
+            _set(known, "finished", job.duration)
+        return known
+
+    def _shared(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Equal texts, always the same ones."""
+        known = self._groups.get(texts)
+        if known is None:
+            known = tuple(self._texts.setdefault(text, text) for text in texts)
+            self._groups[known] = known
+        return known
+
+
+# --- Horizons -------------------------------------------------------------------------------------
+
+
+def write_horizons(
+    connection: sqlite3.Connection, target: str, horizons: Mapping[str, float]
+) -> None:
+    """Set the horizons of workspaces."""
+    connection.executemany(
+        "INSERT INTO horizon (target, workspace, newest) VALUES (?, ?, ?)"
+        " ON CONFLICT (target, workspace) DO UPDATE SET newest = excluded.newest",
+        (
+            (target, workspace, None if newest == float("-inf") else newest)
+            for workspace, newest in horizons.items()
+        ),
+    )
+
+
+def read_horizons(
+    connection: sqlite3.Connection, target: str, workspaces: Collection[str]
+) -> dict[str, float]:
+    """The horizons of some workspaces, by workspace."""
+    rows = connection.execute("SELECT workspace, newest FROM horizon WHERE target = ?", (target,))
+    return {workspace: _newest(workspace, at) for workspace, at in rows if workspace in workspaces}
+
+
+def _newest(workspace: str, at: Any) -> float:
+    if at is None:
+        return float("-inf")
+    if not isinstance(at, float):
+        raise _damaged("horizon", workspace, "no number")
+    return at
+
+
+# --- Series ---------------------------------------------------------------------------------------
+
+
+def write_series(
+    connection: sqlite3.Connection, target: str, ledger: Mapping[SeriesKey, Series]
+) -> None:
+    """Add series, or replace their values; they stay released if they are."""
+    connection.executemany(
+        "INSERT INTO series (target, workspace, family, labels, series) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (target, family, labels) DO UPDATE SET series = excluded.series",
+        (
+            (target, labels[0], family, encoded, _pack(series, key + encoded))
+            for (family, labels), series in ledger.items()
+            for key, encoded in [(_key(target, labels[0], family), _encode(labels))]
+        ),
+    )
+
+
+def release_series(
+    connection: sqlite3.Connection, target: str, keys: Collection[SeriesKey]
+) -> None:
+    """Mark series as shown.
+
+    Raises:
+        LookupError: one is not there: after a restart it would be shown as zero again.
+    """
+    if not keys:
+        return
+    done = connection.executemany(
+        "UPDATE series SET released = 1 WHERE target = ? AND family = ? AND labels = ?",
+        ((target, family, _encode(labels)) for family, labels in keys),
+    )
+    if done.rowcount < len(keys):
+        raise LookupError("a series was released that was never committed")
+
+
+def read_series(
+    connection: sqlite3.Connection, target: str, workspaces: Collection[str]
+) -> tuple[dict[SeriesKey, Series], frozenset[SeriesKey]]:
+    """The series of some workspaces, and which of them are released.
+
+    Series that other versions had, of another family or shape, stay where they are.
+    """
+    rows = connection.execute(
+        "SELECT workspace, family, labels, series, released FROM series WHERE target = ?", (target,)
+    )
+    ledger: dict[SeriesKey, Series] = {}
+    released = set()
+    foreign = 0
+    for workspace, family, labels, blob, shown in rows:
+        if workspace not in workspaces:
+            continue
+        entry = _entry(target, workspace, family, labels, blob)
+        if entry is None:
+            foreign += 1
+            continue
+        key, series = entry
+        ledger[key] = series
+        if shown:
+            released.add(key)
+    if foreign:
+        log.info("series of another version in the state file, not used: %d", foreign)
+    return ledger, frozenset(released)
+
+
+def _entry(
+    target: str, workspace: str, family: str, labels: Any, blob: Any
+) -> tuple[SeriesKey, Series] | None:
+    """None = of another version."""
+    row = ROW_OF.get(family)
+    if row is None:
+        return None
+    try:
+        series = _series.decode(_proved(blob, _key(target, workspace, family) + labels))
+        values = _decode_labels(labels)
+    except _UNREADABLE as error:
+        raise _damaged("series", family, error) from error
+    buckets = len(row.buckets) + 1 if row.buckets else 0
+    if len(values) != len(BASE) + len(row.labels) or len(series.counts) != buckets:
+        return None
+    return (family, values), series
+
+
+# --- All of it ------------------------------------------------------------------------------------
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """A job that is lost would be new when it is seen next; so no row may be unreadable.
+
+    What has the right checksum was written by us, and whole; of jobs, which are many, that is
+    enough.
+    """
+    for target, workspace, job_id, blob in connection.execute(
+        "SELECT target, workspace, id, known FROM job"
+    ):
+        try:
+            _proved(blob, _key(target, workspace, job_id))
+        except _UNREADABLE as error:
+            raise _damaged("job", job_id, error) from error
+    for workspace, at in connection.execute("SELECT workspace, newest FROM horizon"):
+        _newest(workspace, at)
+    for row in connection.execute("SELECT target, workspace, family, labels, series FROM series"):
+        _entry(*row)
+
+
+LAYOUT = Layout(application_id=0x4D416578, steps={1: _create}, check=_check)  # "MAex"

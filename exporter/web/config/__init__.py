@@ -1,0 +1,1 @@
+"""The web configuration of exporter-toolkit: TLS, passwords, headers, rate limit."""

@@ -1,0 +1,219 @@
+"""The whole page."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from exporter.jobs.tracker import Fleet
+from exporter.polling.poller import Poller
+from exporter.web.page.assets import SCRIPT, STYLE
+from exporter.web.page.markup import NOTHING, Column, name, since, span, table, text
+from exporter.web.page.sections import Part, failed, others, phases, pools, running, waiting
+from exporter.web.page.summary import FEW_ROWS, LONGEST_QUERY, ROWS, Summary, summarize, words_of
+
+_LONGEST_ERROR = 400
+
+
+class Glance(NamedTuple):
+    """How a target does at one moment.
+
+    Attributes:
+        name: for people.
+        region: where it is.
+        polled: whether a poll has ended.
+        error: what the last poll failed of; "" if it did not.
+        last_success: unix seconds.
+        cost: of the last poll that read what had changed, else of the last that read everything.
+        fleet: its jobs.
+        history: seconds that finished jobs count; 0 = all.
+    """
+
+    name: str
+    region: str
+    polled: bool
+    error: str
+    last_success: float | None
+    cost: str
+    fleet: Fleet
+    history: float
+
+    @property
+    def horizon(self) -> float | None:
+        """Jobs that ended before do not count, as in the gauges of the last success."""
+        if not self.history or self.last_success is None:
+            return None
+        return self.last_success - self.history
+
+
+def glance(poller: Poller) -> Glance:
+    """Look at a target, between two steps of the event loop."""
+    cost = poller.costs.get("incremental") or poller.costs.get("sweep")
+    return Glance(
+        poller.name,
+        poller.target.labels["region"],
+        bool(poller.ended_polls),
+        poller.error,
+        poller.last_success,
+        f"{cost.requests:,} requests, {cost.seconds:.2f} s" if cost else NOTHING,
+        poller.known.fleet,
+        poller.known.scope.history,
+    )
+
+
+class Page:
+    """Renders the page, one at a time; what took longest is kept until a poll brings news.
+
+    Args:
+        version: of the exporter.
+        telemetry_path: where the metrics are.
+    """
+
+    def __init__(self, *, version: str, telemetry_path: str) -> None:
+        self._version = version
+        # Relative, with a dot in front: right behind a proxy's prefix, never another host.
+        self._metrics = "./" + telemetry_path.lstrip("/")
+        self._summaries: dict[tuple[int, float | None], tuple[Fleet, Summary]] = {}
+
+    def render(self, targets: Sequence[Glance], *, query: str, now: float) -> bytes:
+        """The page.
+
+        Args:
+            targets: all of them.
+            query: what is searched for; "" shows everything.
+            now: unix seconds.
+        """
+        query = query[:LONGEST_QUERY].strip()
+        html = self._page(query, self._main(targets, query, now))
+        return html.encode("utf-8", "replace")
+
+    def _main(self, targets: Sequence[Glance], query: str, now: float) -> str:
+        summaries = self._summarized(targets, query)
+        several = len(targets) > 1
+        parts = [
+            Part(each.name if several else "", each.region, summary)
+            for each, summary in zip(targets, summaries, strict=True)
+        ]
+        limit = ROWS if query else FEW_ROWS
+        counted = phases(parts) + ("" if query else _history(targets))
+        return "".join(
+            (
+                _warning(targets),
+                _found(query, parts) if query else _targets(targets, now),
+                '<div class="pair">\n',
+                f"<section>{counted}</section>\n<section>{pools(parts)}</section>\n</div>\n",
+                failed(parts, now, limit),
+                waiting(parts, now, limit),
+                running(parts, now, limit),
+                others(parts, now, limit),
+            )
+        )
+
+    def _summarized(self, targets: Sequence[Glance], query: str) -> list[Summary]:
+        if words := words_of(query):
+            return [summarize(each.fleet, words) for each in targets]
+        # By identity: a fleet never changes, and one that is kept here is no other's address.
+        kept = self._summaries
+        keys = [(id(each.fleet), each.horizon) for each in targets]
+        self._summaries = {
+            key: kept.get(key) or (each.fleet, summarize(each.fleet, horizon=each.horizon))
+            for key, each in zip(keys, targets, strict=True)
+        }
+        return [self._summaries[key][1] for key in keys]
+
+    def _page(self, query: str, main: str) -> str:
+        title = f"{text(query)} · ModelArts training jobs" if query else "ModelArts training jobs"
+        return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+<h1>ModelArts training jobs</h1>
+<form action="./" method="get" role="search">
+<input type="search" name="q" value="{text(query, LONGEST_QUERY)}" maxlength="{LONGEST_QUERY}" \
+placeholder="Name, id, user, pool, phase, …" aria-label="Search jobs" autocomplete="off">
+<button>Search</button>
+</form>
+<nav>
+<a href="#failures">Failures</a>
+<a href="#waiting">Waiting</a>
+<a href="#running">Running</a>
+<a href="{text(self._metrics, 1000)}">Metrics</a>
+<a href="./-/healthy">Health</a>
+<a href="./-/ready">Readiness</a>
+<small>modelarts-exporter {text(self._version)}</small>
+<small id="live"></small>
+</nav>
+</header>
+<main>
+{main}</main>
+<script>{SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def _targets(targets: Sequence[Glance], now: float) -> str:
+    columns = (
+        Column("Target"), Column("State"), Column("Known jobs", "n"), Column("Last poll"),
+        Column("Last success", "t"),
+    )  # fmt: skip
+    first = sorted(targets, key=lambda each: each.polled and not each.error)[:ROWS]
+    rows = (
+        (
+            name(each.name),
+            _state(each),
+            f"{len(each.fleet.jobs):,}",
+            text(each.cost),
+            "never" if each.last_success is None else since(each.last_success, now, after=" ago"),
+        )
+        for each in first
+    )
+    left = len(targets) - len(first)
+    more = f'<p class="more">and {left:,} more</p>\n' if left else ""
+    body = table(columns, rows, empty="No targets.")
+    return f"<section>\n<h2>Targets</h2>\n{body}{more}</section>\n"
+
+
+def _state(target: Glance) -> str:
+    if not target.polled:
+        return "not polled yet"
+    if target.error:
+        return f'<span class="failing">failing: {text(target.error, _LONGEST_ERROR)}</span>'
+    return '<span class="ok">ok</span>'
+
+
+def _warning(targets: Sequence[Glance]) -> str:
+    """What the state of the targets means for the rest of the page."""
+    failing = sum(bool(each.error) for each in targets)
+    new = sum(not each.polled for each in targets)
+    if not failing and not new:
+        return ""
+    if failing:
+        sentence = f"{failing} of {len(targets)} targets cannot be read: their jobs are shown as "
+        return f'<p class="note failing">{sentence}they were at the last success.</p>\n'
+    return f'<p class="note">{new} of {len(targets)} targets have not been read yet.</p>\n'
+
+
+def _history(targets: Sequence[Glance]) -> str:
+    """Which finished jobs are left out."""
+    longest = max((each.history for each in targets), default=0)
+    if not longest:
+        return ""
+    return (
+        f'<p class="more">Finished jobs count for {span(longest)} after their end '
+        "(jobs.history); a search finds older ones, too.</p>\n"
+    )
+
+
+def _found(query: str, parts: Sequence[Part]) -> str:
+    number = sum(sum(part.summary.phases.values()) for part in parts)
+    jobs = "job has" if number == 1 else "jobs have"
+    shown = text(query, LONGEST_QUERY)
+    return (
+        f'<p class="note">{number:,} {jobs} “<bdi>{shown}</bdi>”. <a href="./">Show all</a></p>\n'
+    )

@@ -1,0 +1,88 @@
+"""Joins the series of all targets and our own into the one body that is served."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client.metrics_core import Metric as LibraryMetric
+
+from exporter.metrics.counters import ROWS
+from exporter.metrics.exposition import Exposition, assemble, from_library
+from exporter.metrics.fleet import FLEET
+from exporter.metrics.per_job import JOB
+from exporter.metrics.self_metrics import Instruments
+from exporter.polling.state import Rendered
+
+if TYPE_CHECKING:
+    from exporter.polling.poller import Poller
+
+FAMILIES = tuple(row.metric for row in (*FLEET, *ROWS, *JOB))
+
+
+class Publisher:
+    """Renders a new generation whenever somebody asks, one at a time, beside the event loop.
+
+    Attributes:
+        pollers: whose series are joined.
+        exposition: the current generation, immutable.
+    """
+
+    def __init__(self, instruments: Instruments) -> None:
+        self.pollers: list[Poller] = []
+        self.exposition: Exposition = assemble([])
+        self._instruments = instruments
+        self._was_ready = False
+        self._wanted = asyncio.Event()
+        self._waiting: list[asyncio.Future[int]] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether every target's first poll has ended, well or badly, and is published.
+
+        It stays so: a target that is added later takes nothing from those that can be seen.
+        """
+        return self._was_ready or all(poller.ended_polls for poller in self.pollers)
+
+    def show(self, pollers: Sequence["Poller"]) -> None:
+        """These from the next generation on."""
+        self._was_ready = bool(self.pollers) and self.ready
+        self.pollers = list(pollers)
+
+    async def publish(self) -> int:
+        """Return the number of a generation that was begun after this call, once it is served."""
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self._wanted.set()
+        return await done
+
+    def scraped(self, exposition: Exposition) -> None:
+        """Prometheus has read the whole of a generation."""
+        for poller in self.pollers:
+            poller.known.scraped(exposition.generation)
+
+    async def run(self) -> None:
+        """Render for ever; those who ask while one generation is rendered share the next."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            waiting, self._waiting = self._waiting, []
+            # Both now: what a poll that ends meanwhile changes is of the next generation.
+            rendered = [poller.known.rendered for poller in self.pollers]
+            own = list(self._instruments.registry.collect())
+            generation = self.exposition.generation + 1
+            self.exposition = await asyncio.to_thread(render, rendered, own, generation)
+            for done in waiting:
+                if not done.done():
+                    done.set_result(generation)
+
+
+def render(
+    targets: Sequence[Rendered], own: Iterable[LibraryMetric], generation: int = 0
+) -> Exposition:
+    """The body: the families of the targets, then our own."""
+    families = [
+        (metric, [lines[metric.name] for lines in targets if metric.name in lines])
+        for metric in FAMILIES
+    ]
+    ours = ((metric, [lines]) for metric, lines in map(from_library, own))
+    return assemble([*families, *ours], generation)

@@ -1,0 +1,276 @@
+"""Command lines, as far as no process is needed: what is printed, and the exit code."""
+
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from exporter import __version__
+from exporter.commands import check, demo
+from exporter.commands import main as cli
+from exporter.polling.poller import Cost
+from exporter.simulator.identity import PROJECT_ID
+
+REGION = "--target.region=cn-north-4"
+COMMANDS = ("serve", "demo", "check", "dump", "backfill", "simulate")
+
+
+@pytest.fixture(autouse=True)
+def _logging():
+    """As it was before: commands set it up for themselves."""
+    loggers = [logging.getLogger(name) for name in ("", "asyncio", "aiohttp")]
+    before = [(logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; its exit code and the lines that it wrote."""
+
+    def run(*arguments, **environ):
+        code = cli.run(arguments, {"HOME": "/nonexistent"} | environ)
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("command", [(), *((each,) for each in COMMANDS)])
+def test_version(run, command):
+    assert run(*command, "--version") == (0, [f"modelarts-exporter {__version__}"], [])
+
+
+@pytest.mark.parametrize("command", [(), *((each,) for each in COMMANDS[:-1])])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help(run, command, flag):
+    code, out, err = run(*command, flag, "--and-nonsense")
+    text = "\n".join(out)
+
+    assert (code, err) == (0, [])
+    assert out[0] == "usage: modelarts-exporter [COMMAND] [--OPTION VALUE ...]"
+    assert max(map(len, out)) <= 100
+    assert [line.split()[0] for line in out[5:11]] == list(COMMANDS)
+    assert "  --web.listen-address ADDRESSES\n" in text
+    assert ("  --seed SEED" in text) == (command == ("demo",))
+    assert ("  --step DURATION" in text) == (command == ("backfill",))
+    assert text.count("options:") == 0
+
+
+def test_help_of_simulate(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.run(["simulate", "--help"], {})
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: modelarts-exporter simulate ")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("sevre", "; did you mean serve?"),
+        ("Check", "; did you mean check?"),
+        ("simulator", "; did you mean simulate?"),
+        ("xyz", ""),
+    ],
+)
+def test_an_unknown_command(run, name, hint):
+    line = (
+        f"modelarts-exporter: no such command: {name}{hint} "
+        "Commands: serve, demo, check, dump, backfill, simulate"
+    )
+    assert run(name, REGION) == (2, [], [line])
+
+
+CONFIGURATIONS = {
+    "row 69, a key": (
+        "target: {region: cn-north-4}\npol: {interval: 30s}",
+        ["file exporter.yml, key pol, line 2: unknown; did you mean poll?"],
+    ),
+    "row 70, a duration and a list": (
+        "target: {region: cn-north-4}\npoll: {interval: soon}\napi: [1]",
+        [
+            'poll.interval: "soon" is no duration; valid: 30s, 5m, 1h30m, 7d, or seconds',
+            "api: ",
+        ],
+    ),
+    "row 70, a tab": ("target:\n\tregion: cn-north-4", ["exporter.yml"]),
+    "row 71, a secret of the wrong type": (
+        "target: {region: cn-north-4, auth: {access_key: A, secret_key: 271828182845}}",
+        ["target.auth.secret_key: a number (not shown) is no secret"],
+    ),
+    "row 72, the same labels": (
+        "targets: [{region: cn-north-4, name: a}, {region: cn-north-4, name: a}]",
+        ["targets[1].name: its labels region and project are those of targets[0]"],
+    ),
+    "row 74, a secret file that is not there": (
+        "target: {region: cn-north-4, auth: {access_key: A, secret_key_file: nowhere/sk}}",
+        ["target.auth.secret_key_file: "],
+    ),
+}
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "dump"])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_bad_configurations(run, tmp_path, monkeypatch, command, name):
+    text, beginnings = CONFIGURATIONS[name]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exporter.yml").write_text(text)
+    code, out, err = run(command, "--config.file=exporter.yml")
+
+    assert (code, out, len(err)) == (2, [], len(beginnings)), err
+    for line in err:
+        assert line.startswith("modelarts-exporter: ")
+        assert "exporter.yml" in line
+        assert "271828182845" not in line
+    for beginning in beginnings:
+        assert any(beginning in line for line in err), err
+
+
+def test_row_74_names_the_path(run):
+    _, _, err = run(REGION, "--target.auth.access-key=A", "--target.auth.secret-key-file=nowhere")
+    (line,) = err
+    assert line == (
+        'modelarts-exporter: target.auth.secret_key_file: "nowhere" cannot be read: No such file '
+        "or directory; valid: a readable file (from flag --target.auth.secret-key-file)"
+    )
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "dump"])
+def test_credentials_that_can_never_work(run, command):
+    code, out, err = run(command, REGION, "--target.auth.method=aksk")
+    assert (code, out) == (2, [])
+    assert [line.split(" is missing")[0] for line in err if " INFO " not in line] == [
+        "modelarts-exporter: target.auth.access_key",
+        "modelarts-exporter: target.auth.secret_key_file (or secret_key)",
+    ]
+
+
+@pytest.mark.parametrize("flag", ["--jobs=many", "--offset=both", "--rate=-1", "--seed"])
+def test_a_bad_option_of_the_demo(capsys, flag):
+    with pytest.raises(SystemExit) as caught:
+        cli.run(["demo", flag], {})
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"modelarts-exporter demo: error: argument {flag.split('=')[0]}: ")
+
+
+def test_a_misspelt_option_of_the_demo(run):
+    assert run("demo", "--jobs=10", "--poll.intervall=1s") == (
+        2,
+        [],
+        ["modelarts-exporter: flag --poll.intervall: unknown; did you mean --poll.interval?"],
+    )
+
+
+def test_ctrl_c_before_there_is_anything_to_stop(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["modelarts-exporter"])
+    monkeypatch.setattr(cli, "load_settings", interrupted)
+    assert cli.main() == 130
+
+
+def test_the_environment_of_the_demo():
+    real = {
+        "PATH": "/bin",
+        "HUAWEICLOUD_SDK_AK": "real",
+        "MODELARTS_EXPORTER_CONFIG__FILE": "real.yml",
+        "MODELARTS_EXPORTER_TARGET__NAME": "real",
+        "MODELARTS_EXPORTER_TARGETS": "real",
+        "modelarts_exporter_target__region": "real",
+        "MODELARTS_EXPORTER_LOG__LEVEL": "debug",
+    }
+    arguments = SimpleNamespace(access_key="AK", secret_key="SK")
+    environ = demo.environment(real, "http://127.0.0.1:1", arguments)
+
+    assert "real" not in str(environ)
+    assert environ["PATH"] == "/bin"
+    assert environ["MODELARTS_EXPORTER_LOG__LEVEL"] == "debug"
+    assert environ["MODELARTS_EXPORTER_TARGET__ENDPOINT"] == "http://127.0.0.1:1"
+    assert environ["MODELARTS_EXPORTER_TARGET__PROJECT_ID"] == PROJECT_ID
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://0.0.0.0:9978", "http://localhost:9978"),
+        ("http://[::]:9978", "http://localhost:9978"),
+        ("http://127.0.0.1:9978", "http://127.0.0.1:9978"),
+        ("http://[::1]:9978", "http://[::1]:9978"),
+    ],
+)
+def test_urls_that_can_be_opened(url, shown):
+    assert demo.reachable(url) == shown
+
+
+def poller(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble=""):
+    """As much of one as the table of `check` needs."""
+    jobs = {
+        f"job-{number}": SimpleNamespace(job=SimpleNamespace(phase=phase))
+        for number, phase in enumerate(phases)
+    }
+    return SimpleNamespace(
+        name=name,
+        known=SimpleNamespace(
+            fleet=SimpleNamespace(jobs=jobs, pool_names=dict.fromkeys(range(pools)))
+        ),
+        error=error,
+        costs={"incremental": Cost(2, 0.25), "sweep": Cost(requests, 1.25)},
+        target=SimpleNamespace(
+            credentials=SimpleNamespace(identity=f"user of {name}"),
+            paging=SimpleNamespace(mode=mode),
+            pools=SimpleNamespace(trouble=trouble),
+        ),
+    )
+
+
+def test_the_table_of_one_target():
+    phases = ["Running"] * 2 + ["Failed"] * 1200 + ["Unknown"]
+    table = check.report(
+        [poller("r/p", phases, mode="row", requests=1202, pools=12)],
+        interval=60.0,
+        sweep_interval=3600.0,
+    )
+    assert table == (
+        "target          r/p\n"
+        "identity        user of r/p\n"
+        "result          good\n"
+        "jobs            1,203\n"
+        "  Running           2\n"
+        "  Failed        1,200\n"
+        "  Unknown           1\n"
+        "paging          row: offset counts jobs\n"
+        "pool names      12 pools\n"
+        "a poll costs    2 API calls, 0.2 s\n"
+        "a sweep costs   1,202 API calls, 1.2 s\n"
+        "a day costs     31,728 API calls, with a poll every 60 s and a sweep every 3600 s"
+    )
+
+
+def test_the_table_of_several_targets():
+    trouble = "not allowed: grant modelarts:pool:list"
+    good, empty = poller("r/a", ["Running"], mode="page"), poller("r/b", trouble=trouble)
+    bad = poller("r/c", error=" ".join(["a long story"] * 10) + " " + "x" * 120)
+
+    assert check.report([good, empty], interval=2.5, sweep_interval=600.0).endswith(
+        "jobs            none; the service leaves out what this identity may not see\n"
+        "paging          not known: one page holds all jobs\n"
+        "pool names      only those that jobs bring; not allowed: grant modelarts:pool:list\n"
+        "a poll costs    2 API calls, 0.2 s\n"
+        "a sweep costs   1 API call, 1.2 s\n"
+        "a day costs     69,264 API calls, with a poll every 2.5 s and a sweep every 600 s\n"
+        "\n"
+        "All good."
+    )
+    sections = check.report([bad, good, bad], interval=60.0, sweep_interval=3600.0).split("\n\n")
+    assert [section.split()[1] for section in sections] == ["r/c", "r/a", "r/c", "of"]
+    assert sections[0].splitlines()[2:] == [
+        f"result          FAILED: {'a long story ' * 5}a long",
+        f"                story {'a long story ' * 4}".rstrip(),
+        f"                {'x' * 120}",
+    ]
+    assert sections[-1] == "2 of 3 targets failed."

@@ -1,0 +1,264 @@
+"""Which credentials are chosen, and what is said when something is missing."""
+
+from dataclasses import replace
+
+import pytest
+from huaweicloud.fake_cloud import Time
+
+from exporter.errors import AuthError, ConfigError
+from exporter.huaweicloud.auth.chain import AuthOptions, Surroundings, make
+from exporter.huaweicloud.auth.lockout import KeyGuards
+from exporter.huaweicloud.auth.sdk_config import environment, profile, profile_path
+from exporter.huaweicloud.auth.secret import Secret
+
+OPTIONS = AuthOptions(region="cn-north-4", iam_endpoint="http://127.0.0.1:9")
+KEY_VARIABLES = {"HUAWEICLOUD_SDK_AK": "ENVIRONMENT-KEY", "HUAWEICLOUD_SDK_SK": "env-secret"}
+OIDC_VARIABLES = {
+    "HUAWEICLOUD_SDK_IDP_ID": "env-idp",
+    "HUAWEICLOUD_SDK_ID_TOKEN_FILE": "/run/env-token",
+}
+KEY_PROFILE = "[basic]\nak = PROFILE-KEY\nsk = profile-100%-secret\n"
+OIDC_PROFILE = KEY_PROFILE + "idp_id = profile-idp\nid_token_file = /run/profile-token\n"
+SECRET = Secret("target.auth.secret_key", "own-secret")
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / ".huaweicloud").mkdir()
+    return tmp_path
+
+
+def chosen(home, environ=None, *, profile=None, **options):
+    if profile is not None:
+        (home / ".huaweicloud" / "credentials").write_text(profile)
+    return make(replace(OPTIONS, **options), around(home, environ or {}))
+
+
+def around(home, environ):
+    async def nothing_is_sent(*_, **__):
+        raise AssertionError
+
+    time = Time()
+    return Surroundings(
+        environ={"HOME": str(home), **environ},
+        http=nothing_is_sent,
+        guards=KeyGuards(lambda: time.monotonic),
+        clock=lambda: time.wall,
+        monotonic=lambda: time.monotonic,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "profile", "identity"),
+    [
+        (
+            {"access_key": "OWN-KEY", "secret_key": SECRET},
+            KEY_VARIABLES | OIDC_VARIABLES,
+            OIDC_PROFILE,
+            "access key OWN-… from target.auth",
+        ),
+        (
+            {"idp_id": "own-idp", "id_token_file": "/run/own-token"},
+            KEY_VARIABLES | OIDC_VARIABLES,
+            OIDC_PROFILE,
+            "identity provider own-idp with the token in /run/own-token",
+        ),
+        (
+            {"username": "u", "password": SECRET, "domain": "d"},
+            KEY_VARIABLES,
+            None,
+            "user u of domain d",
+        ),
+        (
+            {"token": Secret("target.auth.token_file", file="/run/token")},
+            KEY_VARIABLES,
+            None,
+            "ready token from target.auth.token_file /run/token",
+        ),
+        (
+            {},
+            KEY_VARIABLES | OIDC_VARIABLES,
+            OIDC_PROFILE,
+            "identity provider env-idp with the token in /run/env-token",
+        ),
+        ({}, KEY_VARIABLES, OIDC_PROFILE, "access key ENVI… from the environment"),
+        (
+            {},
+            {"HUAWEICLOUD_SDK_AK": "ALONE"},
+            OIDC_PROFILE,
+            "identity provider profile-idp with the token in /run/profile-token",
+        ),
+        ({}, {}, KEY_PROFILE, "access key PROF… from profile file {home}/.huaweicloud/credentials"),
+        ({}, {}, None, "agency of this server"),
+        ({}, {}, "[global]\nak = x\nsk = y\n", "agency of this server"),
+        ({}, {"HUAWEICLOUD_SDK_AK": "", "HUAWEICLOUD_SDK_SK": " "}, None, "agency of this server"),
+    ],
+)
+def test_auto_takes_the_first_that_is_there(home, options, environ, profile, identity):
+    credentials = chosen(home, environ, profile=profile, **options)
+    assert credentials.identity == identity.format(home=home)
+    assert credentials.expires_at is None
+    assert credentials.project_id is None
+
+
+@pytest.mark.parametrize(
+    ("method", "identity"),
+    [
+        ("none", "nobody"),
+        ("agency", "agency of this server"),
+        ("aksk", "access key ENVI… from the environment"),
+        ("oidc", "identity provider profile-idp with the token in /run/profile-token"),
+    ],
+)
+def test_a_named_method_is_the_one_that_is_used(home, method, identity):
+    credentials = chosen(home, KEY_VARIABLES, profile=OIDC_PROFILE, method=method)
+    assert (credentials.method, credentials.identity) == (method, identity)
+
+
+def key_of(credentials):
+    return credentials._read_key()
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "profile", "key"),
+    [
+        ({"access_key": "OWN"}, {"HUAWEICLOUD_SDK_SK": "e"}, None, ("OWN", "e", None)),
+        ({"secret_key": SECRET}, {"HUAWEICLOUD_SDK_AK": "E"}, None, ("E", "own-secret", None)),
+        (
+            {"access_key": "PROFILE-KEY"},
+            KEY_VARIABLES,
+            KEY_PROFILE,
+            ("PROFILE-KEY", "profile-100%-secret", None),
+        ),
+        (
+            {},
+            KEY_VARIABLES | {"HUAWEICLOUD_SDK_SECURITY_TOKEN": "t"},
+            None,
+            ("ENVIRONMENT-KEY", "env-secret", "t"),
+        ),
+        (
+            {"access_key": "OWN", "secret_key": SECRET},
+            {"HUAWEICLOUD_SDK_SECURITY_TOKEN": "of another key"},
+            None,
+            ("OWN", "own-secret", None),
+        ),
+        (
+            {"access_key": " OWN\n", "secret_key": SECRET, "security_token": Secret("x", "t\n")},
+            {},
+            None,
+            ("OWN", "own-secret", "t"),
+        ),
+    ],
+)
+def test_an_access_key_is_put_together_from_one_source_after_the_other(
+    home, options, environ, profile, key
+):
+    given = key_of(chosen(home, environ, profile=profile, method="aksk", **options))
+    assert (given.access, given.secret, given.security_token) == key
+
+
+def test_the_profile_file_is_read_again_for_every_request(home):
+    credentials = chosen(home, profile=KEY_PROFILE)
+    path = home / ".huaweicloud" / "credentials"
+    path.write_text(KEY_PROFILE.replace("profile-100%-secret", "new"))
+    assert key_of(credentials).secret == "new"
+    path.write_text("[basic]\nak = PROFILE-KEY\n")
+    with pytest.raises(AuthError) as caught:
+        key_of(credentials)
+    assert str(caught.value) == f"profile file {path} has no access key with a secret key any more"
+    path.unlink()
+    assert credentials.identity == f"access key (unreadable) from profile file {path}"
+
+
+def test_a_garbled_access_key_is_not_sent(home):
+    credentials = chosen(home, access_key="A, B", secret_key=SECRET)
+    with pytest.raises(AuthError, match=r"^the access key from target\.auth is garbled$"):
+        key_of(credentials)
+
+
+NO_KEY = (
+    "target.auth.access_key is missing: give it, HUAWEICLOUD_SDK_AK in the environment, "
+    "or ak in the profile file"
+)
+NO_SECRET = (
+    "target.auth.secret_key_file (or secret_key) is missing: give it, HUAWEICLOUD_SDK_SK "
+    "in the environment, or sk in the profile file"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "problems"),
+    [
+        ({"method": "aksk"}, (NO_KEY, NO_SECRET)),
+        ({"access_key": "OWN"}, (NO_SECRET,)),
+        ({"secret_key": SECRET}, (NO_KEY,)),
+        ({"method": "token"}, ("target.auth.token_file (or token) is missing",)),
+        (
+            {"method": "password", "username": "u"},
+            (
+                "target.auth.password_file (or password) is missing",
+                "target.auth.domain is missing",
+            ),
+        ),
+        ({"password": SECRET, "domain": "d"}, ("target.auth.username is missing",)),
+        (
+            {"method": "oidc"},
+            (
+                (
+                    "target.auth.method oidc needs target.auth.idp_id and "
+                    "target.auth.id_token_file, HUAWEICLOUD_SDK_IDP_ID and "
+                    "HUAWEICLOUD_SDK_ID_TOKEN_FILE in the environment, or idp_id and id_token_file "
+                    "in the profile file"
+                ),
+            ),
+        ),
+    ],
+)
+def test_what_can_never_work_is_bad_configuration(home, options, problems):
+    with pytest.raises(ConfigError) as caught:
+        chosen(home, **options)
+    assert caught.value.problems == problems
+
+
+def test_options_do_not_show_secrets():
+    options = replace(OPTIONS, secret_key=SECRET, password=SECRET, token=SECRET)
+    assert "own-secret" not in repr(options)
+
+
+def test_a_profile_says_more_than_keys(tmp_path):
+    path = tmp_path / "p"
+    path.write_text("[basic]\nproject_id = p1\niam_endpoint = https://iam.example\n")
+    known = profile(path)
+    assert (known.project_id, known.iam_endpoint) == ("p1", "https://iam.example")
+    known = environment(
+        {"HUAWEICLOUD_SDK_PROJECT_ID": "p2", "HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam.other"}
+    )
+    assert (known.project_id, known.iam_endpoint) == ("p2", "https://iam.other")
+
+
+def test_where_the_profile_is(tmp_path):
+    assert profile_path({}) is None
+    assert profile_path({"HOME": "/h"}).as_posix() == "/h/.huaweicloud/credentials"
+    named = {"HOME": "/h", "HUAWEICLOUD_SDK_CREDENTIALS_FILE": "/etc/mine"}
+    assert profile_path(named).as_posix() == "/etc/mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"ak = A\nsk = MARKER\n", "is no INI file"),
+        (b"[basic]\nMARKER\n", "is no INI file"),
+        (b"[basic]\nsk = MARKER\nsk = MARKER\n", "is no INI file"),
+        (b"[global]\nsk = MARKER\n", "has no section [basic]"),
+        (b"\xff", "is not UTF-8 text"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_useless_profile_is_named_and_not_quoted(tmp_path, content, problem):
+    path = tmp_path / "p"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(AuthError) as caught:
+        profile(path)
+    assert str(caught.value) == f"profile file {path} {problem}"
+    assert caught.value.__suppress_context__ or content is None or caught.value.__cause__ is None

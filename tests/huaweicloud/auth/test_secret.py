@@ -1,0 +1,119 @@
+"""Secrets come from values and files, and stay out of messages."""
+
+import os
+
+import pytest
+
+from exporter.errors import AuthError, InvalidAnswer, Throttled
+from exporter.huaweicloud.auth.secret import Secret, blotted, hushed
+
+MARKER = "s3cr3t-MARKER-value"
+
+
+def test_a_value_is_read_without_one_trailing_line_break():
+    assert Secret("option", f"{MARKER}\r\n").read() == MARKER
+
+
+def test_a_file_is_read_anew_each_time(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("one\n")
+    secret = Secret("option", file=path)
+    assert secret.read() == "one"
+    path.write_text("two\n")
+    os.utime(path, (0, 0))
+    assert secret.read() == "two"
+    os.utime(path, (0, 0))
+    (tmp_path / "new").write_text("six")  # same size, same time stamp: content decides
+    os.utime(tmp_path / "new", (0, 0))
+    (tmp_path / "new").rename(path)
+    assert secret.read() == "six"
+
+
+def test_spaces_at_the_ends_belong_to_a_secret(tmp_path):
+    (tmp_path / "key").write_bytes(b" pass word \n")
+    assert Secret("option", file=tmp_path / "key").read() == " pass word "
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b" \n", "is empty"),
+        (b"two\nlines\n", "has a line break or a control character inside"),
+        (b"nul\x00", "has a line break or a control character inside"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"x" * 70_000, "is larger than 65536 bytes"),
+    ],
+)
+def test_a_useless_file_is_named(tmp_path, content, problem):
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    with pytest.raises(AuthError) as caught:
+        Secret("target.auth.secret_key_file", file=path).read()
+    assert str(caught.value) == f"target.auth.secret_key_file {path} {problem}"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "nowhere"
+    with pytest.raises(AuthError) as caught:
+        Secret("option", file=path).read()
+    assert str(caught.value) == f"option {path} cannot be read: No such file or directory"
+
+
+def test_a_named_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(AuthError, match="is not a regular file"):
+            Secret("option", file=path).read()
+
+
+@pytest.mark.parametrize("both", [{}, {"value": "x", "file": "y"}])
+def test_a_secret_has_one_source(both):
+    with pytest.raises(ValueError, match="option: a secret has either a value or a file"):
+        Secret("option", **both)
+
+
+def test_a_secret_shows_its_origin_only(tmp_path):
+    secret = Secret("target.auth.token", MARKER)
+    assert repr(secret) == str(secret) == f"{secret}" == "Secret(target.auth.token)"
+    assert repr(Secret("option", file="/run/key")) == "Secret(option /run/key)"
+
+
+def test_an_empty_value_is_named():
+    with pytest.raises(AuthError) as caught:
+        Secret("HUAWEICLOUD_SDK_SK", "").read()
+    assert str(caught.value) == "HUAWEICLOUD_SDK_SK is empty"
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (f"you sent {MARKER}!", "you sent ***!"),
+        (f"you sent ({MARKER}) and {MARKER}", "you sent (***) and ***"),
+        (f"token:{MARKER[:12]}…", "token:***"),
+        ("nothing of it", "nothing of it"),
+    ],
+)
+def test_secrets_are_blotted_out_whole_or_cut_off(text, clean):
+    assert blotted(text, None, "", MARKER) == clean
+
+
+def test_a_secret_with_spaces_is_blotted_out_whole():
+    assert blotted("user u, password pass word (1)!", "pass word (1)") == "user u, password ***!"
+
+
+def test_errors_that_pass_are_hushed_and_keep_what_they_know():
+    with (
+        pytest.raises(Throttled) as caught,
+        hushed(MARKER, doing="signing in"),
+    ):
+        raise Throttled(f"slow down, {MARKER}", retry_after=7.0)
+    assert (str(caught.value), caught.value.retry_after) == ("signing in: slow down, ***", 7.0)
+    with pytest.raises(InvalidAnswer, match=r"^\*\*\*$"), hushed(MARKER):
+        raise InvalidAnswer(MARKER)
+
+
+def test_other_errors_pass_as_they_are():
+    with pytest.raises(KeyError, match="x"), hushed(MARKER, doing="signing in"):
+        raise KeyError("x")

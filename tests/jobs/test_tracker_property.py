@@ -1,0 +1,461 @@
+"""Whatever a world does and however it is looked at, the counters tell what has happened there.
+
+A simulated world is driven by random actions. Now and then it is looked at, through the documents
+of the service and their decoder: some jobs are left out if they have not changed (as polls do),
+some tell no running records, deletions are confirmed late, and one workspace is read later than
+the other. The oracle (`Told`) knows the world's own record of events and when each job was looked
+at. It knows nothing of the tracker.
+"""
+
+import json
+import random
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.jobs.job import View
+from exporter.jobs.tracker import Fleet, observe
+from exporter.metrics.counters import ROW_OF, ROWS, post
+from exporter.modelarts.decode.jobs import decode_page
+from exporter.simulator.catalog import DEFAULT_WORKSPACE, POOLS, VISION_WORKSPACE
+from exporter.simulator.fleet import Fleet as World
+from exporter.simulator.job import ACTIVE, IN_PLACE, RESCHEDULING, TERMINAL
+from exporter.simulator.wire import document
+
+START_MS = 1_750_000_000_000
+WORKSPACES = (DEFAULT_WORKSPACE, VISION_WORKSPACE)
+POLICIES = (*IN_PLACE, *RESCHEDULING, "of_tomorrow")
+EXAMPLES = settings(
+    max_examples=200,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+# --- A world and what happens to it ---------------------------------------------------------------
+
+# What to do, to which job, in which manner, after how many ms.
+ACTIONS = st.tuples(
+    st.sampled_from(
+        (
+            *("create", "create", "queue", "start", "start", "start", "interrupt", "interrupt"),
+            *("stop", "finish", "finish", "delete", "reactivate", "blink", "wait"),
+        )
+    ),
+    st.integers(0, 99),
+    st.integers(0, 999),
+    st.sampled_from([0, 1, 250, 999, 1000, 1001, 15_000, 60_000, 600_123, 4_000_000]),
+)
+# Actions, then a look: what of it can be left out.
+BATCHES = st.tuples(st.lists(ACTIONS, min_size=2, max_size=12), st.integers(0, 2**16))
+# The first look is the baseline, of the second workspace so many looks later.
+LIVES = st.tuples(st.lists(BATCHES, min_size=3, max_size=7), st.integers(0, 2))
+
+
+class Hands:
+    """Do to a world what is possible."""
+
+    def __init__(self):
+        self.world = World(1, START_MS / 1000)
+        self.ms = START_MS
+        self._blinking = {}
+
+    def do(self, what, which, how, ms):
+        self.ms += ms
+        self.world.advance(self.ms / 1000)
+        jobs = [job for job in self.world if self._fits(what, job)]
+        if what == "create":
+            self.world.create(
+                pool=POOLS[how % len(POOLS)],
+                workspace=WORKSPACES[how // 7 % 2],
+                nodes=1 + how // 14 % 3,
+            )
+        elif what != "wait" and jobs:
+            getattr(self, f"_{what}")(jobs[which % len(jobs)], how)
+
+    def _fits(self, what, job):
+        live = bool(job.runs) and job.runs[-1].end is None
+        match what:
+            case "queue":
+                return job.phase == "Creating"
+            case "start":
+                return job.phase in ("Creating", "Pending", "Running") and not live
+            case "interrupt":
+                return job.phase == "Running" and live
+            case "stop" | "finish":
+                return job.phase in ACTIVE
+            case "reactivate":
+                return job.phase in TERMINAL
+        return True
+
+    def _queue(self, job, _):
+        self.world.queue(job)
+
+    def _start(self, job, how):
+        self.world.start(job, restarted=how % 2 == 0)
+
+    def _interrupt(self, job, how):
+        policy = POLICIES[how % len(POLICIES)]
+        tried_first = ["", policy, *POLICIES][how // 8 % (2 + len(POLICIES))]
+        phase = [None, "Pending", "Creating", "Running"][how % 4]
+        self.world.interrupt(job, policy, downgraded_from=tried_first, phase=phase)
+
+    def _stop(self, job, _):
+        self.world.stop(job)
+
+    def _finish(self, job, how):
+        self.world.finish(job, TERMINAL[how % 4], [None, 1, 137][how // 4 % 3])
+
+    def _delete(self, job, _):
+        self.world.delete(job)
+
+    def _reactivate(self, job, _):
+        self.world.reactivate(job)
+
+    def _blink(self, job, _):
+        """Into a phase that nobody knows, or back."""
+        phase = self._blinking.pop(job.id, None)
+        if job.phase == "Suspended":
+            self.world.enter(job, phase)
+        else:
+            self._blinking[job.id] = job.phase
+            self.world.enter(job, "Suspended")
+
+
+# --- Looking at it --------------------------------------------------------------------------------
+
+
+class Look(NamedTuple):
+    """When a job was looked at, and what had happened to it by then.
+
+    Attributes:
+        events: so many of the job's events.
+        phase: as it was.
+        ran: seconds.
+        records: whether they were told.
+        baseline: whether it was the first look at the whole workspace.
+    """
+
+    at: float
+    events: int
+    phase: str
+    ran: float
+    records: bool
+    baseline: bool
+
+
+class Eyes:
+    """Look at a world now and then, as the service shows it."""
+
+    def __init__(self, world, late):
+        self.world = world
+        self.looks = defaultdict(list)
+        self.gone = set()
+        self._late = late
+        self._read = set()
+        self._shown = {}
+
+    def look(self, chance, *, whole=False):
+        """A view; ``whole``: of everything, with records and all deletions confirmed."""
+        now = self.world.now
+        workspaces = WORKSPACES if whole or self._late <= 0 else WORKSPACES[:1]
+        self._late -= 1
+        events = Counter(event.job.id for event in self.world.events)
+        jobs, horizons = {}, {}
+        for workspace in workspaces:
+            listed = [job for job in self.world if job.workspace == workspace]
+            horizons[workspace] = max((job.created for job in listed), default=float("-inf"))
+            told = {job.id: whole or chance.random() < 0.5 for job in listed}
+            items = [document(job, now, records=told[job.id]) for job in listed]
+            body = json.dumps({"total": len(items), "count": len(items), "items": items}).encode()
+            page = decode_page(body, workspace=workspace, now=now)
+            assert (page.broken, len(page.jobs)) == ([], len(listed))
+            for job, decoded in zip(listed, page.jobs, strict=True):
+                shown = events[job.id], msgspec.structs.replace(decoded, runs=None, ended=None)
+                if not whole and self._shown.get(job.id) == shown and chance.random() < 0.5:
+                    continue
+                self._shown[job.id] = shown
+                jobs[job.id] = decoded
+                self.looks[job.id].append(
+                    Look(
+                        now,
+                        events[job.id],
+                        job.phase,
+                        round(job.running_seconds(now), 3),
+                        told[job.id],
+                        workspace not in self._read,
+                    )
+                )
+        self._read.update(workspaces)
+        gone = {
+            job_id
+            for job_id in self._shown
+            if job_id not in self.world and (whole or chance.random() < 0.5)
+        }
+        self.gone |= gone
+        return View(jobs, frozenset(gone), horizons)
+
+
+# --- The oracle -----------------------------------------------------------------------------------
+
+
+class Told:
+    """What counters and histograms should say, by the world's events and who was looked at when.
+
+    Attributes:
+        counters: by name and labels.
+        observed: seconds, likewise.
+    """
+
+    def __init__(self, world, eyes):
+        self.counters = Counter()
+        self.observed = defaultdict(list)
+        events = defaultdict(list)
+        for event in world.events:
+            events[event.job.id].append(event)
+        for job_id, looks in eyes.looks.items():
+            self._tell(events[job_id], looks)
+            if job_id in eyes.gone:
+                known = looks[-1].phase in (*ACTIVE, *TERMINAL)
+                self._count("jobs_deleted", looks[-1].phase if known else "Unknown")
+
+    def _tell(self, events, looks):
+        self._job = events[0].job
+        self._behind = looks[0].events if looks[0].baseline else 0
+        if not self._behind:
+            self._count("jobs_created")
+        for event in events[self._behind : looks[-1].events]:
+            if event.kind == "started":
+                self._observe("queue", event.at - self._job.created)
+        self._tell_runs(events, looks)
+        self._tell_cards(events, looks)
+        self._tell_ends(events, looks)
+
+    def _tell_runs(self, events, looks):
+        """Records are in whole seconds. Jobs that are gone have told what they last told."""
+        known = max((look.events for look in looks if look.records), default=0)
+        start = end = None
+        for number, event in enumerate(events[:known]):
+            counts = self._is_news(events, looks, number)
+            match event.kind:
+                case "started":
+                    start, end = int(event.at), None
+                case "restarted":
+                    if counts:
+                        self._count("restarts", event.start_type, event.recovery)
+                        self._observe("recovery", int(event.at) - end, event.recovery)
+                        self._cards("recovery_accelerator", int(event.at) - end, event.recovery)
+                    start, end = int(event.at), None
+                case "interrupted":
+                    end = int(event.at)
+                    if counts:
+                        self._observe("attempt", end - start, event.recovery)
+                case "downgraded":
+                    if counts:
+                        self._count("recovery_downgrades", event.from_recovery, event.to_recovery)
+                case "finished":
+                    end = end or int(event.at)
+
+    def _is_news(self, events, looks, number):
+        """Whether what happened is not behind the baseline.
+
+        If a job had run and told no records at the baseline, all that we can go by is time, in
+        whole seconds.
+        """
+        had_run = any(event.kind == "started" for event in events[: self._behind])
+        if looks[0].baseline and had_run and not looks[0].records:
+            return int(events[number].at) + 1 > looks[0].at
+        return number >= self._behind
+
+    def _tell_cards(self, events, looks):
+        before = looks[0].ran if looks[0].baseline else 0
+        self._cards("accelerator", looks[-1].ran - before, self._job.accelerator)
+
+    def _tell_ends(self, events, looks):
+        """A job has ended whenever it is found so after it was active or unknown to us."""
+        ends = []
+        ended = False
+        counted = None
+        for look in looks:
+            if look.phase in ACTIVE:
+                ended = False
+            elif look.phase in TERMINAL and not ended:
+                ended = True
+                started = any(event.kind == "started" for event in events[: look.events])
+                if not look.baseline:
+                    ends.append(look.phase)
+                    self._count("jobs_finished", look.phase)
+                if not look.baseline and started:
+                    self._cards("finished_accelerator", look.ran - (counted or 0), look.phase)
+                    if counted is None:
+                        self._observe("run", look.ran, look.phase)
+                counted = look.ran if started else None
+        seen = events[: looks[-1].events]
+        if all(event.kind not in ("reactivated", "entered") for event in seen):
+            after = seen[self._behind :]
+            assert ends == [event.phase for event in after if event.kind == "finished"]
+
+    def _key(self, name, labels):
+        return f"modelarts_training_{name}", (*self._job.base, *labels)
+
+    def _count(self, name, *labels):
+        self.counters[self._key(f"{name}_total", labels)] += 1
+
+    def _cards(self, name, seconds, *labels):
+        self.counters[self._key(f"{name}_seconds_total", labels)] += seconds * self._job.cards
+
+    def _observe(self, name, seconds, *labels):
+        self.observed[self._key(f"{name}_duration_seconds", labels)].append(seconds)
+
+
+def compare(ledger, told):
+    """The ledger says what was told: values, sums, counts and buckets."""
+    values = {key: series.value for key, series in ledger.items()}
+    expected = dict(told.counters) | {key: sum(seen) for key, seen in told.observed.items()}
+    wrong = {
+        key: (values.get(key, 0), expected.get(key, 0))
+        for key in values.keys() | expected.keys()
+        if values.get(key, 0) != pytest.approx(expected.get(key, 0), rel=1e-9, abs=1e-4)
+    }
+    assert wrong == {}
+    for key, series in ledger.items():
+        bounds = ROW_OF[key[0]].buckets
+        cumulative = [sum(series.counts[: number + 1]) for number in range(len(series.counts))]
+        if bounds:
+            seen = [round(seconds, 3) for seconds in told.observed.get(key, [])]
+            assert cumulative == [sum(s <= le for s in seen) for le in (*bounds, float("inf"))]
+
+
+class Counted:
+    """The tracker and the ledger together."""
+
+    def __init__(self):
+        self.fleet, self.ledger = Fleet(), {}
+
+    def take(self, view, now):
+        observed = observe(self.fleet, view, now)
+        self.ledger, changed = post(self.ledger, observed.events, observed.fleet.accelerators, now)
+        self.fleet = observed.fleet
+        return observed, changed
+
+
+def views(life):
+    """Live, and look after every batch and once more when all is over; world and eyes come too."""
+    batches, late = life
+    hands = Hands()
+    eyes = Eyes(hands.world, late)
+    for actions, seed in batches:
+        for action in actions:
+            hands.do(*action)
+        yield eyes.look(random.Random(seed)), hands.world, eyes
+    yield eyes.look(random.Random(0), whole=True), hands.world, eyes
+
+
+# --- What holds -----------------------------------------------------------------------------------
+
+
+@settings(EXAMPLES, max_examples=500)
+@given(LIVES)
+def test_counters_tell_what_has_happened(life):
+    counted = Counted()
+    for view, world, eyes in views(life):
+        counted.take(view, world.now)
+        compare(counted.ledger, Told(world, eyes))
+
+
+@EXAMPLES
+@given(LIVES)
+def test_no_series_ever_falls_or_is_lost(life):
+    counted = Counted()
+    for view, world, _ in views(life):
+        before = counted.ledger
+        _, changed = counted.take(view, world.now)
+        assert before.keys() <= counted.ledger.keys()
+        for key, series in before.items():
+            after = counted.ledger[key]
+            assert after.value >= series.value
+            assert all(a >= b for a, b in zip(after.counts, series.counts, strict=True))
+            assert after == series or changed[key] == after
+
+
+@EXAMPLES
+@given(LIVES)
+def test_the_same_view_again_changes_nothing(life):
+    counted = Counted()
+    for view, world, _ in views(life):
+        counted.take(view, world.now)
+        fleet, ledger = counted.fleet, counted.ledger
+        again, changed = counted.take(view, world.now + 30)
+        assert (again.events, again.changed, again.gone, changed) == ([], {}, frozenset(), {})
+        assert (again.fleet, counted.ledger) == (fleet, ledger)
+
+
+@EXAMPLES
+@given(LIVES, st.integers(0, 2**16))
+def test_a_view_in_two_parts_tells_the_same(life, seed):
+    """Unless it is the first of a workspace: that is a whole."""
+    chance = random.Random(seed)
+    whole, parts = Counted(), Counted()
+    for view, world, _ in views(life):
+        whole.take(view, world.now)
+        first = {
+            job_id: job
+            for job_id, job in view.jobs.items()
+            if job.workspace in parts.fleet.horizons and chance.random() < 0.5
+        }
+        rest = {job_id: job for job_id, job in view.jobs.items() if job_id not in first}
+        parts.take(View(first), world.now)
+        parts.take(View(rest, view.gone, view.horizons), world.now)
+        assert parts.fleet == whole.fleet
+        assert parts.ledger.keys() == whole.ledger.keys()
+        for key, series in whole.ledger.items():
+            assert parts.ledger[key].value == pytest.approx(series.value)
+            assert parts.ledger[key].counts == series.counts
+
+
+# Fixed, so that no change of the strategies above can make the tests empty.
+EVERYTHING = (
+    [
+        (
+            [
+                ("create", 0, 0, 0),
+                ("start", 0, 0, 1000),
+                ("create", 0, 3 * 14 + 4, 1000),
+                ("start", 0, 0, 1000),
+            ],
+            1,
+        ),
+        (
+            [
+                ("interrupt", 0, 8 * 5 + 1, 60_250),
+                ("start", 0, 0, 5001),
+                ("interrupt", 1, 4, 60_250),
+                ("start", 0, 1, 15_000),
+                ("create", 0, 2, 0),
+                ("create", 0, 7, 0),
+                ("start", 0, 0, 1000),
+            ],
+            2,
+        ),
+        ([("finish", 0, 1, 15_000), ("finish", 0, 3, 1), ("delete", 3, 0, 0)], 3),
+        ([("reactivate", 0, 0, 15_000)], 4),
+        ([("finish", 0, 0, 60_000)], 5),
+    ],
+    0,
+)
+
+
+def test_everything_can_happen():
+    counted = Counted()
+    for view, world, eyes in views(EVERYTHING):
+        counted.take(view, world.now)
+        compare(counted.ledger, Told(world, eyes))
+
+    happened = {name for (name, _), series in counted.ledger.items() if series.value}
+    assert happened == {row.metric.name for row in ROWS}

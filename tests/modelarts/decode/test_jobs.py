@@ -1,0 +1,1081 @@
+"""Answers of the service in, flat jobs out; whatever is in the answers."""
+
+import contextlib
+import functools
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.errors import BrokenAnswer, InvalidAnswer
+from exporter.jobs.job import PHASES, Job, Page, Problem, Run, View
+from exporter.jobs.tracker import Fleet, observe
+from exporter.modelarts.decode import jobs as decoding
+from exporter.modelarts.decode import schema as wire
+from exporter.modelarts.decode.jobs import decode_job, decode_page
+from exporter.simulator.edits import ABSENT, edit
+from exporter.simulator.living import LivingFleet
+from exporter.simulator.recipes import PLANTED_SECRETS
+from exporter.simulator.wire import document
+
+NOW = 1_750_000_000.0
+VENDOR = Path(__file__).parents[2] / "data/vendor-response.json"
+
+
+def item(job_id="a", **parts):
+    """A running job as the service shows it, with ``status`` and other parts changed."""
+    whole = {
+        "kind": "job",
+        "metadata": {
+            "id": job_id,
+            "name": "train",
+            "workspace_id": "0",
+            "user_name": "li",
+            "create_time": 1_749_990_000_000,
+        },
+        "status": {"phase": "Running", "duration": 60_000, "start_time": 1_749_990_300_000},
+        "spec": {"resource": {"node_count": 2}},
+    }
+    for name, part in parts.items():
+        whole[name] = whole.get(name, {}) | part if isinstance(part, dict) else part
+    return whole
+
+
+def as_json(*items, **more):
+    return json.dumps({"items": items, **more}).encode()
+
+
+def decode(*items, workspace="0", **more):
+    return decode_page(as_json(*items, **more), workspace=workspace, now=NOW)
+
+
+def only(page):
+    """The one job of a page that has nothing odd."""
+    (job,) = page.jobs
+    assert page.broken == []
+    assert page.problems == []
+    return job
+
+
+def one(**parts):
+    return only(decode(item(**parts)))
+
+
+def odd(page):
+    """The one job of a page, and what is odd about it."""
+    (job,) = page.jobs
+    assert {problem.job_id for problem in page.problems} <= {job.id}
+    return job, {(problem.kind, problem.field): problem.value for problem in page.problems}
+
+
+def invalid(*fields):
+    return {("invalid", field): "" for field in fields}
+
+
+# --- As documented --------------------------------------------------------------------------------
+
+
+def test_the_vendors_example():
+    page = decode_page(VENDOR.read_bytes(), workspace="0", now=NOW)
+
+    assert page == Page(
+        jobs=[
+            Job(
+                id="3faf5c03-aaa1-4cbe-879d-24b05d997347",
+                name="trainjob--py14_mem06-byd-108",
+                user="ei_modelarts_q00357245_01",
+                workspace="0",
+                kind="job",
+                phase="Abnormal",
+                pool="public",
+                pool_name="",
+                flavor_type="GPU",
+                flavor="modelarts.vm.pnt1.large.eco",
+                accelerator="GP-Pnt1",
+                engine="PyTorch",
+                created=1636447346.315,
+                started=None,
+                ended=None,
+                duration=0.0,
+                nodes=1,
+                current_nodes=1,
+                accelerators=1,
+                runs=None,
+                failed_task="",
+                exit_code=None,
+                message="",
+            )
+        ],
+        broken=[],
+        vague=[],
+        problems=[],
+        total=5059,
+        count=1,
+        size=1,
+    )
+
+
+def test_a_job_that_tells_next_to_nothing():
+    page = decode({"metadata": {"id": "a"}}, workspace="w")
+
+    assert page.jobs == [
+        Job(
+            id="a",
+            name="",
+            user="",
+            workspace="w",
+            kind="job",
+            phase="Unknown",
+            pool="public",
+            pool_name="",
+            flavor_type="unknown",
+            flavor="",
+            accelerator="unknown",
+            engine="",
+            created=None,
+            started=None,
+            ended=None,
+            duration=None,
+            nodes=None,
+            current_nodes=None,
+            accelerators=None,
+            runs=None,
+            failed_task="",
+            exit_code=None,
+            message="",
+        )
+    ]
+    assert page.problems == [Problem("a", "phase", "", "unknown")]
+
+
+def test_a_single_job_is_decoded_as_a_page_of_it():
+    page = decode_job(json.dumps(item()).encode(), workspace="0", now=NOW)
+
+    assert page == decode(item())
+
+
+def test_a_job_is_in_the_workspace_that_it_names():
+    assert only(decode(item(), workspace="searched")).workspace == "0"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_documented_phases(phase):
+    assert one(status={"phase": phase}).phase == phase
+
+
+@pytest.mark.parametrize("phase", ["Paused", "running", "Running "])
+def test_a_phase_that_is_not_documented_is_unknown_and_said(phase):
+    job, oddities = odd(decode(item(status={"phase": phase})))
+
+    assert job.phase == "Unknown"
+    assert oddities == {("unknown", "phase"): phase}
+
+
+@pytest.mark.parametrize(
+    ("total", "kept"),
+    [(5059, 5059), ("7", 7), (0, 0), (None, None), (-1, None), (1e300, None), ([], None)],
+)
+def test_totals_are_passed_on_if_they_can_be_right(total, kept):
+    page = decode(item(), total=total, count=total)
+
+    assert (page.total, page.count, page.size) == (kept, kept, 1)
+
+
+def test_an_empty_list_is_a_page():
+    assert decode(total=0, count=0) == Page([], [], [], [], total=0, count=0, size=0)
+
+
+# --- Times ----------------------------------------------------------------------------------------
+
+
+def test_milliseconds_become_seconds_once():
+    job = one(
+        metadata={"create_time": 1_749_990_000_123},
+        status={"start_time": 1_749_990_300_456, "duration": 61_789},
+    )
+
+    assert (job.created, job.started, job.duration) == (1749990000.123, 1749990300.456, 61.789)
+
+
+@pytest.mark.parametrize("start_time", [0, None, "0"])
+def test_a_job_that_never_started_has_no_start(start_time):
+    assert one(status={"start_time": start_time}).started is None
+
+
+@pytest.mark.parametrize(
+    "create_time",
+    [
+        pytest.param(1_749_990_000, id="seconds"),
+        pytest.param(1_749_990_000_000_000, id="microseconds"),
+        pytest.param(1_750_086_400_000, id="tomorrow"),
+        pytest.param(-1, id="negative"),
+        pytest.param(10**400, id="huge"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("part", "name", "field"),
+    [("metadata", "create_time", "created"), ("status", "start_time", "started")],
+)
+def test_a_time_that_cannot_be_right_is_unset_and_said(part, name, field, create_time):
+    job, oddities = odd(decode(item(**{part: {name: create_time}})))
+
+    assert getattr(job, field) is None
+    assert oddities == invalid(f"{part}.{name}")
+    assert job == msgspec.structs.replace(one(), **{field: None})
+
+
+@pytest.mark.parametrize("duration", [-1, 10**14, "1e400"])
+def test_a_duration_that_cannot_be_right_is_unset_and_said(duration):
+    job, oddities = odd(decode(item(status={"duration": duration})))
+
+    assert job.duration is None
+    assert oddities == invalid("status.duration")
+
+
+# --- Runs -----------------------------------------------------------------------------------------
+
+
+def runs(*records):
+    return odd(decode(item(status={"running_records": records})))
+
+
+def test_running_records_are_in_seconds():
+    job = one(
+        status={
+            "running_records": [
+                {
+                    "start_at": 1_749_990_300,
+                    "end_at": 1_749_990_400,
+                    "start_type": "init_or_rescheduled",
+                    "end_reason": "exit with 127",
+                    "end_related_task": "worker-2",
+                    "end_recover": "job_reschedule",
+                    "end_recover_before_downgrade": "proc_restart",
+                },
+                {"start_at": 1_749_990_500, "start_type": "restarted"},
+            ]
+        }
+    )
+
+    assert job.runs == (
+        Run(
+            start=1749990300.0,
+            end=1749990400.0,
+            start_type="init_or_rescheduled",
+            recovery="job_reschedule",
+            recovery_before="proc_restart",
+            reason="exit with 127",
+        ),
+        Run(
+            start=1749990500.0,
+            end=None,
+            start_type="restarted",
+            recovery="",
+            recovery_before="",
+            reason="",
+        ),
+    )
+
+
+@pytest.mark.parametrize("end", [{}, {"end_at": 0}, {"end_at": None}])
+def test_a_run_that_goes_on_has_no_end(end):
+    job, oddities = runs({"start_at": 1_749_990_300} | end)
+
+    assert job.runs[0].end is None
+    assert oddities == {}
+
+
+def test_a_run_that_ends_before_it_starts_has_no_length_and_is_said():
+    # As published; whatever it is, it is no negative time.
+    job, oddities = runs({"start_at": 1_701_327_093, "end_at": 1_701_322_341})
+
+    assert (job.runs[0].start, job.runs[0].end) == (1701327093.0, 1701327093.0)
+    assert oddities == invalid("running_records")
+
+
+def test_milliseconds_in_running_records_are_unset_and_said():
+    job, oddities = runs({"start_at": 1_749_990_300_000, "end_at": 1_749_990_400_000})
+
+    assert (job.runs[0].start, job.runs[0].end) == (None, None)
+    assert oddities == invalid("running_records")
+
+
+@pytest.mark.parametrize(("records", "expected"), [({}, None), ({"running_records": None}, None)])
+def test_absent_records_are_not_the_same_as_none(records, expected):
+    assert one(status=records).runs is expected
+    assert one(status={"running_records": []}).runs == ()
+
+
+def test_a_record_of_a_wrong_type_keeps_its_place():
+    good = {"start_at": 1_749_990_300, "end_at": 1_749_990_400, "end_recover": "proc_restart"}
+    job, oddities = runs(good, "garbage", {"start_at": [], "start_type": "restarted"})
+
+    assert [run.start for run in job.runs] == [1749990300.0, None, None]
+    assert [run.start_type for run in job.runs] == ["unknown", "unknown", "restarted"]
+    assert oddities == invalid("status.running_records", "status.running_records.start_at")
+
+
+@pytest.mark.parametrize(
+    ("field", "shown", "label"),
+    [
+        ("start_type", "start_type", "start_type"),
+        ("end_recover", "recovery", "recovery"),
+        ("end_recover_before_downgrade", "recovery_before", "recovery"),
+    ],
+)
+def test_odd_words_in_records_are_unknown_and_said(field, shown, label):
+    job, oddities = runs({field: "Thermal Shutdown!"})
+
+    assert getattr(job.runs[0], shown) == "unknown"
+    assert oddities == {("unknown", label): "Thermal Shutdown!"}
+
+
+def test_a_recovery_policy_of_newer_documents_is_shown():
+    assert one(status={"running_records": [{"end_recover": "npu_step_retry"}]}).runs[
+        0
+    ].recovery == ("npu_step_retry")
+
+
+# --- Ends -----------------------------------------------------------------------------------------
+
+FIRST = {"start_at": 1_749_990_300, "end_at": 1_749_990_400, "end_recover": "proc_restart"}
+
+
+@pytest.mark.parametrize(
+    ("records", "ended"),
+    [
+        pytest.param([FIRST, {"start_at": 1_749_990_500, "end_at": 1_749_990_600}], 1749990600.0),
+        pytest.param([{"start_at": 1_749_990_300}], 1749990360.0, id="an open record"),
+        pytest.param([], 1749990360.0, id="no records"),
+        pytest.param(None, 1749990360.0, id="absent records"),
+    ],
+)
+def test_a_job_ended_with_its_last_run_or_after_its_duration(records, ended):
+    assert one(status={"phase": "Failed", "running_records": records}).ended == ended
+
+
+def test_a_job_did_not_end_with_a_run_before_its_last():
+    records = [FIRST, {"start_at": 1_749_990_500}]
+    status = {"phase": "Terminated", "running_records": records, "duration": 300_000}
+
+    assert one(status=status).ended == 1749990600.0
+
+
+@pytest.mark.parametrize("phase", ["Creating", "Pending", "Running", "Terminating"])
+def test_a_job_that_is_not_over_has_no_end(phase):
+    assert one(status={"phase": phase, "running_records": [FIRST]}).ended is None
+
+
+@pytest.mark.parametrize("status", [{"start_time": 0}, {"duration": None}])
+def test_a_job_that_does_not_tell_has_no_end(status):
+    assert one(status={"phase": "Abnormal"} | status).ended is None
+
+
+def test_an_end_in_the_future_is_unset_and_said():
+    job, oddities = odd(decode(item(status={"phase": "Completed", "duration": 100 * 86_400_000})))
+
+    assert job.ended is None
+    assert oddities == invalid("status.duration")
+
+
+# --- Nodes ----------------------------------------------------------------------------------------
+
+HUNDREDS = [[1_749_990_000_000 + 60_000 * n, n % 7] for n in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("points", "nodes"),
+    [
+        pytest.param(None, 2, id="null"),
+        pytest.param([], 2, id="empty"),
+        pytest.param([[1_749_990_000_000, 1]], 1, id="one point"),
+        pytest.param([[1_749_990_000_000, 2], [1_749_990_060_000, 0]], 0, id="none at work"),
+        pytest.param(HUNDREDS, 499 % 7, id="hundreds of points"),
+        pytest.param([[1_749_990_000_000, 100_000]], 100_000, id="as many as may be"),
+    ],
+)
+def test_a_running_job_has_as_many_nodes_as_its_last_point_says(points, nodes):
+    job = one(status={"node_count_metrics": points})
+
+    assert (job.nodes, job.current_nodes) == (2, nodes)
+
+
+def test_points_may_be_written_with_spaces():
+    body = json.dumps({"items": [item(status={"node_count_metrics": HUNDREDS})]}, indent=4).encode()
+
+    assert only(decode_page(body, workspace="0", now=NOW)).current_nodes == 499 % 7
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param("many", id="text"),
+        pytest.param(7, id="number"),
+        pytest.param({"1749990000000": 1}, id="object"),
+        pytest.param([1_749_990_000_000, 1], id="flat"),
+        pytest.param([[1_749_990_000_000, 1], []], id="empty point"),
+        pytest.param([[1_749_990_000_000, 1], None], id="null point"),
+        pytest.param([[1_749_990_000_000, -1]], id="negative"),
+        pytest.param([[1_749_990_000_000, 1.5]], id="half a node"),
+        pytest.param([[1_749_990_000_000, "1"]], id="text in a point"),
+        pytest.param([[1_749_990_000_000, 100_001]], id="too many"),
+        pytest.param([[1_749_990_000_000, 10**30]], id="huge"),
+    ],
+)
+def test_points_that_cannot_be_right_are_said_and_passed_over(points):
+    job, oddities = odd(decode(item(status={"node_count_metrics": points})))
+
+    assert job.current_nodes == 2
+    assert oddities == invalid("status.node_count_metrics")
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Completed"])
+def test_a_job_that_does_not_run_has_the_nodes_it_asked_for(phase):
+    job = one(status={"phase": phase, "node_count_metrics": [[1_749_990_000_000, 0]]})
+
+    assert job.current_nodes == 2
+
+
+def test_odd_hardware_is_said():
+    detail = {"flavor_type": "TPU", "flavor_info": {"gpu": {"unit_num": "-8"}}}
+    job, oddities = odd(decode(item(spec={"resource": {"flavor_detail": detail}})))
+
+    assert (job.flavor_type, job.accelerators) == ("unknown", None)
+    assert oddities == {
+        ("unknown", "flavor_type"): "TPU",
+        ("invalid", "spec.resource.flavor_detail.flavor_info.gpu.unit_num"): "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("resource", "paths"),
+    [
+        pytest.param(None, (), id="null"),
+        pytest.param({}, (), id="empty"),
+        pytest.param(7, ("",), id="number"),
+        pytest.param("7", ("",), id="text"),
+        pytest.param([{"node_count": 2}], ("",), id="list"),
+        pytest.param(
+            {"node_count": "many", "pool_id": 7}, (".node_count", ".pool_id"), id="inside"
+        ),
+        pytest.param({"pool_info": []}, (".pool_info",), id="part"),
+        pytest.param({"flavor_detail": {"flavor_info": 1}}, (".flavor_detail.flavor_info",)),
+        pytest.param({"node_count": math.nan}, (".node_count",), id="not a number"),
+        pytest.param({"pool_id": "\ud800"}, (), id="not encodable"),
+    ],
+)
+def test_a_resource_of_wrong_types_costs_what_is_wrong(resource, paths):
+    whole = item() | {"spec": {"resource": resource}}
+    page = decode(whole)
+    job, oddities = odd(page)
+
+    assert oddities == invalid(*(f"spec.resource{path}" for path in paths))
+    assert (job.nodes, job.phase) == (None, "Running")
+    assert decode(whole, total=["garbage"]) == page
+
+
+def test_an_odd_resource_does_not_slow_down_its_page(monkeypatch):
+    bodies = []
+
+    def patient(body):
+        bodies.append(body)
+        return read(body)
+
+    read = wire.json_object
+    monkeypatch.setattr(wire, "json_object", patient)
+    strange = {"node_count": "as many as there are"}
+    page = decode(item("a"), *(item(name, spec={"resource": strange}) for name in "bcd"))
+
+    assert bodies == [b'{"resource":%s}' % json.dumps(strange).encode()]
+    assert [problem.job_id for problem in page.problems] == ["b", "c", "d"]
+
+
+def test_a_huge_resource_is_as_good_as_any_but_not_kept():
+    kept = decoding._hardware.cache_info().currsize
+    job = one(spec={"resource": {"node_count": 5, "note": "x" * 10_000}})
+
+    assert job.nodes == 5
+    assert decoding._hardware.cache_info().currsize == kept
+
+
+def test_a_garbled_resource_is_a_garbled_answer():
+    body = as_json(item(spec={"resource": {"node_count": "HERE"}})).replace(b'"HERE"', b"1-2")
+
+    with pytest.raises(BrokenAnswer) as caught:
+        decode_page(body, workspace="0", now=NOW)
+
+    assert caught.value.__context__ is None
+
+
+# --- Exit codes -----------------------------------------------------------------------------------
+
+
+def failure(*statuses):
+    job, oddities = odd(decode(item(status={"task_statuses": statuses})))
+    return job.failed_task, job.exit_code, job.message, oddities
+
+
+def test_the_first_task_that_failed_counts():
+    assert failure(
+        {"task": "worker-0", "exit_code": 0, "message": "fine"},
+        {"task": "worker-1", "exit_code": 137, "message": "killed"},
+        {"task": "worker-2", "exit_code": 1, "message": "peer lost"},
+    ) == ("worker-1", 137, "killed", {})
+
+
+@pytest.mark.parametrize("code", [-9, 255, 3_221_225_477, "137"])
+def test_exit_codes_are_whole_numbers(code):
+    assert failure({"task": "w", "exit_code": code}) == ("w", int(code), "", {})
+
+
+@pytest.mark.parametrize("statuses", [(), ({"task": "w", "exit_code": 0},), ({"task": "w"},)])
+def test_no_failed_task(statuses):
+    assert failure(*statuses) == ("", None, "", {})
+
+
+@pytest.mark.parametrize("code", [0.5, 1e300, "nan", 2**32])
+def test_an_exit_code_that_cannot_be_right_is_said_and_passed_over(code):
+    assert failure({"task": "w0", "exit_code": code}, {"task": "w1", "exit_code": 2}) == (
+        "w1",
+        2,
+        "",
+        invalid("status.task_statuses.exit_code"),
+    )
+
+
+# --- Texts ----------------------------------------------------------------------------------------
+
+NASTY = '"\\\n\x00<script>\ud800训练' + "x" * 10_000
+
+
+def texts(value):
+    """All texts in a struct."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for element in value:
+            yield from texts(element)
+    elif isinstance(value, msgspec.Struct):
+        yield from texts(msgspec.structs.astuple(value))
+
+
+def all_nasty():
+    flavor = {
+        "flavor_id": NASTY,
+        "flavor_type": NASTY,
+        "pool_id": NASTY,
+        "flavor_info": {"npu": {"product_name": NASTY, "unit_num": NASTY}},
+    }
+    allocation = {"accelerator_type": NASTY}
+    return item(
+        kind=NASTY,
+        metadata={"name": NASTY, "user_name": NASTY, "workspace_id": NASTY},
+        status={
+            "phase": NASTY,
+            "task_statuses": [{"task": NASTY, "exit_code": 1, "message": NASTY}],
+            "running_records": [
+                {
+                    "start_type": NASTY,
+                    "end_reason": NASTY,
+                    "end_recover": NASTY,
+                    "end_recover_before_downgrade": NASTY,
+                }
+            ],
+        },
+        algorithm={"engine": {"engine_id": NASTY, "engine_name": NASTY}},
+        spec={
+            "resource": {
+                "flavor_id": NASTY,
+                "pool_id": NASTY,
+                "pool_name": NASTY,
+                "flavor_detail": flavor,
+                "main_container_allocated_resources": allocation,
+                "pool_info": allocation,
+            }
+        },
+        tasks=[{"task_resource": flavor}],
+    )
+
+
+def assert_bounded(page):
+    found = [*texts(tuple(page.jobs)), *texts(tuple(page.problems)), *page.broken]
+    assert max(map(len, found), default=0) <= 256
+    for text in found:
+        text.encode()
+        assert "\x00" not in text
+
+
+def test_no_text_is_too_long_or_cannot_be_encoded():
+    page = decode(all_nasty())
+
+    shown = NASTY[:255].replace("\x00", "\ufffd").replace("\ud800", "\ufffd")
+    assert page.jobs[0].name == shown + "…"
+    assert_bounded(page)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        pytest.param(rb"a\"b\\c\nd\u0000e", 'a"b\\c\nd\ufffde', id="escaped"),
+        pytest.param(rb"a\ud83db", "a\ufffdb", id="lone surrogate"),
+        pytest.param(rb"\ud83d\ude80", "🚀", id="pair of surrogates"),
+        pytest.param(b"a\xffb", "a\ufffdb", id="wrong UTF-8"),
+        pytest.param(b"a\xed\xa0\x80b", "a\ufffd\ufffd\ufffdb", id="surrogate as UTF-8"),
+        pytest.param(b"a\nb\x00c", "a\nb\ufffdc", id="control characters as such"),
+    ],
+)
+def test_names_however_they_are_written(raw, name):
+    body = as_json(item("a", metadata={"name": "HERE"}), item("b")).replace(b"HERE", raw)
+    page = decode_page(body, workspace="0", now=NOW)
+
+    assert [job.name for job in page.jobs] == [name, "train"]
+    assert page.problems == []
+
+
+# --- Items that cannot be used --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(None, id="null"),
+        pytest.param(7, id="number"),
+        pytest.param("job", id="text"),
+        pytest.param([item()], id="list"),
+        pytest.param({}, id="empty"),
+        pytest.param({"metadata": None}, id="no metadata"),
+        pytest.param({"metadata": "a"}, id="metadata of a wrong type"),
+        pytest.param(item(metadata={"id": None}), id="no id"),
+        pytest.param(item(job_id=7), id="id a number"),
+        pytest.param(item(job_id=["a"]), id="id a list"),
+        pytest.param(item(job_id=""), id="id empty"),
+        pytest.param(item(job_id="../a?b"), id="id that is no part of a URL"),
+        pytest.param(item(job_id="a\n"), id="id of two lines"),
+        pytest.param(item(job_id="a" * 129), id="id too long"),
+        pytest.param(item(job_id="\ud800"), id="id that cannot be encoded"),
+    ],
+)
+def test_an_item_without_an_id_costs_that_item(garbage):
+    page = decode(item("a"), garbage, item("b"))
+
+    assert page.jobs == [one(), only(decode(item("b")))]
+    assert page.problems == []
+    assert page.size == 3
+    assert [broken[0] for broken in page.broken] == ["#"]
+    assert_bounded(page)
+
+
+def test_an_unusable_item_is_the_same_one_at_the_next_poll():
+    before = item(job_id=7, status={"duration": 1})
+    after = item(job_id=7, status={"duration": 2})
+    after["metadata"] = dict(reversed(after["metadata"].items()))
+
+    assert decode(before).broken == decode(after).broken
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(item(job_id=7), item(job_id=8)), ({"kind": "job"}, {"kind": "x"}), (1, 2)]
+)
+def test_unusable_items_are_told_apart(one, other):
+    assert decode(one).broken != decode(other).broken
+
+
+@pytest.mark.parametrize("items", [{}, {"a": item()}, "items", 7, True, None])
+def test_items_of_a_wrong_type_are_no_answer(items):
+    with pytest.raises(InvalidAnswer, match=r"^the answer has no list of items$") as caught:
+        decode_page(json.dumps({"items": items, "total": 1}).encode(), workspace="0", now=NOW)
+
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"error_code": "ModelArts.2799", "error_msg": "slow"}, "ModelArts.2799 slow"),
+        ({"error_code": "ModelArts.2799", "items": []}, "ModelArts.2799"),
+        ({"errorCode": "X.1", "errorMsg": "no"}, "X.1 no"),
+        ({"error": {"code": 401, "message": "who?", "title": "Unauthorized"}}, "401 who?"),
+        ({"error_code": "APIG.0301", "error_msg": "a\nb\x00" + "x" * 999}, "APIG.0301 a"),
+    ],
+)
+def test_an_error_is_never_an_empty_fleet(answer, words):
+    with pytest.raises(InvalidAnswer, match=r"^the service answered 200 with an error: ") as caught:
+        decode_page(json.dumps(answer).encode(), workspace="0", now=NOW)
+
+    assert words in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("answer", [{}, {"metadata": None}, {"items": []}])
+def test_a_single_job_without_metadata_is_no_answer(answer):
+    with pytest.raises(InvalidAnswer, match=r"^the answer has no metadata$"):
+        decode_job(json.dumps(answer).encode(), workspace="0", now=NOW)
+
+
+def test_nesting_without_end_is_no_answer():
+    deep = b'{"items": ' + b"[" * 200_000
+
+    with pytest.raises(InvalidAnswer):
+        decode_page(deep, workspace="0", now=NOW)
+
+
+# --- Secrets --------------------------------------------------------------------------------------
+
+SECRET = "hunter2-of-the-tests"
+
+
+def with_secrets(**parts):
+    hidden = {"environments": [{"TOKEN": SECRET}], "command": f"train --key {SECRET}"}
+    return item(
+        algorithm=hidden
+        | {
+            "parameters": [{"name": "password", "value": SECRET}],
+            "engine": {"engine_name": "PyTorch", "image_url": f"swr/{SECRET}"},
+        },
+        endpoints={"jupyter_lab": {"url": f"https://x/?token={SECRET}", "token": SECRET}},
+        tasks=[{"algorithm": hidden, "task_resource": {}}],
+        **parts,
+    )
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param({}, id="as documented"),
+        pytest.param({"status": {"duration": "x"}}, id="one wrong field"),
+        pytest.param({"metadata": {"id": 7}}, id="unusable"),
+    ],
+)
+def test_secrets_do_not_get_in(parts):
+    assert SECRET not in repr(decode(with_secrets(**parts)))
+
+
+@pytest.mark.parametrize("more", [{}, {"total": ["garbage"]}], ids=["fast", "patient"])
+def test_secrets_are_not_in_what_is_remembered(monkeypatch, more):
+    remembered = []
+
+    def remember(*key):
+        remembered.append(key)
+        return find(*key)
+
+    find = decoding._hardware.__wrapped__
+    monkeypatch.setattr(decoding, "_hardware", functools.lru_cache(remember))
+    decode(with_secrets(), **more)
+
+    assert len(remembered) == 1
+    assert SECRET not in repr(remembered)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(as_json(with_secrets())[:-10], id="cut off"),
+        pytest.param(json.dumps({"items": with_secrets()}).encode(), id="no list"),
+        pytest.param(json.dumps([with_secrets()]).encode(), id="no object"),
+    ],
+)
+def test_secrets_are_not_in_errors(body):
+    with pytest.raises(InvalidAnswer) as caught:
+        decode_page(body, workspace="0", now=NOW)
+
+    assert SECRET not in repr(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+# --- A whole region -------------------------------------------------------------------------------
+
+
+@functools.cache
+def region():
+    return LivingFleet.populated(20240620, NOW, jobs=800)
+
+
+def documents(**options):
+    return [document(job, NOW, **options) for job in region()]
+
+
+@functools.cache
+def decoded():
+    """The jobs of the region as read from its documents, by id."""
+    return {job.id: job for job in decode(*documents()).jobs}
+
+
+def test_no_secret_of_the_region_gets_in():
+    body = as_json(*documents())
+    patiently = as_json(*documents(), total="garbage")
+
+    assert sum(secret.encode() in body for secret in PLANTED_SECRETS) >= 4
+    for each in (body, patiently):
+        shown = repr(decode_page(each, workspace="0", now=NOW))
+        assert [secret for secret in PLANTED_SECRETS if secret in shown] == []
+
+
+def test_documented_answers_are_decoded_in_one_go(monkeypatch):
+    def never(_):
+        raise AssertionError
+
+    monkeypatch.setattr(wire, "json_object", never)
+
+    assert decode(*documents()).size == len(region())
+    for whole, _ in samples():
+        assert decode_job(json.dumps(whole).encode(), workspace="0", now=NOW).size == 1
+    assert decode_page(VENDOR.read_bytes(), workspace="0", now=NOW).size == 1
+
+
+EQUAL = ("name", "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type")
+EQUAL += ("accelerator", "nodes", "created", "started", "failed_task", "exit_code")
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_jobs_are_what_they_are(name):
+    assert told(name) == [(truth[name], truth) for _, truth in told(name)]
+
+
+def told(name):
+    """Of every job, what was decoded and what is true."""
+    assert len(decoded()) == len(region())
+    return [(getattr(decoded()[job.id], name), region().facts(job)) for job in region()]
+
+
+def test_cards_are_what_they_are():
+    assert all(cards == (truth["cards"] or None) for cards, truth in told("accelerators"))
+
+
+def test_flavors_are_what_they_are_where_there_is_one():
+    one_flavor = [(flavor, truth) for flavor, truth in told("flavor") if truth["kind"] == "job"]
+
+    assert all(flavor == truth["flavor"] for flavor, truth in one_flavor)
+
+
+def test_durations_are_what_they_are():
+    assert all(
+        seconds == pytest.approx(truth["duration"], abs=1e-3) for seconds, truth in told("duration")
+    )
+
+
+def test_nodes_at_work_are_what_they_are():
+    running = [pair for pair in told("current_nodes") if pair[1]["phase"] == "Running"]
+
+    assert len(running) > 5
+    assert all(nodes == truth["nodes_up"] for nodes, truth in running)
+
+
+def test_ends_are_what_they_are_to_the_second():
+    ended = [pair for pair in told("ended") if pair[1]["runs"] and pair[1]["ended"]]
+
+    assert len(ended) > 500
+    assert all(0 <= truth["ended"] - end < 1 for end, truth in ended)
+
+
+def test_only_what_ended_has_an_end():
+    assert all(end is None for end, truth in told("ended") if not truth["ended"])
+
+
+def test_without_records_ends_are_never_later_than_they_are():
+    ends = {job.id: job.ended for job in decode(*documents(records=False)).jobs}
+    ended = [job for job in region() if job.ended is not None and job.runs]
+
+    assert all(job.started <= ends[job.id] <= job.ended + 0.01 for job in ended)
+    assert all(ends[job.id] > job.ended - 0.01 for job in ended if len(job.runs) == 1)
+
+
+def test_runs_are_what_they_are():
+    for found, truth in told("runs"):
+        shown = [msgspec.structs.asdict(run) for run in found or ()]
+        for run in shown:
+            del run["reason"]
+        assert shown == truth["runs"]
+
+
+def test_restarts_are_what_they_are():
+    fleet = observe(Fleet(), View(decoded()), NOW).fleet
+    counted = {
+        job_id: [
+            {"start_type": start_type, "recovery": recovery, "count": count}
+            for (start_type, recovery), count in sorted(Counter(known.restarts).items())
+        ]
+        for job_id, known in fleet.jobs.items()
+        if known.restarts
+    }
+
+    assert len(counted) > 5
+    assert counted == {
+        job.id: truth["restarts"] for job in region() if (truth := region().facts(job))["restarts"]
+    }
+
+
+# --- Whatever comes -------------------------------------------------------------------------------
+
+HARDWARE = "pool flavor_type flavor accelerator engine accelerators"
+AFFECTED = {
+    "kind": "kind",
+    "metadata.name": "name",
+    "metadata.user_name": "user",
+    "metadata.workspace_id": "workspace",
+    "metadata.create_time": "created",
+    "status.phase": "phase ended current_nodes",
+    "status.duration": "duration ended",
+    "status.start_time": "started ended",
+    "status.node_count_metrics": "current_nodes",
+    "status.task_statuses": "failed_task exit_code message",
+    "status.running_records": "runs ended",
+    "algorithm.engine": "engine flavor_type",
+    "spec.resource.node_count": "nodes current_nodes accelerators",
+    "spec.resource.pool_id": "pool",
+    "spec.resource.pool_name": "pool_name",
+    "spec.resource.flavor_id": "flavor flavor_type accelerators",
+    "spec.resource.flavor_detail": "flavor_type accelerator accelerators",
+    "spec.resource.main_container_allocated_resources": "flavor_type accelerator accelerators",
+    "spec.resource.pool_info": "flavor_type accelerator accelerators",
+    "tasks": HARDWARE,
+}
+"""Which fields of a job come from where."""
+
+GARBAGE = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.sampled_from([0, -1, 10**15, 10**30, 10**400, "8", "-8", "0"]),
+        st.floats(),
+        st.text(max_size=20),
+        st.text(st.characters(categories=["Cs", "Cc"]), max_size=3),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["id", "task", "start_at", "npu", "x"]), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@functools.cache
+def samples():
+    """One document of each shape in the region, and the paths of all that it consists of."""
+    shapes = {}
+    for job in region():
+        shape = (job.phase, job.pool.name, bool(job.roles), min(len(job.runs), 3))
+        shapes.setdefault(shape, document(job, NOW))
+    return [(whole, sorted(paths(whole))) for whole in shapes.values()]
+
+
+def paths(value, path=()):
+    yield path
+    inside = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = enumerate(value[:3])
+    for key, each in inside:
+        yield from paths(each, (*path, str(key)))
+
+
+@st.composite
+def edited(draw):
+    """A document with one part of it, small or large, replaced by garbage or taken away."""
+    whole, places = draw(st.sampled_from(samples()))
+    path = draw(st.sampled_from(places))
+    value = draw(st.one_of(GARBAGE, st.just(ABSENT)) if path else GARBAGE)
+    return whole, path, edit(whole, path, value)
+
+
+def may_change(path):
+    """The fields of a job that come from a part of its document."""
+    found = set()
+    for source, names in AFFECTED.items():
+        parts = tuple(source.split("."))
+        if parts[: len(path)] == path or path[: len(parts)] == parts:
+            found |= set(names.split())
+    return found
+
+
+def assert_sane(job):
+    assert job.phase in (*PHASES, "Unknown")
+    assert job.flavor_type in ("CPU", "GPU", "Ascend", "unknown")
+    assert job.pool
+    assert job.accelerator
+    times = [job.created, job.started, job.ended]
+    for run in job.runs or ():
+        times += [run.start, run.end]
+        assert run.start is None or run.end is None or run.start <= run.end
+        assert run.start_type in ("init_or_rescheduled", "restarted", "unknown")
+    for time in times:
+        assert time is None or 1_420_070_400 <= time <= NOW + 900
+    assert job.duration is None or 0 <= job.duration < math.inf
+    for number in (job.nodes, job.current_nodes, job.accelerators):
+        assert number is None or (isinstance(number, int) and 0 <= number < 2**31)
+    assert job.exit_code is None or isinstance(job.exit_code, int)
+
+
+@settings(max_examples=800, deadline=None)
+@given(edited())
+def test_one_odd_part_costs_no_more_than_that_part(case):
+    whole, path, changed = case
+    before = only(decode(whole))
+    page = decode(item("first"), changed, item("last"))
+
+    assert page.size == 3
+    assert [page.jobs[0].id, page.jobs[-1].id] == ["first", "last"]
+    assert_bounded(page)
+    if path in ((), ("metadata",), ("metadata", "id")):
+        assert len(page.jobs) + len(page.broken) == 3
+        return
+    _, job, _ = page.jobs
+    assert_sane(job)
+    differing = {
+        name for name in Job.__struct_fields__ if getattr(job, name) != getattr(before, name)
+    }
+    assert differing <= may_change(path)
+    assert {problem.job_id for problem in page.problems} <= {job.id}
+
+
+@settings(max_examples=300, deadline=None)
+@given(edited())
+def test_the_patient_way_comes_to_the_same_as_the_fast_one(case):
+    _, _, changed = case
+    items = (item("first"), changed)
+    fast, patient = decode(*items), decode(*items, total=["garbage"])
+
+    assert fast == patient
+
+
+def test_the_patient_way_comes_to_the_same_for_a_whole_region():
+    assert decode(*documents()) == decode(*documents(), total=["garbage"])
+
+
+@st.composite
+def damaged(draw):
+    """A good answer with some bytes lost, repeated or replaced."""
+    body = as_json(*(whole for whole, _ in samples()[:2]), total=2)
+    begin = draw(st.integers(0, len(body)))
+    end = draw(st.integers(begin, min(begin + 40, len(body))))
+    after = draw(st.sampled_from([body[end:], b""]))
+    return body[:begin] + draw(st.binary(max_size=4)) + after
+
+
+ANY_JSON = st.one_of(
+    GARBAGE,
+    st.fixed_dictionaries(
+        {"items": GARBAGE},
+        optional=dict.fromkeys(("total", "count", "error_code", "error", "metadata"), GARBAGE),
+    ),
+).map(lambda value: json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("decoder", [decode_page, decode_job])
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(st.binary(), ANY_JSON, damaged()))
+def test_an_answer_is_decoded_or_no_answer(decoder, body):
+    with contextlib.suppress(InvalidAnswer):
+        page = decoder(body, workspace="0", now=NOW)
+        assert page.size == len(page.jobs) + len(page.broken)
+        assert_bounded(page)
+        for job in page.jobs:
+            assert_sane(job)

@@ -1,0 +1,159 @@
+"""The patient decoder keeps what has the right type, and agrees with the fast one."""
+
+import json
+
+import msgspec
+import pytest
+
+from exporter.errors import BrokenAnswer, InvalidAnswer
+from exporter.modelarts.decode.lenient import UnusableError, json_object, leaf, salvage
+
+
+class Leg(msgspec.Struct, frozen=True):
+    length: float | None = None
+
+
+class Table(msgspec.Struct, frozen=True):
+    id: str
+    name: str | None = None
+    height: float | None = None
+    top: Leg | None = None
+    legs: tuple[Leg, ...] | None = None
+    notes: msgspec.Raw = msgspec.Raw()
+
+
+def made(value):
+    wrong = []
+    return salvage(Table, value, wrong), wrong
+
+
+def test_what_is_as_documented_is_taken_over():
+    whole = {
+        "id": "a",
+        "name": "desk",
+        "height": 72,
+        "top": {"length": 1.5},
+        "legs": [{"length": 70}, {}],
+        "unknown": {"id": 1},
+    }
+
+    assert made(whole) == (
+        Table(id="a", name="desk", height=72.0, top=Leg(1.5), legs=(Leg(70.0), Leg())),
+        [],
+    )
+
+
+@pytest.mark.parametrize("field", ["name", "height", "top", "legs", "notes"])
+def test_null_is_absent(field):
+    assert made({"id": "a", field: None}) == (Table(id="a"), [])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "path"),
+    [
+        ("name", 7, "name"),
+        ("name", ["desk"], "name"),
+        ("height", "high", "height"),
+        ("height", True, "height"),
+        ("height", {}, "height"),
+        ("top", "flat", "top"),
+        ("top", [], "top"),
+        ("top", {"length": []}, "top.length"),
+        ("legs", 4, "legs"),
+        ("legs", {"length": 70}, "legs"),
+    ],
+)
+def test_a_field_of_a_wrong_type_costs_that_field(field, value, path):
+    table, wrong = made({"id": "a", "name": "desk", "height": 72, field: value})
+    others = {"name": "desk", "height": 72.0}
+    others.pop(field, None)
+    expected = Table(id="a", **others)
+
+    assert wrong == [path]
+    assert table == (msgspec.structs.replace(expected, top=Leg()) if "." in path else expected)
+
+
+def test_elements_are_never_left_out_since_their_number_has_a_meaning():
+    table, wrong = made({"id": "a", "legs": [{"length": 1}, None, 7, {"length": "x"}]})
+
+    assert table.legs == (Leg(1.0), Leg(), Leg(), Leg())
+    assert wrong == ["legs", "legs", "legs.length"]
+
+
+@pytest.mark.parametrize("value", [None, 7, "a", [], {}, {"id": None}, {"id": 7}, {"name": "desk"}])
+def test_without_what_is_required_it_is_of_no_use(value):
+    with pytest.raises(UnusableError):
+        salvage(Table, value, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [(8, 8.0), ("8", 8.0), (8.5, 8.5), ("8.5", 8.5), (10**17, 1e17)]
+)
+def test_numbers_may_be_strings(value, number):
+    assert leaf(float | None, value) == number
+
+
+@pytest.mark.parametrize("value", ["", " 8", "8 GB", "0x10", "1_0", "\ud800", True, [8]])
+def test_what_is_no_number(value):
+    with pytest.raises(ValueError, match=r".+"):
+        leaf(float | None, value)
+
+
+def test_raw_json_stays_json():
+    assert json.loads(bytes(leaf(msgspec.Raw, [[1, 2], "\ud800"]))) == [[1, 2], "\ud800"]
+
+
+# --- Answers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        pytest.param(b'{"a": 1}', {"a": 1}, id="plain"),
+        pytest.param(b'\xef\xbb\xbf {"a": 1}\n', {"a": 1}, id="byte order mark and spaces"),
+        pytest.param(b'{"a": "\xff"}', {"a": "\ufffd"}, id="wrong UTF-8"),
+        pytest.param(b'{"a": "\\ud800"}', {"a": "\ud800"}, id="lone surrogate"),
+        pytest.param(b'{"a": "x\ny\x00"}', {"a": "x\ny\x00"}, id="control characters as such"),
+        pytest.param(b'{"a": 1e999}', {"a": float("inf")}, id="huge number"),
+        pytest.param(b'{"a": ' + b"9" * 5000 + b"}", {"a": float("inf")}, id="huge integer"),
+        pytest.param(b'{"a": Infinity}', {"a": float("inf")}, id="infinity"),
+    ],
+)
+def test_objects_are_read_with_patience(body, value):
+    assert json_object(body) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"", "the answer is empty"),
+        (b" \r\n", "the answer is empty"),
+        (b"<html><body>502 Bad Gateway", "the answer is an HTML page"),
+        (b"OK", "the answer is no JSON object"),
+        (b"null", "the answer is no JSON object"),
+        (b"[]", "the answer is no JSON object"),
+        (b'"text"', "the answer is no JSON object"),
+        (b"\x1f\x8b\x08\x00", "the answer is no JSON object"),
+    ],
+)
+def test_what_is_no_object_is_no_answer(body, complaint):
+    with pytest.raises(InvalidAnswer, match=f"^{complaint}$") as caught:
+        json_object(body)
+
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"a": ', b'{"a": "secr', b'{"a": 1}}', b"[1,", b"{'a'}"])
+def test_what_was_cut_off_or_garbled_is_worth_another_try(body):
+    with pytest.raises(BrokenAnswer) as caught:
+        json_object(body)
+
+    assert caught.value.retryable
+
+
+def test_an_error_does_not_drag_the_body_along():
+    with pytest.raises(BrokenAnswer) as caught:
+        json_object(b'{"command": "export TOKEN=hunter2')
+
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__context__ is None

@@ -1,0 +1,122 @@
+"""The list of pools → names: what has the right type is taken, however odd the rest is."""
+
+import json
+
+import pytest
+
+from exporter.errors import BrokenAnswer, InvalidAnswer, PollError
+from exporter.modelarts.decode.pools import MOST_POOLS, decode_pools
+
+NODES = {"flavor": "modelarts.kat1.8xlarge", "count": 4, "maxCount": 4}
+
+
+def pool(pool_id="pool-1", name="vision", **more):
+    labels = {"os.modelarts/name": name, "os.modelarts/workspace.id": "0"}
+    return {"kind": "Pool", "metadata": {"name": pool_id, "labels": labels}, **more}
+
+
+def decode(*items, **more):
+    return decode_pools(json.dumps({"kind": "PoolList", "items": items, **more}).encode())
+
+
+@pytest.mark.parametrize("available", [[NODES], NODES, None, "?", [[7]]])
+def test_both_documented_forms_and_others(available):
+    status = {"phase": "Running", "resources": {"available": available}}
+    assert decode(pool(status=status)) == {"pool-1": "vision"}
+
+
+def test_no_pools():
+    assert decode() == {}
+    assert decode(error=None, error_code="", errorCode=None) == {}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(odd, id=str(number))
+        for number, odd in enumerate(
+            [
+                None, 7, "pool", [], [pool()], {}, {"metadata": None}, {"metadata": []},
+                {"metadata": {}}, {"metadata": {"labels": {"os.modelarts/name": "no id"}}},
+                pool(None), pool(""), pool(7), pool(["a"]), pool("a", None), pool("a", ""),
+                pool("a", 7), pool("a", ["b"]), pool("a", {"b": "c"}), pool("a", True),
+                {"metadata": {"name": "a"}}, {"metadata": {"name": "a", "labels": None}},
+                {"metadata": {"name": "a", "labels": "b"}},
+                {"metadata": {"name": "a", "labels": []}},
+                {"metadata": {"name": "a", "labels": {"name": "b"}}},
+            ]
+        )
+    ],
+)  # fmt: skip
+def test_an_odd_item_does_not_cost_the_others(odd):
+    assert decode(pool("x", "before"), odd, pool("y", "after")) == {"x": "before", "y": "after"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        pytest.param(rb"a\"b\\c\nd\u0000e", 'a"b\\c\nd\ufffde', id="escaped"),
+        pytest.param(rb"a\ud83db", "a\ufffdb", id="lone surrogate"),
+        pytest.param(rb"\ud83d\ude80", "🚀", id="pair of surrogates"),
+        pytest.param(b"a\xffb", "a\ufffdb", id="wrong UTF-8"),
+        pytest.param(b"a\nb\x00c", "a\nb\ufffdc", id="control characters as such"),
+        pytest.param(b"x" * 10_000, "x" * 255 + "…", id="long"),
+        pytest.param("训练".encode(), "训练", id="Chinese"),
+        pytest.param(b"<script>", "<script>", id="HTML"),
+    ],
+)
+def test_names_however_they_are_written(raw, name):
+    body = json.dumps({"items": [pool("x", "HERE"), pool("y", "after")]}).encode()
+    assert decode_pools(body.replace(b"HERE", raw)) == {"x": name, "y": "after"}
+
+    ids = json.dumps({"items": [pool("HERE", "name")]}).encode()
+    assert decode_pools(ids.replace(b"HERE", raw)) == {name: "name"}
+
+
+def test_a_pool_that_comes_twice_has_one_name():
+    assert decode(pool(name="old"), pool(name="new"), pool(name="")) == {"pool-1": "new"}
+
+
+def test_jobs_without_a_pool_are_not_named():
+    """They go by the label ``public``, which no pool can have for its own."""
+    assert decode(pool("public", "evil"), pool()) == decode(pool())
+
+
+@pytest.mark.parametrize("odd", [[], [7]])
+def test_the_number_of_pools_is_bounded(odd):
+    names = decode(*odd, *(pool(f"pool-{number}", f"n{number}") for number in range(5000)))
+    assert len(names) == MOST_POOLS
+    assert names["pool-999"] == "n999"
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "said"),
+    [
+        (b"", InvalidAnswer, "empty"),
+        (b"<html>", InvalidAnswer, "an HTML page"),
+        (b"[]", InvalidAnswer, "no JSON object"),
+        (b"7", InvalidAnswer, "no JSON object"),
+        (b"{}", InvalidAnswer, "no list of pools"),
+        (b'{"items": null}', InvalidAnswer, "no list of pools"),
+        (b'{"items": {}}', InvalidAnswer, "no list of pools"),
+        (b'{"items": [null, 3, {"metadata": null}]}', InvalidAnswer, "none is a pool"),
+        (b'{"items": [], "error_code": "X.1", "error_msg": "odd"}', InvalidAnswer, "X.1 odd"),
+        (b'{"error": {"code": 500, "message": "odd"}}', InvalidAnswer, "500 odd"),
+        (b'{"items": [{"metadata"', BrokenAnswer, "cut off"),
+        (b'{"items": [' + b"[" * 100_000, InvalidAnswer, "nested too deeply"),
+    ],
+)
+def test_what_is_no_list_of_pools(body, error, said):
+    with pytest.raises(error, match=said):
+        decode_pools(body)
+
+
+@pytest.mark.parametrize("end", range(0, 400, 7))
+def test_whatever_comes_is_names_or_an_expected_error(end):
+    body = json.dumps({"items": [pool(), pool("\ud800", "\x00"), 7]}).encode()
+    for odd in (body[:end], body[end:], body[:end] + b"\xff\x00[" + body[end:]):
+        try:
+            names = decode_pools(odd)
+        except PollError:
+            continue
+        assert all(isinstance(text, str) for pair in names.items() for text in pair)

@@ -1,0 +1,217 @@
+"""Odd jobs are counted and logged once, however many polls see them."""
+
+import logging
+
+import pytest
+
+from exporter.jobs.job import Problem, View
+from exporter.polling.anomalies import Notices
+
+LINE = "a job has a field that cannot be used; the job counts without it"
+MORE = "more jobs with unusable fields"
+VALUE = "a value is not documented; it is shown as unknown"
+
+
+def invalid(job_id, field="status.duration"):
+    return Problem(job_id, field, "", "invalid")
+
+
+def unknown(job_id, value, field="phase"):
+    return Problem(job_id, field, value, "unknown")
+
+
+def view(*problems, healthy=(), broken=(), vague=(), gone=()):
+    """What lists the jobs that have problems, and others that have none."""
+    ids = {*healthy, *vague, *(problem.job_id for problem in problems)}
+    return View(
+        dict.fromkeys(ids),
+        gone=frozenset(gone),
+        problems=problems,
+        broken=frozenset(broken),
+        vague=frozenset(vague),
+    )
+
+
+class Meter:
+    def __init__(self):
+        self.invalid_jobs = []
+        self.unknown_values = []
+
+    def noticed(self, *, invalid_jobs, unknown_values):
+        self.invalid_jobs.append(invalid_jobs)
+        self.unknown_values.append(dict(unknown_values))
+
+
+@pytest.fixture
+def meter():
+    return Meter()
+
+
+@pytest.fixture
+def notices(meter):
+    return Notices("cn-north-4", meter)
+
+
+@pytest.fixture
+def lines(caplog):
+    """What was logged so far: message and what goes with it."""
+    caplog.set_level(logging.DEBUG)
+    names = ("target", "job_id", "field", "value", "jobs")
+
+    def read():
+        return [
+            (record.getMessage(), {n: vars(record)[n] for n in names if n in vars(record)})
+            for record in caplog.records
+        ]
+
+    return read
+
+
+def take(notices, *views):
+    for each in views:
+        notices.take(each)
+
+
+def test_jobs_without_problems_are_no_news(notices, meter, lines):
+    take(notices, view(healthy="ab"))
+
+    assert (meter.invalid_jobs, meter.unknown_values, lines()) == ([0], [{}], [])
+
+
+def test_an_invalid_job_is_counted_and_logged_once(notices, meter, lines):
+    take(notices, view(invalid("a")), view(invalid("a")), view(invalid("a")))
+
+    assert meter.invalid_jobs == [1, 0, 0]
+    assert lines() == [(LINE, {"target": "cn-north-4", "job_id": "a", "field": "status.duration"})]
+
+
+def test_a_job_with_many_invalid_fields_is_one(notices, meter, lines):
+    take(
+        notices,
+        view(invalid("a", "status.duration"), invalid("a", "status.start_time")),
+        view(invalid("a", "metadata.create_time")),
+    )
+
+    assert meter.invalid_jobs == [1, 0]
+    assert len(lines()) == 1
+
+
+def test_a_job_that_is_well_for_a_while_is_not_counted_again(notices, meter):
+    take(notices, view(invalid("a")), view(healthy="a"), view(invalid("a")))
+
+    assert meter.invalid_jobs == [1, 0, 0]
+
+
+def test_a_job_that_was_gone_is_news_again(notices, meter):
+    take(notices, view(invalid("a")), view(gone="a"), view(invalid("a")))
+
+    assert meter.invalid_jobs == [1, 0, 1]
+
+
+def test_a_job_that_a_poll_did_not_read_is_no_news_at_the_next(notices, meter, lines):
+    odd = invalid("a"), unknown("a", "Paused")
+    take(notices, view(*odd), view(healthy="b"), view(), view(*odd))
+
+    assert meter.invalid_jobs == [1, 0, 0, 0]
+    assert meter.unknown_values == [{"phase": 1}, {}, {}, {}]
+    assert len(lines()) == 2
+
+
+def test_a_job_without_a_usable_phase_is_invalid(notices, meter, lines):
+    take(notices, view(vague="a"), view(vague="a"), view(healthy="a"), view(invalid("a")))
+
+    assert meter.invalid_jobs == [1, 0, 0, 0]
+    assert lines() == [(LINE, {"target": "cn-north-4", "job_id": "a", "field": "status.phase"})]
+
+
+def test_each_invalid_job_counts(notices, meter):
+    take(notices, view(invalid("a")), view(invalid("a"), invalid("b"), invalid("c")))
+
+    assert meter.invalid_jobs == [1, 2]
+
+
+def test_a_broken_item_is_counted_and_logged_once(notices, meter, lines):
+    take(notices, view(broken=["#0a1b"]), view(broken=["#0a1b"]))
+
+    assert meter.invalid_jobs == [1, 0]
+    assert lines() == [
+        (LINE, {"target": "cn-north-4", "job_id": "#0a1b", "field": "the whole item"})
+    ]
+
+
+def test_thousands_of_invalid_jobs_are_counted_but_not_all_logged(notices, meter, lines):
+    take(notices, view(*(invalid(f"job-{number:04}") for number in range(3000))))
+
+    assert meter.invalid_jobs == [3000]
+    assert [message for message, _ in lines()] == [LINE] * 20 + [MORE]
+    assert lines()[-1] == (MORE, {"target": "cn-north-4", "jobs": 2980})
+
+
+def test_an_unknown_value_is_counted_and_logged_once(notices, meter, lines):
+    take(notices, view(unknown("a", "Paused")), view(unknown("a", "Paused")))
+
+    assert meter.unknown_values == [{"phase": 1}, {}]
+    assert lines() == [
+        (
+            VALUE,
+            {"target": "cn-north-4", "field": "phase", "value": "Paused", "job_id": "a"},
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("between", "counted"),
+    [(view(healthy="a"), {}), (view(), {}), (view(gone="a"), {"phase": 1})],
+)
+def test_a_job_has_an_unknown_value_again(notices, meter, lines, between, counted):
+    take(notices, view(unknown("a", "Paused")), between, view(unknown("a", "Paused")))
+
+    assert meter.unknown_values == [{"phase": 1}, {}, counted]
+    assert len(lines()) == 1
+
+
+def test_an_unknown_value_counts_for_each_job_but_is_logged_once(notices, meter, lines):
+    take(notices, view(unknown("a", "Paused"), unknown("b", "Paused")))
+
+    assert meter.unknown_values == [{"phase": 2}]
+    assert len(lines()) == 1
+
+
+def test_unknown_values_are_counted_by_field(notices, meter):
+    take(
+        notices,
+        view(
+            unknown("a", "Paused"),
+            unknown("a", "TPU", "flavor_type"),
+            unknown("b", "TPU", "flavor_type"),
+        ),
+    )
+
+    assert meter.unknown_values == [{"phase": 1, "flavor_type": 2}]
+
+
+def test_another_unknown_value_of_the_same_job_is_logged_too(notices, meter, lines):
+    take(notices, view(unknown("a", "Paused")), view(unknown("a", "Frozen")))
+
+    assert [facts["value"] for _, facts in lines()] == ["Paused", "Frozen"]
+    assert meter.unknown_values == [{"phase": 1}, {}]
+
+
+def test_the_same_word_in_another_field_is_another_value(notices, lines):
+    take(notices, view(unknown("a", "x", "start_type"), unknown("a", "x", "recovery")))
+
+    assert [facts["field"] for _, facts in lines()] == ["recovery", "start_type"]
+
+
+def test_a_service_that_makes_up_values_for_ever_is_not_logged_for_ever(notices, meter, lines):
+    for number in range(3):
+        take(notices, view(*(unknown(f"{number}-{n}", f"{number}-{n}") for n in range(700))))
+
+    assert meter.unknown_values == [{"phase": 700}] * 3
+    assert len(lines()) == 1000
+
+
+def test_an_unknown_value_does_not_make_a_job_invalid(notices, meter):
+    take(notices, view(unknown("a", "Paused")))
+
+    assert meter.invalid_jobs == [0]

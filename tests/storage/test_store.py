@@ -1,0 +1,425 @@
+"""What is remembered of targets: whole, exactly, and by one process at a time."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from exporter.errors import StateError
+from exporter.jobs.job import Job, Run
+from exporter.jobs.tracker import Known, Restart
+from exporter.metrics.counters import CREATED, QUEUE, Exemplar, Series
+from exporter.storage import tables
+from exporter.storage.store import Change, Memory, Saved, StateFile
+
+NOW = 1_700_000_000.0
+NEVER = float("-inf")
+NOTHING = Saved({}, {}, {}, frozenset())
+ZERO = ("0", "pool-1", "Ascend")
+
+
+def known(job_id="a", **changes):
+    job = Job(
+        id=job_id,
+        name="train",
+        user="li",
+        workspace="0",
+        kind="job",
+        phase="Failed",
+        pool="pool-1",
+        pool_name="",
+        flavor_type="Ascend",
+        flavor="modelarts.pool.visual.8xlarge",
+        accelerator="Ascend 910B",
+        engine="PyTorch",
+        created=NOW - 3600,
+        started=NOW - 3000,
+        ended=None,
+        duration=3000.25,
+        nodes=2,
+        current_nodes=2,
+        accelerators=16,
+        runs=(Run(NOW - 3000, None, "restarted", "proc_restart", "", "node lost"),),
+        failed_task="worker-0",
+        exit_code=137,
+        message="killed … 内存不足",
+    )
+    return Known(
+        msgspec.structs.replace(job, **changes),
+        ended=NOW - 1,
+        settled=True,
+        started=True,
+        restarts=(Restart("restarted", "unknown"), Restart("init_or_rescheduled", "job_restart")),
+        ends=2,
+        silent_before=NEVER,
+        ran=0.1 + 0.2,
+        finished=None,
+    )
+
+
+def created(workspace="0", value=1.0):
+    return (CREATED.metric.name, (workspace, *ZERO[1:])), Series(NOW, value)
+
+
+HISTOGRAM = (QUEUE.metric.name, ZERO)
+OBSERVED = Series(
+    NOW,
+    7.5,
+    (1, 2, *(0,) * (len(QUEUE.buckets) - 1)),
+    (Exemplar("a", NOW, 7.5), *(None,) * len(QUEUE.buckets)),
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state.db"
+
+
+@contextlib.asynccontextmanager
+async def opened(path, problem=lambda: pytest.fail("a problem was counted")):
+    store = await StateFile.open(path, problem=problem)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def reloaded(path, target="t", workspaces=("0",)):
+    async with opened(path) as store:
+        return await store.load(target, workspaces)
+
+
+def test_what_is_kept_is_known_by_its_version():
+    """Golden: if this fails, the next version needs a step that rewrites the rows of this one."""
+    connection = sqlite3.connect(":memory:")
+    tables._create(connection)
+    rows = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql != ''")]
+    connection.close()
+    key = tables._key("t", "0", "a")
+    kept = [*rows, tables._pack(known(), key).hex(), tables._pack(OBSERVED, key).hex()]
+
+    assert max(tables.LAYOUT.steps) == 1
+    assert hashlib.sha256("\n".join(kept).encode()).hexdigest() == (
+        "9683eebe77bd29f4114be1a041d6a9302824f8e58775aeca825c563d9adeb7a4"
+    )
+
+
+async def test_a_new_file_remembers_nothing_and_is_for_us_only(path):
+    umask = os.umask(0)
+    try:
+        async with opened(path) as store:
+            assert await store.load("t", ["0"]) == NOTHING
+            await store.commit("t", Change({"a": known()}))
+            modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+    finally:
+        os.umask(umask)
+
+    assert modes == {"state.db": 0o600, "state.db-wal": 0o600}
+    assert [each.name for each in path.parent.iterdir()] == ["state.db"]
+
+
+async def test_everything_comes_back_as_it_was(path):
+    plain = known("b", runs=None, started=None, accelerators=None, message="")
+    bare = msgspec.structs.replace(plain, silent_before=None, restarts=(), ran=None, finished=1e9)
+    key, counted = created()
+    change = Change(
+        {"a": known(), "b": bare}, (), {"0": NOW, "1": NEVER}, {key: counted, HISTOGRAM: OBSERVED}
+    )
+    async with opened(path) as store:
+        await store.commit("t", change)
+        await store.commit("t", Change(released=[key]))
+
+    expected = Saved(
+        {"a": known(), "b": bare},
+        {"0": NOW, "1": NEVER},
+        {key: counted, HISTOGRAM: OBSERVED},
+        frozenset([key]),
+    )
+    assert await reloaded(path, workspaces=("0", "1")) == expected
+
+
+async def test_later_changes_replace_earlier_ones(path):
+    key, before = created()
+    async with opened(path) as store:
+        await store.commit(
+            "t",
+            Change({"a": known(), "b": known("b")}, (), {"0": NEVER}, {key: before}, [key]),
+        )
+        await store.commit(
+            "t",
+            Change(
+                {"a": known(phase="Running")}, ["b", "x"], {"0": NOW}, {key: created(value=2)[1]}
+            ),
+        )
+
+    assert await reloaded(path) == Saved(
+        {"a": known(phase="Running")}, {"0": NOW}, {key: Series(NOW, 2.0)}, frozenset([key])
+    )
+
+
+async def test_a_job_that_moves_to_another_workspace_moves_here_too(path):
+    async with opened(path) as store:
+        await store.commit("t", Change({"a": known()}))
+        await store.commit("t", Change({"a": known(workspace="1")}))
+
+        assert (await store.load("t", ["0"])).jobs == {}
+        assert (await store.load("t", ["1"])).jobs == {"a": known(workspace="1")}
+
+
+async def test_what_is_not_asked_for_waits(path):
+    zero, one = created("0"), created("1")
+    async with opened(path) as store:
+        await store.commit(
+            "t",
+            Change(
+                {"a": known(), "b": known("b", workspace="1")},
+                (),
+                {"0": NOW, "1": NEVER},
+                dict([zero, one]),
+                [zero[0], one[0]],
+            ),
+        )
+        await store.commit("other", Change({"a": known(name="other")}))
+        await store.commit("other", Change(gone=["b"]))
+
+        assert await store.load("t", ["0"]) == Saved(
+            {"a": known()}, {"0": NOW}, dict([zero]), frozenset([zero[0]])
+        )
+        assert await store.load("t", ["1", "2"]) == Saved(
+            {"b": known("b", workspace="1")}, {"1": NEVER}, dict([one]), frozenset([one[0]])
+        )
+        assert await store.load("other", ["0"]) == NOTHING._replace(jobs={"a": known(name="other")})
+        assert await store.load("t", []) == NOTHING
+        assert await store.load("gone", ["0"]) == NOTHING
+
+
+async def test_series_of_other_versions_are_kept_but_not_used(path):
+    key, series = created()
+    strange = [
+        (("modelarts_training_moons_total", ZERO), series),
+        ((CREATED.metric.name, (*ZERO, "more")), series),
+        (HISTOGRAM, msgspec.structs.replace(OBSERVED, counts=(1, 2))),
+    ]
+    async with opened(path) as store:
+        await store.commit(
+            "t", Change(series=dict([*strange, (key, series)]), released=[HISTOGRAM])
+        )
+
+    assert await reloaded(path) == NOTHING._replace(ledger={key: series})
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM series").fetchone() == (4,)
+
+
+async def test_jobs_share_the_texts_that_they_have_in_common(path):
+    async with opened(path) as store:
+        await store.commit("t", Change({each: known(each) for each in "ab"}))
+        jobs = (await store.load("t", ["0"])).jobs
+
+    assert jobs["a"].job.pool is jobs["b"].job.pool
+    assert jobs["a"].job.engine is jobs["b"].job.engine
+    assert jobs["a"].job.runs[0].reason is jobs["b"].job.runs[0].reason
+
+
+async def test_a_series_cannot_be_released_before_it_is_known(path):
+    key, _ = created()
+    async with opened(path) as store:
+        with pytest.raises(LookupError):
+            await store.commit("t", Change({"a": known()}, released=[key]))
+
+        assert await store.load("t", ["0"]) == NOTHING
+
+
+async def test_memory_remembers_nothing():
+    store = Memory()
+    await store.commit("t", Change({"a": known()}))
+
+    assert await store.load("t", ["0"]) == NOTHING
+    await store.close()
+
+
+async def test_a_commit_survives_a_power_cut_and_its_log_stays_small(path):
+    """No power can be cut here: the first half is SQLite's word for it."""
+    async with opened(path) as store:
+        assert await in_thread(store, "PRAGMA journal_mode") == "wal"
+        assert await in_thread(store, "PRAGMA synchronous") == 2  # FULL
+        for number in range(30):
+            jobs = {str(each): known(str(each), duration=float(number)) for each in range(300)}
+            await store.commit("t", Change(jobs))
+            await store.load("t", [])
+        assert path.with_name("state.db-wal").stat().st_size < 2 * path.stat().st_size
+
+
+# --- When a commit fails --------------------------------------------------------------------------
+
+
+async def test_a_full_disk_keeps_what_was_there_and_recovers_by_itself(path):
+    problems = []
+    many = {str(number): known(str(number)) for number in range(500)}
+    async with opened(path, lambda: problems.append(1)) as store:
+        await store.commit("t", Change({"a": known()}, (), {"0": NOW}))
+        pages = await in_thread(store, "PRAGMA page_count")
+        await in_thread(store, f"PRAGMA max_page_count = {pages}")
+        for _ in range(2):
+            with pytest.raises(StateError, match=r"state file .*state\.db: .*full.*make room"):
+                await store.commit("t", Change(many, ["a"], {"0": NOW + 1}))
+            assert await store.load("t", ["0"]) == Saved(
+                {"a": known()}, {"0": NOW}, {}, frozenset()
+            )
+        assert len(problems) == 2
+
+        await in_thread(store, "PRAGMA max_page_count = 100000")
+        await store.commit("t", Change(many, ["a"], {"0": NOW + 1}))
+
+    assert await reloaded(path) == Saved(many, {"0": NOW + 1}, {}, frozenset())
+
+
+async def in_thread(store, statement):
+    row = await store._run(lambda: store._connection.execute(statement).fetchone())
+    return row[0]
+
+
+async def test_a_lock_is_an_error_that_passes(path, monkeypatch):
+    """Nobody else can have one; so somebody else is played here."""
+    monkeypatch.setattr("exporter.storage.sqlite.LOCK_SECONDS", 0)
+    problems = []
+    async with opened(path, lambda: problems.append(1)) as store:
+        await in_thread(store, "PRAGMA journal_mode = DELETE")
+        await in_thread(store, "PRAGMA locking_mode = NORMAL")
+        await in_thread(store, "SELECT count(*) FROM job")  # lets go of the lock
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StateError, match=r"locked .*another process"):
+                await store.commit("t", Change({"a": known()}))
+            other.execute("ROLLBACK")
+        assert len(problems) == 1
+        await store.commit("t", Change({"a": known()}))
+
+        assert (await store.load("t", ["0"])).jobs == {"a": known()}
+
+
+async def test_an_error_of_ours_keeps_nothing_either(path):
+    async with opened(path) as store:
+        with pytest.raises(TypeError):
+            await store.commit("t", Change({"a": known(), "b": known("b", exit_code=object())}))
+        assert await store.load("t", ["0"]) == NOTHING
+        await store.commit("t", Change({"a": known()}))
+
+    assert (await reloaded(path)).jobs == {"a": known()}
+
+
+# --- When nobody waits for it ---------------------------------------------------------------------
+
+
+class Held(dict):
+    """Jobs whose commit waits, in its thread, until it is let go."""
+
+    def __init__(self, jobs):
+        super().__init__(jobs)
+        self.reached = threading.Event()
+        self.go = threading.Event()
+
+    def items(self):
+        self.reached.set()
+        assert self.go.wait(20)
+        return super().items()
+
+
+async def test_a_cancelled_commit_is_finished(path):
+    key, series = created()
+    held = Held({"a": known()})
+    async with opened(path) as store:
+        running = asyncio.create_task(store.commit("t", Change(held, (), {"0": NOW})))
+        await asyncio.to_thread(held.reached.wait, 20)
+        waiting = asyncio.create_task(store.commit("t", Change(series={key: series})))
+        await asyncio.sleep(0)
+        for task in (running, waiting):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        closing = asyncio.create_task(store.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        held.go.set()
+        await closing
+
+    assert await reloaded(path) == Saved({"a": known()}, {"0": NOW}, {key: series}, frozenset())
+
+
+async def test_the_event_loop_goes_on_while_a_commit_takes_its_time(path):
+    held = Held({"a": known()})
+    async with opened(path) as store:
+        commit = asyncio.create_task(store.commit("t", Change(held)))
+        await asyncio.to_thread(held.reached.wait, 20)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not commit.done()
+        held.go.set()
+        await commit
+
+
+async def test_closing_twice_is_closing_once(path):
+    async with opened(path) as store:
+        await store.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("state"):
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+# --- When the process is killed -------------------------------------------------------------------
+
+
+async def commit_for_ever(path):
+    """Commit number n changes everything to n, then says so."""
+    store = await StateFile.open(path, problem=lambda: None)
+    number = max((await store.load("t", ["0"])).horizons.values(), default=0.0)
+    while True:
+        number += 1
+        jobs = {str(each): known(str(each), duration=number) for each in range(300)}
+        key, series = created(value=number)
+        gone = [f"only {number - 1:g}"]
+        jobs[f"only {number:g}"] = known(f"only {number:g}", duration=number)
+        await store.commit("t", Change(jobs, gone, {"0": number}, {key: series}))
+        print(f"{number:g}", flush=True)  # noqa: T201
+
+
+async def test_a_kill_at_any_moment_leaves_whole_commits(path):
+    chance = random.Random(7)
+    recovered = 0
+    said = 0
+    for _ in range(8):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            __file__,
+            str(path),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        said = int(await process.stdout.readline())
+        await asyncio.sleep(chance.random() / 10)
+        process.send_signal(signal.SIGKILL)
+        rest = await process.stdout.read()
+        await process.wait()
+        said = int(rest.split(b"\n")[-2]) if b"\n" in rest else said
+        recovered += path.with_name("state.db-wal").exists()
+
+        saved = await reloaded(path)
+        number = saved.horizons["0"]
+        assert number in (said, said + 1)
+        assert {each.job.duration for each in saved.jobs.values()} == {number}
+        assert saved.jobs.keys() == {*map(str, range(300)), f"only {number:g}"}
+        assert [series.value for series in saved.ledger.values()] == [number]
+    assert recovered
+
+
+if __name__ == "__main__":
+    asyncio.run(commit_for_ever(Path(sys.argv[1])))

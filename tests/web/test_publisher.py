@@ -1,0 +1,53 @@
+"""A generation is what was known at one moment."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from exporter.metrics.self_metrics import Instruments, TargetInstruments
+from exporter.web import publisher as module
+from exporter.web.publisher import Publisher
+
+
+@pytest.fixture
+async def publisher():
+    instruments = Instruments()
+    publisher = Publisher(instruments)
+    publisher.target = TargetInstruments(instruments, "r", "p")
+    publisher.pollers = [SimpleNamespace(known=SimpleNamespace(rendered={}), ended_polls=0)]
+    task = asyncio.create_task(publisher.run())
+    yield publisher
+    task.cancel()
+
+
+@pytest.fixture
+def slow_render(monkeypatch):
+    """Rendering begins, and goes on when the test says so."""
+    begun, go_on = threading.Event(), threading.Event()
+    render = module.render
+
+    def slow(*arguments):
+        begun.set()
+        assert go_on.wait(20)
+        return render(*arguments)
+
+    monkeypatch.setattr(module, "render", slow)
+    yield SimpleNamespace(begun=begun, go_on=go_on)
+    go_on.set()
+
+
+UP = b'modelarts_up{project="p",region="r"} 1.0'
+
+
+async def test_what_ends_while_a_generation_is_rendered_is_in_the_next(publisher, slow_render):
+    first = asyncio.create_task(publisher.publish())
+    await asyncio.to_thread(slow_render.begun.wait, 20)
+    publisher.target.polled("sweep", "success", 1.0, now=1.0)  # its series come with publish()
+    slow_render.go_on.set()
+    await first
+    assert UP not in publisher.exposition.text
+
+    await publisher.publish()
+    assert UP in publisher.exposition.text
