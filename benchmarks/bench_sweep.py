@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from common import Figure, Peer, environment, report, simulator
 
 from exporter.app.exporter import Exporter, exporter
-from exporter.polling.poller import Cost, Poller
+from exporter.polling.poller import PollCost, Poller
 from exporter.settings.load import load
 
 _TICK = 0.005
@@ -42,7 +42,7 @@ class Turn(NamedTuple):
 class Sweep(NamedTuple):
     """A sweep that has ended: its cost, and the turns that the loop took meanwhile."""
 
-    cost: Cost
+    cost: PollCost
     turns: list[Turn]
 
 
@@ -56,7 +56,7 @@ async def watch(poller: Poller) -> list[Sweep]:
     """Look at the loop every 5 ms until enough sweeps have ended."""
     sweeps: list[Sweep] = []
     turns: list[Turn] = []
-    last: Cost | None = None
+    last: PollCost | None = None
     before, used = time.perf_counter(), time.process_time()
     while len(sweeps) < _SWEEPS:
         await asyncio.sleep(_TICK)

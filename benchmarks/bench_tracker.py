@@ -20,18 +20,18 @@ from common import Figure, report
 from world import make_fleet
 
 from exporter.jobs.job import Job, View
-from exporter.jobs.tracker import Fleet, Observed
+from exporter.jobs.tracker import Fleet, Observation
 from exporter.metrics.counter_lines import Cache, event_lines
 from exporter.metrics.counters import Ledger, Series, SeriesKey
 from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import Instruments
-from exporter.metrics.zero_init import Births
+from exporter.metrics.zero_init import ZeroInit
 from exporter.modelarts.decode.jobs import decode_page
 from exporter.polling.state import _digest, _gauges
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.query import parse
 from exporter.simulator.search import Searches
-from exporter.storage.store import Change, StateFile
+from exporter.storage.store import StateChange, StateFile
 from exporter.web.publisher import render
 
 _T = TypeVar("_T")
@@ -75,7 +75,7 @@ class Poll:
         self.now = time.time()
         self._lines: Cache = {}
         self._own = list(Instruments().registry.collect())
-        self._births = Births(60)
+        self._births = ZeroInit(60)
 
     async def take(self, view: View) -> dict[str, float]:
         """Everything from the view to the body."""
@@ -105,8 +105,8 @@ class Poll:
         return result
 
 
-def _change(observed: Observed, series: dict[SeriesKey, Series]) -> Change:
-    return Change(observed.changed, observed.gone, observed.fleet.horizons, series)
+def _change(observed: Observation, series: dict[SeriesKey, Series]) -> StateChange:
+    return StateChange(observed.changed, observed.gone, observed.fleet.horizons, series)
 
 
 async def measure(folder: Path) -> dict[str, list[dict[str, float]]]:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from exporter.metrics.counters import BASE, ROWS
-from exporter.metrics.fleet import FLEET
-from exporter.metrics.per_job import JOB
+from exporter.metrics.counters import BASE, EVENT_FAMILIES
+from exporter.metrics.fleet import FLEET_FAMILIES
+from exporter.metrics.per_job import JOB_FAMILIES
 from exporter.metrics.self_metrics import TARGET, Instruments
 from exporter.settings.options import Option, groups
 
@@ -309,12 +309,16 @@ def own_rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
 
 def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
     """All families by section of the page: name, type, labels, help."""
-    fleet = [(r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in FLEET]
+    fleet = [
+        (r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in FLEET_FAMILIES
+    ]
     events = [
-        (r.metric.name, r.metric.type, (*TARGET, *BASE, *r.labels), r.metric.help) for r in ROWS
+        (r.metric.name, r.metric.type, (*TARGET, *BASE, *r.labels), r.metric.help)
+        for r in EVENT_FAMILIES
     ]
     job = [
-        (r.metric.name, r.metric.type, (*TARGET, "job_id", *r.labels), r.metric.help) for r in JOB
+        (r.metric.name, r.metric.type, (*TARGET, "job_id", *r.labels), r.metric.help)
+        for r in JOB_FAMILIES
     ]
     return {"Fleet": fleet, "Events": events, "Jobs": job, "The exporter itself": [*own_rows()]}
 

@@ -8,15 +8,15 @@
     ├── StateError           the state file fails: nothing new is shown until it works again
     └── PollError            a request or a poll failed; the last good state stays
         ├── AuthError        401 (rejected, expired, clock skew), no credentials
-        │   └── Forbidden    403: known, but not allowed
-        ├── Throttled        429
-        ├── TimedOut         a request or a poll took too long
-        ├── ConnectionFailed refused, reset, name not found, TLS
-        ├── UpstreamFailed   5xx: the service is in trouble
-        ├── Rejected         other 4xx and redirects: the service understood and said no
-        └── InvalidAnswer    the answer makes no sense: HTML, wrong types, error in a 200
-            ├── BrokenAnswer truncated or cut off in the middle: worth another try
-            └── InconsistentPages  paging cannot be made whole
+        │   └── ForbiddenError    403: known, but not allowed
+        ├── ThrottledError        429
+        ├── TimedOutError         a request or a poll took too long
+        ├── ConnectionFailedError refused, reset, name not found, TLS
+        ├── UpstreamError   5xx: the service is in trouble
+        ├── RejectedError         other 4xx and redirects: the service understood and said no
+        └── InvalidResponseError    the answer makes no sense: HTML, wrong types, error in a 200
+            ├── BrokenResponseError truncated or cut off in the middle: worth another try
+            └── InconsistentPagesError  paging cannot be made whole
 
 ``reason`` is bounded: it becomes the label ``result`` of ``modelarts_exporter_polls_total`` and
 the label ``reason`` of ``modelarts_exporter_api_retries_total``. Messages are for people; they
@@ -68,11 +68,11 @@ class AuthError(PollError):
     reason = "auth"
 
 
-class Forbidden(AuthError):
+class ForbiddenError(AuthError):
     """The identity is known but lacks a permission (403)."""
 
 
-class Throttled(PollError):
+class ThrottledError(PollError):
     """The service asks us to slow down (429).
 
     Attributes:
@@ -87,21 +87,21 @@ class Throttled(PollError):
         self.retry_after = retry_after
 
 
-class TimedOut(PollError):
+class TimedOutError(PollError):
     """No complete answer in time."""
 
     reason = "timeout"
     retryable = True
 
 
-class ConnectionFailed(PollError):
+class ConnectionFailedError(PollError):
     """No connection, or it was lost before an answer began."""
 
     reason = "upstream"
     retryable = True
 
 
-class UpstreamFailed(PollError):
+class UpstreamError(PollError):
     """The service failed (5xx)."""
 
     reason = "upstream"
@@ -112,7 +112,7 @@ class UpstreamFailed(PollError):
         self.retry_after = retry_after
 
 
-class Rejected(PollError):
+class RejectedError(PollError):
     """The service refused the request: a 4xx other than 401, 403, 429, or a redirect.
 
     Attributes:
@@ -128,17 +128,17 @@ class Rejected(PollError):
         self.code = code
 
 
-class InvalidAnswer(PollError):
+class InvalidResponseError(PollError):
     """The service answered 200 with something that is no answer."""
 
     reason = "invalid"
 
 
-class BrokenAnswer(InvalidAnswer):
+class BrokenResponseError(InvalidResponseError):
     """The answer was cut off or garbled on its way."""
 
     retryable = True
 
 
-class InconsistentPages(InvalidAnswer):
+class InconsistentPagesError(InvalidResponseError):
     """The pages of one search contradict each other and re-reading did not help."""

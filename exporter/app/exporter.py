@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from exporter.app.factory import Shared, make_guard, open_store, plans
-from exporter.app.pollers import Roster
-from exporter.app.reload import Reload
+from exporter.app.factory import SharedParts, make_guard, open_store, plans
+from exporter.app.pollers import PollerManager
+from exporter.app.reload import Reloader
 from exporter.clock import Clocks
-from exporter.huaweicloud.auth.lockout import KeyGuards
+from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.metrics.self_metrics import Instruments
 from exporter.polling.poller import Poller
 from exporter.settings.schema import Settings
-from exporter.web.access import Guard
+from exporter.web.access import AccessControl
 from exporter.web.publisher import Publisher
 from exporter.web.server import make_app, serve
 
@@ -23,7 +23,7 @@ class Exporter:
     Args:
         settings: at the start.
         publisher: holds the body that is served.
-        roster: who polls.
+        pollers: who polls.
         reload: reads the configuration again.
         clocks: the machine's.
     """
@@ -32,13 +32,13 @@ class Exporter:
         self,
         settings: Settings,
         publisher: Publisher,
-        roster: Roster,
-        reload: Reload,
+        pollers: PollerManager,
+        reload: Reloader,
         clocks: Clocks,
     ) -> None:
         self.publisher = publisher
         self._web = settings.web
-        self._roster = roster
+        self._pollers = pollers
         self._reload = reload
         self._clocks = clocks
 
@@ -89,12 +89,12 @@ class Exporter:
             started(urls)
             actors = [group.create_task(self.publisher.run())]
             actors += [group.create_task(guard.run())] if guard else []
-            self._roster.start(group)
+            self._pollers.start(group)
             reloading = [group.create_task(self._reload.run())]
             reloading += [group.create_task(self._reload_at(hangup))] if hangup else []
             await stop.wait()
             await _end(reloading)  # first: it starts others
-            await self._roster.close()
+            await self._pollers.close()
             await _end(actors)
 
     async def _reload_at(self, hangup: asyncio.Event) -> None:
@@ -131,13 +131,13 @@ async def exporter(
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(settings.state.file if keep_state else None, instruments)
         stack.push_async_callback(store.close)
-        guards = KeyGuards(clocks.monotonic)
-        shared = Shared(environ, clocks, instruments, guards, store, publisher.publish)
-        roster = Roster(shared, publisher)
-        stack.push_async_callback(roster.close)
-        await roster.adopt(await roster.draft(plans(settings, environ)))
-        reload = Reload(settings, load or (lambda: settings), shared, roster, publisher)
-        yield Exporter(settings, publisher, roster, reload, clocks)
+        lockouts = KeyLockouts(clocks.monotonic)
+        shared = SharedParts(environ, clocks, instruments, lockouts, store, publisher.publish)
+        pollers = PollerManager(shared, publisher)
+        stack.push_async_callback(pollers.close)
+        await pollers.adopt(await pollers.draft(plans(settings, environ)))
+        reload = Reloader(settings, load or (lambda: settings), shared, pollers, publisher)
+        yield Exporter(settings, publisher, pollers, reload, clocks)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
@@ -147,7 +147,7 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _closing(guard: Guard | None) -> AsyncIterator[None]:
+async def _closing(guard: AccessControl | None) -> AsyncIterator[None]:
     try:
         yield
     finally:

@@ -13,33 +13,33 @@ from pydantic import SecretStr
 from exporter.clock import Clocks
 from exporter.errors import AuthError, ConfigError
 from exporter.huaweicloud.auth import sdk_config as vendor
-from exporter.huaweicloud.auth.chain import AuthOptions, Surroundings, make
-from exporter.huaweicloud.auth.lockout import KeyGuards
+from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
+from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.auth.secret import Secret
 from exporter.huaweicloud.http import Session
 from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
 from exporter.modelarts.search import Paging
 from exporter.polling.poller import Cadence, Poller
-from exporter.polling.target import UNKNOWN_PROJECT, Manners, Place, Target
+from exporter.polling.target import UNKNOWN_PROJECT, Manners, Target, TargetIdentity
 from exporter.settings.options import options
 from exporter.settings.schema import Settings, TargetSettings
-from exporter.storage.store import Memory, StateFile, Store
-from exporter.web.access import Guard
+from exporter.storage.store import MemoryStore, StateFile, Store
+from exporter.web.access import AccessControl
 from exporter.web.config.file import WebFile
 
 _FIXED = ("state", "web")
 """Groups of options: who listens and who keeps the state file cannot change its mind."""
 
 
-class Shared(NamedTuple):
+class SharedParts(NamedTuple):
     """What the targets of a process have in common.
 
     Attributes:
         environ: where the vendor's variables are looked for.
         clocks: the machine's.
         instruments: of the process.
-        guards: of the access keys and users.
+        lockouts: of the access keys and users.
         store: what must outlive the process.
         publish: makes what changed visible; returns the generation that shows it.
     """
@@ -47,13 +47,13 @@ class Shared(NamedTuple):
     environ: Mapping[str, str]
     clocks: Clocks
     instruments: Instruments
-    guards: KeyGuards
+    lockouts: KeyLockouts
     store: Store
     publish: Callable[[], Awaitable[int]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TargetPlan:
     """All that a target's poller is made of: with equal plans, nothing would be different.
 
     Attributes:
@@ -68,16 +68,16 @@ class Plan:
     """
 
     options: TargetSettings
-    place: Place
+    place: TargetIdentity
     cadence: Cadence
     manners: Manners
     timeout: float
     scope: Scope
-    profile: vendor.Known | None = field(repr=False)
+    profile: vendor.SdkConfig | None = field(repr=False)
     authorities: bytes | None = field(repr=False)
 
 
-def plans(settings: Settings, environ: Mapping[str, str]) -> list[Plan]:
+def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
     """A plan for each target. Reads files.
 
     Args:
@@ -91,7 +91,7 @@ def plans(settings: Settings, environ: Mapping[str, str]) -> list[Plan]:
     known = _profile(environ)
     poll, api, jobs = settings.poll, settings.api, settings.jobs
     return [
-        Plan(
+        TargetPlan(
             options=target,
             place=_place(target, known if len(targets) == 1 else None),
             cadence=Cadence(
@@ -131,7 +131,7 @@ def needing_restart(old: Settings, new: Settings) -> list[str]:
     ]
 
 
-async def make_poller(plan: Plan, shared: Shared) -> Poller:
+async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
     """The poller of a target; its connections are closed with its target.
 
     Raises:
@@ -144,15 +144,15 @@ async def make_poller(plan: Plan, shared: Shared) -> Poller:
     session = Session(
         timeout=plan.timeout, meter=instruments, proxy=given.proxy, ca_file=given.ca_file
     )
-    around = Surroundings(
+    around = AuthContext(
         environ=shared.environ,
         http=session,
-        guards=shared.guards,
+        lockouts=shared.lockouts,
         clock=clocks.wall,
         monotonic=clocks.monotonic,
     )
     try:
-        credentials = make(_auth_options(given, place), around)
+        credentials = resolve(_auth_options(given, place), around)
     except BaseException:
         await session.close()
         raise
@@ -179,7 +179,7 @@ async def make_poller(plan: Plan, shared: Shared) -> Poller:
     )
 
 
-async def make_guard(file: str | None, clocks: Clocks) -> Guard | None:
+async def make_guard(file: str | None, clocks: Clocks) -> AccessControl | None:
     """Who watches the door; None: it is open.
 
     Raises:
@@ -191,7 +191,7 @@ async def make_guard(file: str | None, clocks: Clocks) -> Guard | None:
     loaded = await asyncio.to_thread(web_file.load)
     if loaded.problems:
         raise ConfigError(*loaded.problems)
-    return Guard(loaded, web_file.look, clocks)
+    return AccessControl(loaded, web_file.look, clocks)
 
 
 async def open_store(file: str | None, instruments: Instruments) -> Store:
@@ -201,16 +201,16 @@ async def open_store(file: str | None, instruments: Instruments) -> Store:
         ConfigError, StartError: as `exporter.storage.store.StateFile.open`.
     """
     if file is None:
-        return Memory()
+        return MemoryStore()
     return await StateFile.open(Path(file), problem=instruments.state_errors.inc)
 
 
-def _place(given: TargetSettings, known: vendor.Known | None) -> Place:
+def _place(given: TargetSettings, known: vendor.SdkConfig | None) -> TargetIdentity:
     """Where the target is; what its options leave open is taken from the profile file."""
     iam_endpoint = given.iam_endpoint
     if known and known.iam_endpoint and "iam_endpoint" not in given.model_fields_set:
         iam_endpoint = known.iam_endpoint
-    return Place(
+    return TargetIdentity(
         name=given.name,
         region=given.region,
         project_id=given.project_id or (known and known.project_id) or None,
@@ -220,7 +220,7 @@ def _place(given: TargetSettings, known: vendor.Known | None) -> Place:
     )
 
 
-def _auth_options(given: TargetSettings, place: Place) -> AuthOptions:
+def _auth_options(given: TargetSettings, place: TargetIdentity) -> AuthOptions:
     auth = given.auth
     return AuthOptions(
         region=place.region,
@@ -245,7 +245,7 @@ def _secret(name: str, value: SecretStr | None, file: str | None) -> Secret | No
     return None if value is None else Secret(f"target.auth.{name}", value.get_secret_value())
 
 
-def _profile(environ: Mapping[str, str]) -> vendor.Known | None:
+def _profile(environ: Mapping[str, str]) -> vendor.SdkConfig | None:
     """What the vendor's profile file says, if there is one that can be read."""
     path = vendor.profile_path(environ)
     if path is None:
@@ -256,7 +256,7 @@ def _profile(environ: Mapping[str, str]) -> vendor.Known | None:
         return None
 
 
-def _without_secrets(known: vendor.Known | None) -> vendor.Known | None:
+def _without_secrets(known: vendor.SdkConfig | None) -> vendor.SdkConfig | None:
     """What of a profile can be compared: whether it has a secret, and not which."""
     if known is None:
         return None

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from exporter.app.factory import Plan, Shared, make_poller
+from exporter.app.factory import SharedParts, TargetPlan, make_poller
 from exporter.polling.poller import Poller
 from exporter.polling.target import Target
 from exporter.web.publisher import Publisher
@@ -17,11 +17,11 @@ from exporter.web.publisher import Publisher
 class Member(NamedTuple):
     """A poller and what it was made of."""
 
-    plan: Plan
+    plan: TargetPlan
     poller: Poller
 
 
-class Draft(NamedTuple):
+class Pending(NamedTuple):
     """Who is to poll: all, in the order of the configuration, and which of them are new."""
 
     members: Sequence[Member]
@@ -37,7 +37,7 @@ class Changes(NamedTuple):
     unchanged: Sequence[Poller]
 
 
-class Roster:
+class PollerManager:
     """The pollers of a process.
 
     Args:
@@ -45,7 +45,7 @@ class Roster:
         publisher: shows what they know.
     """
 
-    def __init__(self, shared: Shared, publisher: Publisher) -> None:
+    def __init__(self, shared: SharedParts, publisher: Publisher) -> None:
         self._shared = shared
         self._publisher = publisher
         self._members: Sequence[Member] = ()
@@ -57,7 +57,7 @@ class Roster:
         self._group = group
         self._begin(member.poller for member in self._members)
 
-    async def draft(self, plans: Iterable[Plan]) -> Draft:
+    async def draft(self, plans: Iterable[TargetPlan]) -> Pending:
         """Make the pollers that are missing; nothing changes yet.
 
         Raises:
@@ -76,9 +76,9 @@ class Roster:
         except BaseException:
             await _close(new)
             raise
-        return Draft(members, new)
+        return Pending(members, new)
 
-    async def adopt(self, draft: Draft) -> Changes:
+    async def adopt(self, draft: Pending) -> Changes:
         """Let those who are not in a draft stop, and those who are new take their places."""
         before = [member.poller for member in self._members]
         after = [member.poller for member in draft.members]
@@ -136,7 +136,7 @@ def _predecessors(new: Iterable[Poller], old: Iterable[Poller]) -> dict[Poller, 
     """By whom of the old ones the new ones' targets were polled before.
 
     The project decides. Where that is not known, because it is looked up when the target is first
-    polled, the name does; `exporter.polling.state.Knowledge.load` finds out if it was wrong.
+    polled, the name does; `exporter.polling.state.TargetState.load` finds out if it was wrong.
     """
     found: dict[Poller, Poller] = {}
     left = list(old)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from exporter.app import log as logs
-from exporter.app.factory import Plan, Shared, needing_restart, plans
-from exporter.app.pollers import Changes, Draft, Roster
+from exporter.app.factory import SharedParts, TargetPlan, needing_restart, plans
+from exporter.app.pollers import Changes, Pending, PollerManager
 from exporter.errors import ConfigError
 from exporter.settings.schema import Settings
 from exporter.web.publisher import Publisher
@@ -21,14 +21,14 @@ Problems = Sequence[str]
 ENDING = ("the exporter is being stopped",)
 
 
-class Reload:
+class Reloader:
     """Reads the configuration again when somebody asks, one time after the other.
 
     Args:
         settings: in force.
         load: what they would be if the program was started now; slow, called beside the event loop.
         shared: what all targets have in common.
-        roster: who polls.
+        pollers: who polls.
         publisher: shows how it went.
     """
 
@@ -36,14 +36,14 @@ class Reload:
         self,
         settings: Settings,
         load: Callable[[], Settings],
-        shared: Shared,
-        roster: Roster,
+        shared: SharedParts,
+        pollers: PollerManager,
         publisher: Publisher,
     ) -> None:
         self._settings = settings
         self._load = load
         self._shared = shared
-        self._roster = roster
+        self._pollers = pollers
         self._publisher = publisher
         self._succeeded = shared.instruments.config_reload
         self._wanted = asyncio.Event()
@@ -90,7 +90,7 @@ class Reload:
             log.exception("the configuration could not be read, please report it")
             problems = ("internal error, see the log",)
         else:
-            _tell(await self._roster.adopt(draft))
+            _tell(await self._pollers.adopt(draft))
             if settings.log != self._settings.log:
                 logs.setup(settings.log.level, settings.log.format)
             self._settings = settings
@@ -99,12 +99,12 @@ class Reload:
         self._succeeded.set(not problems)
         return problems
 
-    async def _prepared(self) -> tuple[Settings, Draft]:
+    async def _prepared(self) -> tuple[Settings, Pending]:
         """All that can fail, before anything changes."""
         settings, wanted = await asyncio.to_thread(self._read)
-        return settings, await self._roster.draft(wanted)
+        return settings, await self._pollers.draft(wanted)
 
-    def _read(self) -> tuple[Settings, list[Plan]]:
+    def _read(self) -> tuple[Settings, list[TargetPlan]]:
         _again(self._settings.config.file)
         settings = self._load()
         if names := needing_restart(self._settings, settings):

@@ -264,7 +264,7 @@ def _backfill(options: Sequence[str], environ: Mapping[str, str]) -> int:
     async def filling() -> int:
         try:
             await command.run(settings, environ, wanted, time.time)
-        except command.Unread as error:
+        except command.UnreadableTargetsError as error:
             return _complain(error.problems, _FAILED)
         return _GOOD
 

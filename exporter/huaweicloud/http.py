@@ -23,15 +23,15 @@ import yarl
 from exporter import __version__
 from exporter.errors import (
     AuthError,
-    BrokenAnswer,
-    ConnectionFailed,
-    Forbidden,
-    InvalidAnswer,
+    BrokenResponseError,
+    ConnectionFailedError,
+    ForbiddenError,
+    InvalidResponseError,
     PollError,
-    Rejected,
-    Throttled,
-    TimedOut,
-    UpstreamFailed,
+    RejectedError,
+    ThrottledError,
+    TimedOutError,
+    UpstreamError,
 )
 
 MAX_ANSWER_BYTES = 16 * 2**20
@@ -39,7 +39,7 @@ MAX_ANSWER_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A complete HTTP answer, whatever its status; ``headers`` ignore case."""
 
     status: int
@@ -67,8 +67,8 @@ class Http(Protocol):
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - a total for this request, see Session
         direct: bool = False,
-    ) -> Answer:
-        """Answer for every HTTP status.
+    ) -> Response:
+        """Return the response, whatever its status.
 
         Args:
             operation: bounded name for metrics.
@@ -80,7 +80,8 @@ class Http(Protocol):
             direct: never through a proxy (link-local metadata service).
 
         Raises:
-            TimedOut, ConnectionFailed, BrokenAnswer, InvalidAnswer: no usable answer.
+            TimedOutError, ConnectionFailedError, BrokenResponseError, InvalidResponseError: there
+                is no usable response.
         """
 
 
@@ -127,7 +128,7 @@ class Session:
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - handed to aiohttp as its total timeout
         direct: bool = False,
-    ) -> Answer:
+    ) -> Response:
         """Send once; see `Http`."""
         total = self.timeout if timeout is None else timeout
         started = time.perf_counter()
@@ -144,15 +145,15 @@ class Session:
             ) as response:
                 content = await self._read(response)
                 code = str(response.status)
-                return Answer(response.status, response.headers, content)
+                return Response(response.status, response.headers, content)
         except TimeoutError as error:
             code = "timeout"
-            raise TimedOut(f"{_place(url)} did not answer within {total:g} s") from error
+            raise TimedOutError(f"{_place(url)} did not answer within {total:g} s") from error
         except aiohttp.ClientError as error:
             raise _no_answer(error, url) from error
         except (OSError, ValueError) as error:
-            raise ConnectionFailed(f"{_place(url)}: {_short(str(error))}") from error
-        except InvalidAnswer:
+            raise ConnectionFailedError(f"{_place(url)}: {_short(str(error))}") from error
+        except InvalidResponseError:
             code = "200"
             raise
         except asyncio.CancelledError:
@@ -168,7 +169,7 @@ class Session:
             size += len(chunk)
             if size > self._max_bytes:
                 response.close()
-                raise InvalidAnswer(f"the answer is larger than {self._max_bytes} bytes")
+                raise InvalidResponseError(f"the answer is larger than {self._max_bytes} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -199,29 +200,31 @@ def _no_answer(error: aiohttp.ClientError, url: str) -> PollError:
     place = _place(url)
     match error:
         case aiohttp.ClientConnectorDNSError():
-            return ConnectionFailed(
+            return ConnectionFailedError(
                 f"the name {urlsplit(url).hostname} does not resolve: "
                 "check target.region, target.endpoint and the DNS of this machine"
             )
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return ConnectionFailed(
+            return ConnectionFailedError(
                 f"TLS to {place} failed: {_tls_reason(error)}; "
                 "check target.endpoint, or give the issuing CA with target.ca_file"
             )
         case aiohttp.ClientProxyConnectionError():
-            return ConnectionFailed(f"cannot connect to the proxy for {place}: check target.proxy")
+            return ConnectionFailedError(
+                f"cannot connect to the proxy for {place}: check target.proxy"
+            )
         case aiohttp.ClientHttpProxyError():
-            return ConnectionFailed(f"the proxy refused {place} with status {error.status}")
+            return ConnectionFailedError(f"the proxy refused {place} with status {error.status}")
         case aiohttp.ClientConnectorError():
-            return ConnectionFailed(
+            return ConnectionFailedError(
                 f"cannot connect to {place}: {_os_reason(error.os_error)}; "
                 "check target.endpoint and the network"
             )
         case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
-            return BrokenAnswer(f"the answer of {place} was cut off or garbled")
+            return BrokenResponseError(f"the answer of {place} was cut off or garbled")
         case aiohttp.InvalidURL():
-            return Rejected(f"{_short(url)} is not a URL: check target.endpoint", status=0)
-    return ConnectionFailed(f"the connection to {place} was lost")
+            return RejectedError(f"{_short(url)} is not a URL: check target.endpoint", status=0)
+    return ConnectionFailedError(f"the connection to {place} was lost")
 
 
 def _tls_reason(error: Exception) -> str:
@@ -264,7 +267,7 @@ _REDIRECT = range(300, 400)
 
 
 def error_of(
-    answer: Answer, *, permission: str = "", now: Callable[[], float] = time.time
+    answer: Response, *, permission: str = "", now: Callable[[], float] = time.time
 ) -> PollError:
     """The typed error that a non-2xx answer means, in every form that the service uses.
 
@@ -279,27 +282,25 @@ def error_of(
     if request_id:
         said += f" (request {_short(request_id)})"
     if answer.status == _TOO_MANY or _means(code, _THROTTLED):
-        return Throttled(f"throttled: {said}", retry_after=_retry_after(answer, now()))
+        return ThrottledError(f"throttled: {said}", retry_after=_retry_after(answer, now()))
     if _means(code, _SKEW):
         return AuthError(f"clock skew: {_skew(answer, now())}; set this machine's clock: {said}")
     if answer.status == _FORBIDDEN_STATUS or _means(code, _FORBIDDEN):
         hint = f"; grant {permission} to this identity in this project" if permission else ""
         if code in _OTHER_PROJECT:
             hint = "; check target.project_id"
-        return Forbidden(f"not allowed: {said}{hint}")
+        return ForbiddenError(f"not allowed: {said}{hint}")
     if answer.status == _UNAUTHORIZED or _means(code, _AUTH):
         return AuthError(f"credentials not accepted: {said}; check target.auth.*")
     if answer.status >= _SERVER_ERROR:
-        return UpstreamFailed(
-            f"the service failed: {said}", retry_after=_retry_after(answer, now())
-        )
+        return UpstreamError(f"the service failed: {said}", retry_after=_retry_after(answer, now()))
     if answer.status in _REDIRECT:
-        return Rejected(
+        return RejectedError(
             f"redirect not followed: {said}; check target.endpoint", status=answer.status
         )
     if answer.status in _OK:
-        return InvalidAnswer(f"unexpected answer: {said}")
-    return Rejected(
+        return InvalidResponseError(f"unexpected answer: {said}")
+    return RejectedError(
         f"refused: {said}; check target.endpoint and target.project_id",
         status=answer.status,
         code=code,
@@ -344,7 +345,7 @@ def _short(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit else line[:limit] + "…"
 
 
-def _retry_after(answer: Answer, now: float) -> float | None:
+def _retry_after(answer: Response, now: float) -> float | None:
     """Seconds to wait by the Retry-After header (seconds or HTTP date), None when unusable."""
     value = answer.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
@@ -353,14 +354,14 @@ def _retry_after(answer: Answer, now: float) -> float | None:
     return None if date is None else max(0.0, date - (_http_date(_date(answer)) or now))
 
 
-def _skew(answer: Answer, now: float) -> str:
+def _skew(answer: Response, now: float) -> str:
     theirs = _http_date(_date(answer))
     if theirs is None:
         return "the service's clock and ours differ by more than 15 minutes"
     return f"our clock is {abs(now - theirs):.0f} s {'ahead' if now > theirs else 'behind'}"
 
 
-def _date(answer: Answer) -> str:
+def _date(answer: Response) -> str:
     return answer.headers.get("Date", "")
 
 

@@ -101,7 +101,7 @@ class Problem(msgspec.Struct, frozen=True):
     kind: ProblemKind
 
 
-class Page(msgspec.Struct):
+class JobPage(msgspec.Struct):
     """What an answer holds.
 
     Attributes:

@@ -56,7 +56,7 @@ HIDDEN_SECONDS = 3600.0
 
 _UNKNOWN = "unknown"
 
-Kind = Literal[
+EventKind = Literal[
     "created", "started", "restarted", "recovered", "attempted", "downgraded", "ran", "finished",
     "deleted",
 ]  # fmt: skip
@@ -92,7 +92,7 @@ class Event(NamedTuple):
         card_seconds: ``ran``, ``recovered``, ``finished``; None likewise.
     """
 
-    kind: Kind
+    kind: EventKind
     job_id: str
     base: Base
     labels: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class Event(NamedTuple):
     card_seconds: float | None = None
 
 
-class Known(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class TrackedJob(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What is remembered of a job.
 
     Attributes:
@@ -138,13 +138,13 @@ class Fleet:
         pool_names: by pool id, as the service told them last.
     """
 
-    jobs: Mapping[str, Known] = field(default_factory=dict)
+    jobs: Mapping[str, TrackedJob] = field(default_factory=dict)
     accelerators: Mapping[Base, frozenset[str]] = field(default_factory=dict)
     horizons: Mapping[str, float] = field(default_factory=dict)
     pool_names: Mapping[str, str] = field(default_factory=dict)
 
 
-class Observed(NamedTuple):
+class Observation(NamedTuple):
     """What a view has changed.
 
     Attributes:
@@ -156,7 +156,7 @@ class Observed(NamedTuple):
 
     fleet: Fleet
     events: list[Event]
-    changed: dict[str, Known]
+    changed: dict[str, TrackedJob]
     gone: frozenset[str]
 
 
@@ -165,7 +165,7 @@ def base_of(job: Job) -> Base:
     return Base(job.workspace, job.pool, job.flavor_type)
 
 
-def observe(fleet: Fleet, view: View, now: float) -> Observed:
+def observe(fleet: Fleet, view: View, now: float) -> Observation:
     """What a view tells.
 
     Args:
@@ -174,7 +174,7 @@ def observe(fleet: Fleet, view: View, now: float) -> Observed:
         now: unix seconds.
     """
     events: list[Event] = []
-    changed: dict[str, Known] = {}
+    changed: dict[str, TrackedJob] = {}
     for job in view.jobs.values():
         before = fleet.jobs.get(job.id)
         if before is None:
@@ -199,7 +199,7 @@ def observe(fleet: Fleet, view: View, now: float) -> Observed:
         events.append(Event("deleted", job_id, base_of(job), (job.phase,)))
     pool_names = fleet.pool_names if view.pools is None else view.pools
     known = Fleet(jobs, accelerators, _horizons(fleet, view), pool_names)
-    return Observed(known, events, changed, frozenset(gone))
+    return Observation(known, events, changed, frozenset(gone))
 
 
 def _horizon(job: Job, fleet: Fleet, view: View) -> float | None:
@@ -210,12 +210,12 @@ def _horizon(job: Job, fleet: Fleet, view: View) -> float | None:
     return horizon
 
 
-def _first_sight(job: Job, horizon: float | None, now: float) -> Known:
+def _first_sight(job: Job, horizon: float | None, now: float) -> TrackedJob:
     """A job as if it had been known before: new, or with all it has done behind it."""
     if horizon is not None:
         hidden = job.created is not None and job.created < horizon - HIDDEN_SECONDS
         if not hidden:
-            return Known(
+            return TrackedJob(
                 job,
                 ended=None,
                 settled=False,
@@ -228,7 +228,7 @@ def _first_sight(job: Job, horizon: float | None, now: float) -> Known:
             )
     over, has_run = job.phase in TERMINAL, _has_run(job)
     not_told = None if has_run else 0.0
-    return Known(
+    return TrackedJob(
         job,
         ended=job.created if over else None,
         settled=over,
@@ -241,16 +241,16 @@ def _first_sight(job: Job, horizon: float | None, now: float) -> Known:
     )
 
 
-def _untold(known: Known) -> Known:
+def _untold(known: TrackedJob) -> TrackedJob:
     """A job first seen without a usable phase: if a baseline, nothing of its past is known yet."""
     return known if known.silent_before is None else msgspec.structs.replace(known, ran=None)
 
 
-def _is_untold(known: Known) -> bool:
+def _is_untold(known: TrackedJob) -> bool:
     return known.job.phase == UNKNOWN_PHASE and known.ran is None
 
 
-def _followed(before: Known, job: Job, now: float, events: list[Event]) -> Known:
+def _followed(before: TrackedJob, job: Job, now: float, events: list[Event]) -> TrackedJob:
     """What is known after a job was read; its events are added."""
     base = base_of(job)
     started = before.started
@@ -267,7 +267,7 @@ def _followed(before: Known, job: Job, now: float, events: list[Event]) -> Known
         events.append(_end(before, job, base))
         if _has_run(job):
             finished = max(finished or 0.0, job.duration or 0.0)
-    return Known(
+    return TrackedJob(
         job, _ended(before, job, now), settled, started, restarts, ends, silent_before, ran,
         finished,
     )  # fmt: skip
@@ -284,7 +284,7 @@ def _queued(job: Job) -> float | None:
     return job.started - job.created
 
 
-def _ended(before: Known, job: Job, now: float) -> float | None:
+def _ended(before: TrackedJob, job: Job, now: float) -> float | None:
     if job.phase in ACTIVE:
         return None
     if job.ended is not None:
@@ -293,7 +293,7 @@ def _ended(before: Known, job: Job, now: float) -> float | None:
 
 
 def _runs(
-    before: Known, job: Job, base: Base, events: list[Event]
+    before: TrackedJob, job: Job, base: Base, events: list[Event]
 ) -> tuple[tuple[Restart, ...], int, float | None]:
     """Restarts, ends of attempts, and whether earlier records are silent, after these records."""
     if not job.runs:
@@ -345,7 +345,7 @@ def _attempt(job: Job, run: Run, base: Base) -> Iterator[Event]:
         yield Event("downgraded", job.id, base, (run.recovery_before, run.recovery))
 
 
-def _ran(before: Known, job: Job, base: Base, events: list[Event]) -> float | None:
+def _ran(before: TrackedJob, job: Job, base: Base, events: list[Event]) -> float | None:
     """Run seconds counted after this reading."""
     if job.duration is None:
         return before.ran
@@ -360,7 +360,7 @@ def _ran(before: Known, job: Job, base: Base, events: list[Event]) -> float | No
     return job.duration
 
 
-def _end(before: Known, job: Job, base: Base) -> Event:
+def _end(before: TrackedJob, job: Job, base: Base) -> Event:
     seconds = cards = None
     if _has_run(job) and job.duration is not None:
         seconds = job.duration if before.finished is None else None
@@ -369,7 +369,7 @@ def _end(before: Known, job: Job, base: Base) -> Event:
     return Event("finished", job.id, base, (job.phase,), seconds=seconds, card_seconds=cards)
 
 
-def _accelerators(fleet: Fleet, changed: Mapping[str, Known]) -> Mapping[Base, frozenset[str]]:
+def _accelerators(fleet: Fleet, changed: Mapping[str, TrackedJob]) -> Mapping[Base, frozenset[str]]:
     seen = dict(fleet.accelerators)
     for known in changed.values():
         job = known.job

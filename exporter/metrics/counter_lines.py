@@ -8,7 +8,16 @@ from prometheus_client.samples import Exemplar as LibraryExemplar
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from exporter.metrics.counters import BASE, ROW_OF, ROWS, Exemplar, Ledger, Row, Series, SeriesKey
+from exporter.metrics.counters import (
+    BASE,
+    EVENT_FAMILIES,
+    EVENT_FAMILY_BY_NAME,
+    EventFamily,
+    Exemplar,
+    Ledger,
+    Series,
+    SeriesKey,
+)
 from exporter.metrics.exposition import Lines, render_samples
 
 Cache: TypeAlias = dict[SeriesKey, tuple[Series, Lines]]
@@ -29,7 +38,7 @@ def event_lines(
         is_held: whether a series shows zero, whatever it counts.
         cache: of this target and these labels, kept up to date.
     """
-    parts: dict[str, list[Lines]] = {row.metric.name: [] for row in ROWS}
+    parts: dict[str, list[Lines]] = {row.metric.name: [] for row in EVENT_FAMILIES}
     for key, series in ledger.items():
         shown = _at_zero(series) if is_held(key) else series
         known = cache.get(key)
@@ -50,14 +59,14 @@ def _at_zero(series: Series) -> Series:
 
 
 def _lines(key: SeriesKey, series: Series, constant: Mapping[str, str]) -> Lines:
-    row = ROW_OF[key[0]]
+    row = EVENT_FAMILY_BY_NAME[key[0]]
     labels = {**constant, **dict(zip((*BASE, *row.labels), key[1], strict=True))}
     return render_samples(
         _histogram(row, labels, series) if row.buckets else _counter(row, labels, series)
     )
 
 
-def _counter(row: Row, labels: dict[str, str], series: Series) -> list[Sample]:
+def _counter(row: EventFamily, labels: dict[str, str], series: Series) -> list[Sample]:
     name = row.metric.name.removesuffix("_total")
     exemplar = _exemplar(series.exemplars[0] if series.exemplars else None)
     return [
@@ -66,7 +75,7 @@ def _counter(row: Row, labels: dict[str, str], series: Series) -> list[Sample]:
     ]
 
 
-def _histogram(row: Row, labels: dict[str, str], series: Series) -> list[Sample]:
+def _histogram(row: EventFamily, labels: dict[str, str], series: Series) -> list[Sample]:
     name = row.metric.name
     bounds = [*map(floatToGoString, row.buckets), "+Inf"]
     exemplars = series.exemplars or (None,) * len(bounds)

@@ -1,6 +1,6 @@
 """What has happened, added up: the counters and histograms of a target, one row per family. Pure.
 
-A `Ledger` maps each family and label set to a `Series`. `post` adds events; nothing is ever taken
+A `Ledger` maps each family and label set to a `Series`. `add` adds events; nothing is ever taken
 away, so no value ever falls.
 """
 
@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from exporter.jobs.job import PHASES, TERMINAL
-from exporter.jobs.tracker import Base, Event, Kind
+from exporter.jobs.tracker import Base, Event, EventKind
 from exporter.metrics.exposition import Metric
 
 BASE = ("workspace", "pool", "flavor_type")
@@ -28,7 +28,7 @@ _LIFE = (
 _GAP = (1, 5, 15, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 6 * _HOUR, _DAY)
 
 
-class Row(NamedTuple):
+class EventFamily(NamedTuple):
     """A family.
 
     Attributes:
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
     metric: Metric
     labels: tuple[str, ...]
-    kind: Kind
+    kind: EventKind
     amount: Literal["one", "seconds", "card_seconds"] = "one"
     buckets: tuple[float, ...] = ()
 
@@ -54,10 +54,10 @@ def _histogram(name: str, text: str) -> Metric:
     return Metric(f"modelarts_training_{name}_duration_seconds", "histogram", text)
 
 
-CREATED = Row(
+CREATED = EventFamily(
     _counter("jobs_created", "Training jobs that were seen for the first time."), (), "created"
 )
-FINISHED = Row(
+FINISHED = EventFamily(
     _counter(
         "jobs_finished",
         "Transitions of training jobs into a terminal phase (status.phase).",
@@ -65,7 +65,7 @@ FINISHED = Row(
     ("phase",),
     "finished",
 )
-CARD_SECONDS = Row(
+CARD_SECONDS = EventFamily(
     _counter(
         "accelerator_seconds",
         "Run time of training jobs times their cards, in seconds (status.duration); grows while "
@@ -75,7 +75,7 @@ CARD_SECONDS = Row(
     "ran",
     "card_seconds",
 )
-QUEUE = Row(
+QUEUE = EventFamily(
     _histogram(
         "queue",
         "How long training jobs waited for their first start, in seconds: status.start_time minus "
@@ -87,10 +87,10 @@ QUEUE = Row(
     _LIFE,
 )
 
-ROWS = (
+EVENT_FAMILIES = (
     CREATED,
     FINISHED,
-    Row(
+    EventFamily(
         _counter(
             "jobs_deleted",
             "Training jobs that are gone from the service, by the phase last seen.",
@@ -98,7 +98,7 @@ ROWS = (
         ("phase",),
         "deleted",
     ),
-    Row(
+    EventFamily(
         _counter(
             "restarts",
             "Runs of training jobs after their first (status.running_records), by start_type and "
@@ -107,7 +107,7 @@ ROWS = (
         ("start_type", "recovery"),
         "restarted",
     ),
-    Row(
+    EventFamily(
         _counter(
             "recovery_downgrades",
             "Recoveries for which another policy had been tried first: end_recover differs from "
@@ -117,7 +117,7 @@ ROWS = (
         "downgraded",
     ),
     CARD_SECONDS,
-    Row(
+    EventFamily(
         _counter(
             "finished_accelerator_seconds",
             "Run time of finished training jobs times their cards, in seconds, by how they ended; "
@@ -127,7 +127,7 @@ ROWS = (
         "finished",
         "card_seconds",
     ),
-    Row(
+    EventFamily(
         _counter(
             "recovery_accelerator_seconds",
             "Time between two runs of a training job (start_at minus end_at of the run before) "
@@ -138,7 +138,7 @@ ROWS = (
         "card_seconds",
     ),
     QUEUE,
-    Row(
+    EventFamily(
         _histogram(
             "run",
             "How long finished training jobs have run, in seconds (status.duration), by how they "
@@ -149,7 +149,7 @@ ROWS = (
         "seconds",
         _LIFE,
     ),
-    Row(
+    EventFamily(
         _histogram(
             "recovery",
             "Time between two runs of a training job, in seconds: start_at minus end_at of the "
@@ -160,7 +160,7 @@ ROWS = (
         "seconds",
         _GAP,
     ),
-    Row(
+    EventFamily(
         _histogram(
             "attempt",
             "How long runs lasted that ended in a recovery, in seconds (end_at minus start_at): "
@@ -172,7 +172,7 @@ ROWS = (
         _LIFE,
     ),
 )
-ROW_OF = {row.metric.name: row for row in ROWS}
+EVENT_FAMILY_BY_NAME = {row.metric.name: row for row in EVENT_FAMILIES}
 
 
 class Exemplar(NamedTuple):
@@ -205,7 +205,7 @@ SeriesKey: TypeAlias = tuple[str, tuple[str, ...]]
 Ledger: TypeAlias = Mapping[SeriesKey, Series]
 
 
-def post(
+def add(
     ledger: Ledger,
     events: Iterable[Event],
     bases: Mapping[Base, Iterable[str]],
@@ -223,7 +223,7 @@ def post(
         The ledger after, and those series of it that are new or have changed.
     """
     changed: dict[SeriesKey, Series] = {
-        key: _new(ROW_OF[key[0]], now) for key in foreseen(bases) if key not in ledger
+        key: _new(EVENT_FAMILY_BY_NAME[key[0]], now) for key in foreseen(bases) if key not in ledger
     }
     for event in events:
         for row, key, amount in additions(event):
@@ -233,12 +233,13 @@ def post(
     return {**ledger, **changed} if changed else ledger, changed
 
 
-_ROWS_OF_KIND: Mapping[str, tuple[Row, ...]] = {
-    kind: tuple(row for row in ROWS if row.kind == kind) for kind in {row.kind for row in ROWS}
+_ROWS_OF_KIND: Mapping[str, tuple[EventFamily, ...]] = {
+    kind: tuple(row for row in EVENT_FAMILIES if row.kind == kind)
+    for kind in {row.kind for row in EVENT_FAMILIES}
 }
 
 
-def additions(event: Event) -> Iterator[tuple[Row, SeriesKey, float]]:
+def additions(event: Event) -> Iterator[tuple[EventFamily, SeriesKey, float]]:
     """What an event adds to which series, or what is observed there."""
     for row in _ROWS_OF_KIND[event.kind]:
         amount = 1.0 if row.amount == "one" else getattr(event, row.amount)
@@ -257,11 +258,11 @@ def foreseen(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
             yield CARD_SECONDS.metric.name, (*base, accelerator)
 
 
-def _new(row: Row, now: float) -> Series:
+def _new(row: EventFamily, now: float) -> Series:
     return Series(now, counts=(0,) * (len(row.buckets) + 1) if row.buckets else ())
 
 
-def _exemplar(row: Row, event: Event, amount: float, now: float) -> Exemplar | None:
+def _exemplar(row: EventFamily, event: Event, amount: float, now: float) -> Exemplar | None:
     """Of histograms, and of jobs that ended badly; OpenMetrics wants them short."""
     telling = row.buckets or (row is FINISHED and event.labels[0] in _ALARMING)
     if not telling or len(event.job_id) > _LONGEST_EXEMPLAR:
@@ -269,7 +270,7 @@ def _exemplar(row: Row, event: Event, amount: float, now: float) -> Exemplar | N
     return Exemplar(event.job_id, now, amount)
 
 
-def _added(series: Series, row: Row, amount: float, exemplar: Exemplar | None) -> Series:
+def _added(series: Series, row: EventFamily, amount: float, exemplar: Exemplar | None) -> Series:
     value = series.value + amount
     if not row.buckets:
         exemplars = series.exemplars if exemplar is None else (exemplar,)

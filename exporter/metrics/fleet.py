@@ -17,7 +17,7 @@ LabelValues: TypeAlias = tuple[str, ...]
 
 
 class Totals(NamedTuple):
-    """Sums over the jobs in scope, for the rows of `FLEET`."""
+    """Sums over the jobs in scope, for the rows of `FLEET_FAMILIES`."""
 
     jobs: Mapping[LabelValues, int]
     nodes: Mapping[LabelValues, int]
@@ -26,7 +26,7 @@ class Totals(NamedTuple):
     pools: Mapping[LabelValues, int]
 
 
-class FleetRow(NamedTuple):
+class FleetFamily(NamedTuple):
     """A family with one sample for each label set of a field of `Totals`."""
 
     metric: Metric
@@ -34,8 +34,8 @@ class FleetRow(NamedTuple):
     source: str
 
 
-FLEET = (
-    FleetRow(
+FLEET_FAMILIES = (
+    FleetFamily(
         Metric(
             "modelarts_training_jobs",
             "gauge",
@@ -45,7 +45,7 @@ FLEET = (
         (*BASE, "phase"),
         "jobs",
     ),
-    FleetRow(
+    FleetFamily(
         Metric(
             "modelarts_training_nodes",
             "gauge",
@@ -54,7 +54,7 @@ FLEET = (
         (*BASE, "phase"),
         "nodes",
     ),
-    FleetRow(
+    FleetFamily(
         Metric(
             "modelarts_training_accelerators",
             "gauge",
@@ -64,7 +64,7 @@ FLEET = (
         (*BASE, "phase", "accelerator"),
         "accelerators",
     ),
-    FleetRow(
+    FleetFamily(
         Metric(
             "modelarts_training_oldest_pending_timestamp_seconds",
             "gauge",
@@ -74,7 +74,7 @@ FLEET = (
         BASE,
         "oldest_pending",
     ),
-    FleetRow(
+    FleetFamily(
         Metric(
             "modelarts_training_pool_info",
             "gauge",
@@ -101,7 +101,7 @@ def fleet_blocks(
     totals = _totals(fleet, scope, now)
     return [
         Block(row.metric, row.labels, constant, list(getattr(totals, row.source).items()))
-        for row in FLEET
+        for row in FLEET_FAMILIES
     ]
 
 

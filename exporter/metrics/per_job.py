@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.job import TERMINAL, Job
-from exporter.jobs.tracker import Event, Fleet, Known, Restart
+from exporter.jobs.tracker import Event, Fleet, Restart, TrackedJob
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import Block, Metric
 from exporter.metrics.scope import Scope, ended_within
@@ -22,26 +22,26 @@ class Around(NamedTuple):
     pool_names: Mapping[str, str]
 
 
-class JobRow(NamedTuple):
+class JobFamily(NamedTuple):
     """A family with samples for single jobs, in addition to the label ``job_id`` those named."""
 
     metric: Metric
     labels: tuple[str, ...]
-    samples: Callable[[Sequence[Known], Around], Samples]
+    samples: Callable[[Sequence[TrackedJob], Around], Samples]
 
 
-def _gauge(name: str, text: str, value: Callable[[Job], float | None]) -> JobRow:
+def _gauge(name: str, text: str, value: Callable[[Job], float | None]) -> JobFamily:
     """A gauge of one number of the job; None gives no sample."""
 
-    def samples(jobs: Sequence[Known], _around: Around) -> Samples:
+    def samples(jobs: Sequence[TrackedJob], _around: Around) -> Samples:
         return [
             ((known.job.id,), number) for known in jobs if (number := value(known.job)) is not None
         ]
 
-    return JobRow(Metric(f"modelarts_training_job_{name}", "gauge", text), (), samples)
+    return JobFamily(Metric(f"modelarts_training_job_{name}", "gauge", text), (), samples)
 
 
-def _info(jobs: Sequence[Known], around: Around) -> Samples:
+def _info(jobs: Sequence[TrackedJob], around: Around) -> Samples:
     return [
         (
             (
@@ -63,11 +63,11 @@ def _info(jobs: Sequence[Known], around: Around) -> Samples:
     ]
 
 
-def _phase(jobs: Sequence[Known], _around: Around) -> Samples:
+def _phase(jobs: Sequence[TrackedJob], _around: Around) -> Samples:
     return [((known.job.id, known.job.phase), 1) for known in jobs]
 
 
-def _restarts(jobs: Sequence[Known], around: Around) -> Samples:
+def _restarts(jobs: Sequence[TrackedJob], around: Around) -> Samples:
     return [
         (labels, 0 if around.is_held((RESTARTS.name, labels)) else number)
         for known in jobs
@@ -77,7 +77,7 @@ def _restarts(jobs: Sequence[Known], around: Around) -> Samples:
     ]
 
 
-def _exit_code(jobs: Sequence[Known], _around: Around) -> Samples:
+def _exit_code(jobs: Sequence[TrackedJob], _around: Around) -> Samples:
     return [
         ((job.id, job.failed_task), job.exit_code)
         for job in (known.job for known in jobs)
@@ -92,8 +92,8 @@ RESTARTS = Metric(
     "end_recover of the run before.",
 )
 
-JOB = (
-    JobRow(
+JOB_FAMILIES = (
+    JobFamily(
         Metric(
             "modelarts_training_job_info",
             "gauge",
@@ -113,7 +113,7 @@ JOB = (
         ),
         _info,
     ),
-    JobRow(
+    JobFamily(
         Metric(
             "modelarts_training_job_phase",
             "gauge",
@@ -154,12 +154,12 @@ JOB = (
         "Cards (NPUs, GPUs) of a training job: cards per node times nodes; absent when unknown.",
         lambda job: job.accelerators,
     ),
-    JobRow(
+    JobFamily(
         RESTARTS,
         ("start_type", "recovery"),
         _restarts,
     ),
-    JobRow(
+    JobFamily(
         Metric(
             "modelarts_training_job_exit_code",
             "gauge",
@@ -195,7 +195,7 @@ def job_blocks(
     around = Around(is_held, fleet.pool_names)
     blocks = [
         Block(row.metric, ("job_id", *row.labels), constant, row.samples(shown, around))
-        for row in JOB
+        for row in JOB_FAMILIES
     ]
     return blocks, len(jobs) - len(shown)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from exporter.jobs.tracker import Known
+from exporter.jobs.tracker import TrackedJob
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,6 @@ class Scope:
     max_series_jobs: int = 10_000
 
 
-def ended_within(known: Known, span: float, now: float) -> bool:
+def ended_within(known: TrackedJob, span: float, now: float) -> bool:
     """Whether a finished job ended at most ``span`` seconds ago; ``now`` in unix seconds."""
     return known.ended is not None and known.ended >= now - span

@@ -15,7 +15,7 @@ from exporter.metrics.counters import SeriesKey
 LONGEST_SECONDS = 300.0
 
 
-class _Birth:
+class _HeldSeries:
     """When a series was first published, in monotonic seconds, and in which generation."""
 
     __slots__ = ("at", "generation", "seen")
@@ -26,7 +26,7 @@ class _Birth:
         self.seen = False
 
 
-class Births:
+class ZeroInit:
     """Which series of a target are held at zero.
 
     Args:
@@ -35,13 +35,13 @@ class Births:
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self._held: dict[SeriesKey, _Birth] = {}
+        self._held: dict[SeriesKey, _HeldSeries] = {}
         self._scraped = False
 
     def announce(self, keys: Iterable[SeriesKey]) -> None:
         """These series are new: they are held until `release`."""
         for key in keys:
-            self._held.setdefault(key, _Birth())
+            self._held.setdefault(key, _HeldSeries())
 
     def is_held(self, key: SeriesKey) -> bool:
         """Whether a series shows zero."""
@@ -91,9 +91,9 @@ class Births:
         """
         self._interval = interval
         if unpublished:
-            self._held = {key: _Birth() for key in self._held}
+            self._held = {key: _HeldSeries() for key in self._held}
 
-    def _until(self, birth: _Birth) -> float:
+    def _until(self, birth: _HeldSeries) -> float:
         if birth.at is None:
             return float("inf")
         waits = self._scraped and not birth.seen

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
-from exporter.errors import AuthError, Forbidden, PollError, Throttled, UpstreamFailed
-from exporter.huaweicloud.auth.base import Attempt, Credentials
-from exporter.huaweicloud.http import Answer, Http, error_of
-from exporter.modelarts.rate_limit import Pacer
+from exporter.errors import AuthError, ForbiddenError, PollError, ThrottledError, UpstreamError
+from exporter.huaweicloud.auth.base import AuthenticatedRequest, Credentials
+from exporter.huaweicloud.http import Http, Response, error_of
+from exporter.modelarts.rate_limit import RateLimiter
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Client:
         credentials: who we are.
         endpoint: base URL of ModelArts.
         project_id: part of every path.
-        pacer: this target's turn-taking.
+        rate_limiter: this target's turn-taking.
         concurrency: requests in flight at once.
         retries: further tries of a request that failed in a way that may pass.
         longest_pause: seconds; what a ``Retry-After`` can ask for at most.
@@ -67,7 +67,7 @@ class Client:
         *,
         endpoint: str,
         project_id: str,
-        pacer: Pacer,
+        rate_limiter: RateLimiter,
         concurrency: int,
         retries: int,
         longest_pause: float,
@@ -81,7 +81,7 @@ class Client:
         self._credentials = credentials
         self._base = f"{endpoint.rstrip('/')}/v2/{project_id}"
         self._headers = {"Content-Type": "application/json", "X-Project-Id": project_id}
-        self._pacer = pacer
+        self._rate_limiter = rate_limiter
         self._slots = asyncio.Semaphore(concurrency)
         self._retries = retries
         self._longest_pause = longest_pause
@@ -143,23 +143,27 @@ class Client:
 
     def urgent(self) -> AbstractContextManager[None]:
         """While this lasts, requests in the background wait."""
-        return self._pacer.urgent()
+        return self._rate_limiter.urgent()
 
     async def _ask(
         self, call: _Call, read: Callable[[bytes], T], deadline: float, *, background: bool
     ) -> T:
         failures = 0
         while True:
-            if self._pacer.free_at >= deadline:
-                raise Throttled("throttled: the service asked for a pause longer than this poll")
+            if self._rate_limiter.free_at >= deadline:
+                raise ThrottledError(
+                    "throttled: the service asked for a pause longer than this poll"
+                )
             try:
                 answer = await self._send(call, background=background)
                 result = read(answer.body)
             except PollError as error:
                 failures += 1
                 delay = self._delay(error, failures)
-                if isinstance(error, Throttled):
-                    self._pacer.pause(delay)  # for every request of this target, also the next poll
+                if isinstance(error, ThrottledError):
+                    self._rate_limiter.pause(
+                        delay
+                    )  # for every request of this target, also the next poll
                 if not error.retryable or call.optional or failures > self._retries:
                     raise
                 if self._monotonic() + delay >= deadline:
@@ -171,12 +175,12 @@ class Client:
 
     def _delay(self, error: PollError, failures: int) -> float:
         """Seconds until the next try: what the service asks for, else exponential with jitter."""
-        if isinstance(error, Throttled | UpstreamFailed) and error.retry_after is not None:
+        if isinstance(error, ThrottledError | UpstreamError) and error.retry_after is not None:
             return min(error.retry_after, self._longest_pause)
         ceiling = min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** (failures - 1))
         return ceiling * (1 + self._jitter()) / 2
 
-    async def _send(self, call: _Call, *, background: bool, again: bool = True) -> Answer:
+    async def _send(self, call: _Call, *, background: bool, again: bool = True) -> Response:
         """Send, and once more if the service no longer accepts what we showed and we have new."""
         url = self._base + call.path
         async with (
@@ -185,7 +189,7 @@ class Client:
                 call.method, url, headers=self._headers, body=call.body
             ) as attempt,
         ):
-            await self._pacer.turn()
+            await self._rate_limiter.acquire()
             answer = await self._http(
                 call.operation, call.method, url, headers=attempt.headers, body=call.body
             )
@@ -203,16 +207,16 @@ class Client:
         """One of the requests in flight; in the background, none while anything is urgent."""
         while True:
             if background:
-                await self._pacer.calm()
+                await self._rate_limiter.calm()
             async with self._slots:
-                if not background or self._pacer.is_calm:
+                if not background or self._rate_limiter.is_calm:
                     yield
                     return
 
 
-async def _renewed(attempt: Attempt, error: PollError) -> bool:
+async def _renewed(attempt: AuthenticatedRequest, error: PollError) -> bool:
     """Tell the credentials what came of the attempt; whether they have something new to show."""
-    if isinstance(error, Forbidden):
+    if isinstance(error, ForbiddenError):
         attempt.accepted()  # we were recognised: signing in again would not give us more rights
         return False
     return isinstance(error, AuthError) and await attempt.rejected(error)

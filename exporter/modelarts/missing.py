@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from exporter.errors import Forbidden, Rejected
+from exporter.errors import ForbiddenError, RejectedError
 from exporter.jobs.job import Job
-from exporter.modelarts.workspace import Reading, Refused
+from exporter.modelarts.workspace import FilterRefusedError, WorkspaceReader
 
 _MOST_VALUES = 10
 _LONGEST_NAME = 64
@@ -29,7 +29,7 @@ _MOST_REQUESTS = 50
 
 
 @dataclass
-class Honoured:
+class SupportedFilters:
     """What a service is known to honour; all of it until the contrary is seen."""
 
     by_phase: bool = True
@@ -39,14 +39,18 @@ class Honoured:
 
 
 async def confirm(
-    reading: Reading, jobs: Sequence[Job], honoured: Honoured, *, witness: Job | None
+    reading: WorkspaceReader,
+    jobs: Sequence[Job],
+    supported: SupportedFilters,
+    *,
+    witness: Job | None,
 ) -> list[Job]:
     """Ask for jobs; those there are then among ``reading.jobs``, the others in ``reading.gone``.
 
     Args:
         reading: of their workspace.
         jobs: as known before.
-        honoured: of the target; what turns out not to work is noted.
+        supported: of the target; what turns out not to work is noted.
         witness: another job of the workspace that was read just now, if there is one.
 
     Returns:
@@ -56,38 +60,38 @@ async def confirm(
         PollError: the service did not answer.
     """
     left = list(jobs)
-    if honoured.by_id and witness is not None:
-        left = await _by_id(reading, left, honoured, witness)
+    if supported.by_id and witness is not None:
+        left = await _by_id(reading, left, supported, witness)
     left, rest = left[:_MOST_REQUESTS], left[_MOST_REQUESTS:]
-    if honoured.by_name:
-        left = await _by_name(reading, left, honoured)
-    if honoured.by_call:
-        left = await _by_call(reading, left, honoured)
+    if supported.by_name:
+        left = await _by_name(reading, left, supported)
+    if supported.by_call:
+        left = await _by_call(reading, left, supported)
     return [job for job in left + rest if job.id not in reading.jobs]
 
 
 async def _by_id(
-    reading: Reading, jobs: Sequence[Job], honoured: Honoured, witness: Job
+    reading: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters, witness: Job
 ) -> list[Job]:
     left: list[Job] = []
     queue = [*_batches(jobs, _MOST_VALUES - 1)]
     while queue:
         batch = queue.pop(0)
-        if not honoured.by_id:
+        if not supported.by_id:
             left += batch
             continue
         ids = [*(job.id for job in batch), witness.id]
         try:
-            found = await reading.those(ids)
-        except Refused:
-            honoured.by_id = False
+            found = await reading.by_ids(ids)
+        except FilterRefusedError:
+            supported.by_id = False
             left += batch
             continue
         missing = [job for job in batch if job.id not in found.jobs]
         if not missing:
             continue
         if witness.id not in found.jobs:
-            honoured.by_id = False
+            supported.by_id = False
             left += missing
         elif not found.broken:
             reading.gone.update(job.id for job in missing)
@@ -96,30 +100,34 @@ async def _by_id(
     return left
 
 
-async def _by_name(reading: Reading, jobs: Sequence[Job], honoured: Honoured) -> list[Job]:
+async def _by_name(
+    reading: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters
+) -> list[Job]:
     left: list[Job] = []
     for job in jobs:
-        if honoured.by_name and 0 < len(job.name) <= _LONGEST_NAME:
+        if supported.by_name and 0 < len(job.name) <= _LONGEST_NAME:
             try:
-                await reading.named(job.name)
-            except Refused:
-                honoured.by_name = False
+                await reading.by_name(job.name)
+            except FilterRefusedError:
+                supported.by_name = False
         if job.id not in reading.jobs:
             left.append(job)
     return left
 
 
-async def _by_call(reading: Reading, jobs: Sequence[Job], honoured: Honoured) -> list[Job]:
+async def _by_call(
+    reading: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters
+) -> list[Job]:
     left: list[Job] = []
     for job in jobs:
-        if not honoured.by_call:
+        if not supported.by_call:
             left.append(job)
             continue
         try:
-            if not await reading.one(job.id):
+            if not await reading.get(job.id):
                 reading.gone.add(job.id)
-        except (Forbidden, Rejected):
-            honoured.by_call = False
+        except (ForbiddenError, RejectedError):
+            supported.by_call = False
             left.append(job)
     return left
 

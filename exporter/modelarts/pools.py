@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 
 from exporter.clock import Clocks
-from exporter.errors import PollError, TimedOut
+from exporter.errors import PollError, TimedOutError
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.pools import decode_pools
 
@@ -60,7 +60,7 @@ class PoolNames:
             async with asyncio.timeout(self.patience):
                 return await self._client.pools(decode_pools, deadline=deadline)
         except TimeoutError:
-            raise TimedOut(f"no answer within {self.patience:g} s") from None
+            raise TimedOutError(f"no answer within {self.patience:g} s") from None
 
     def _failed(self, error: PollError) -> None:
         self.trouble = str(error)

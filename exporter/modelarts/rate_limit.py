@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 
-class Pacer:
+class RateLimiter:
     """Spaces the requests of one target evenly: no burst ever exceeds the configured rate.
 
     Args:
@@ -62,7 +62,7 @@ class Pacer:
         """Return when nothing is urgent."""
         await self._calm.wait()
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Return when the next request may be sent; first come, first served."""
         async with self._queue:
             while (wait := self.free_at - self._monotonic()) > 0:

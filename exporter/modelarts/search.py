@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from exporter.errors import InconsistentPages, InvalidAnswer
-from exporter.jobs.job import Job, Page, Problem
+from exporter.errors import InconsistentPagesError, InvalidResponseError
+from exporter.jobs.job import Job, JobPage, Problem
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.jobs import decode_page
 
@@ -38,7 +38,7 @@ _MAX_DOUBTFUL_PAGES = 5
 Mode = Literal["page", "row"]
 
 
-class FilterIgnored(Exception):
+class FilterIgnoredError(Exception):
     """The service answers a search as if it had no filter."""
 
 
@@ -70,7 +70,7 @@ class Paging:
 
 
 @dataclass
-class Found:
+class SearchResult:
     """What a search has read.
 
     Attributes:
@@ -105,7 +105,7 @@ class Found:
         return max(times, default=float("-inf"))
 
 
-class Request(NamedTuple):
+class SearchRequest(NamedTuple):
     """What to ask for, and the row at which the answer starts (None: the mode decides)."""
 
     offset: int
@@ -113,7 +113,7 @@ class Request(NamedTuple):
     start: int | None
 
 
-def next_request(frontier: int, mode: Mode | None) -> Request:
+def next_request(frontier: int, mode: Mode | None) -> SearchRequest:
     """The request that brings the most rows beyond ``frontier`` and at least one before it.
 
     Args:
@@ -121,16 +121,16 @@ def next_request(frontier: int, mode: Mode | None) -> Request:
         mode: what ``offset`` means; None asks so that the answer tells.
     """
     if frontier == 0:
-        return Request(0, PAGE, 0)
+        return SearchRequest(0, PAGE, 0)
     if mode is None:
-        return Request(1, PAGE - 1, None)
+        return SearchRequest(1, PAGE - 1, None)
     if mode == "row":
-        return Request(frontier - 1, PAGE, frontier - 1)
+        return SearchRequest(frontier - 1, PAGE, frontier - 1)
     limit = max(
         range(PAGE, _SHORTEST_PAGE, -1), key=lambda limit: _end_of_page_at(frontier - 1, limit)
     )
     page = (frontier - 1) // limit
-    return Request(page, limit, page * limit)
+    return SearchRequest(page, limit, page * limit)
 
 
 def _end_of_page_at(row: int, limit: int) -> int:
@@ -174,17 +174,17 @@ class Search:
         self._keeper = keep
         self._deadline = deadline
         self._clock = clock
-        self.found = Found()
+        self.found = SearchResult()
 
-    async def everything(self, *, pages: int | None = None) -> Found:
+    async def everything(self, *, pages: int | None = None) -> SearchResult:
         """Read all jobs that the service lists.
 
         Args:
             pages: stop after so many, the last of them or not.
 
         Raises:
-            FilterIgnored: the service does not apply the filters.
-            InconsistentPages: the pages cannot be made whole.
+            FilterIgnoredError: the service does not apply the filters.
+            InconsistentPagesError: the pages cannot be made whole.
             PollError: a page could not be read.
         """
         try:
@@ -192,16 +192,16 @@ class Search:
             if whole.pushed_back and self.found.ended:
                 # Jobs were created while we read: they stand before our first page.
                 await self._walk(whole.seen.__contains__)
-        except InconsistentPages:
+        except InconsistentPagesError:
             self._paging.forget()
             raise
         return self.found
 
-    async def newest(self, known: Callable[[str], bool]) -> Found:
+    async def newest(self, known: Callable[[str], bool]) -> SearchResult:
         """Read the newest jobs, down to the first page with one whose id is ``known``."""
         try:
             await self._walk(known)
-        except InconsistentPages:
+        except InconsistentPagesError:
             self._paging.forget()
             raise
         return self.found
@@ -226,7 +226,7 @@ class Search:
                 self.found.ended = False
                 return walk
 
-    async def _fetch(self, request: Request) -> Page:
+    async def _fetch(self, request: SearchRequest) -> JobPage:
         query: dict[str, Any] = {
             "offset": request.offset,
             "limit": request.limit,
@@ -247,13 +247,13 @@ class Search:
         self.found.pages += 1
         return page
 
-    def _read(self, body: bytes) -> Page:
+    def _read(self, body: bytes) -> JobPage:
         page = decode_page(body, workspace=self._workspace, now=self._clock())
         if len(page.broken) > 1 and not page.jobs:
-            raise InvalidAnswer("the answer lists things of which none is a training job")
+            raise InvalidResponseError("the answer lists things of which none is a training job")
         return page
 
-    def _keep(self, page: Page) -> None:
+    def _keep(self, page: JobPage) -> None:
         unasked = 0
         for job in page.jobs:
             if not all(f.accepts(job) for f in self._filters):
@@ -263,7 +263,7 @@ class Search:
         self.found.unasked += unasked
         # One or two may have changed between the filter and the answer.
         if unasked * 2 > len(page.jobs) or self.found.unasked > PAGE:
-            raise FilterIgnored
+            raise FilterIgnoredError
         self.found.broken.update(page.broken)
         self.found.vague.update(page.vague)
         self.found.problems.extend(page.problems)
@@ -272,7 +272,7 @@ class Search:
 class _Walk:
     """The rows read so far without a gap, and what each further page means for them."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: SearchResult) -> None:
         self.seen: set[str] = set()
         self.frontier = 0
         """Rows from the first on that are known without a gap: where to go on."""
@@ -293,11 +293,11 @@ class _Walk:
             return "row"
         return "page" if known < len(ids) else None
 
-    def add(self, request: Request, ids: Sequence[str]) -> Literal["more", "end", "gap"]:
+    def add(self, request: SearchRequest, ids: Sequence[str]) -> Literal["more", "end", "gap"]:
         """Take a page in.
 
         Raises:
-            InconsistentPages: reading on or again would not help.
+            InconsistentPagesError: reading on or again would not help.
         """
         start = request.start or 0
         end = start + len(ids)
@@ -331,7 +331,7 @@ class _Walk:
         self._found.inconsistent += 1
         self._steps_back += 1
         if self._steps_back > _MAX_STEPS_BACK:
-            raise InconsistentPages(
+            raise InconsistentPagesError(
                 "pages of the job list do not join, however often they are read again; "
                 "check target.pagination"
             )
@@ -349,7 +349,7 @@ class _Walk:
         self._found.inconsistent += not news
         self._doubtful = self._doubtful + 1 if repeats * 2 > rows else 0
         if self._doubtful >= _MAX_DOUBTFUL_PAGES:
-            raise InconsistentPages(
+            raise InconsistentPagesError(
                 "the service lists the same jobs again and again, whatever offset is asked for; "
                 "check target.pagination"
             )

@@ -9,12 +9,12 @@ is left as it was, and asks for a sweep.
 import asyncio
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 
-from exporter.errors import InconsistentPages
+from exporter.errors import InconsistentPagesError
 from exporter.jobs.job import TERMINAL, Job, View
-from exporter.jobs.tracker import Fleet, Known
-from exporter.modelarts.missing import Honoured, confirm
-from exporter.modelarts.search import Found
-from exporter.modelarts.workspace import Reading, Refused, Source
+from exporter.jobs.tracker import Fleet, TrackedJob
+from exporter.modelarts.missing import SupportedFilters, confirm
+from exporter.modelarts.search import SearchResult
+from exporter.modelarts.workspace import FilterRefusedError, JobSource, WorkspaceReader
 
 _MANY = 50
 _MANY_SHARE = 0.1
@@ -30,11 +30,11 @@ class Sync:
         source: where from; each of its workspaces is one search.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: JobSource) -> None:
         self._source = source
-        self._honoured = Honoured()
+        self._honoured = SupportedFilters()
         self._totals = _Totals()
-        self._sweeping: list[Reading] = []
+        self._sweeping: list[WorkspaceReader] = []
 
     @property
     def swept(self) -> tuple[int, int]:
@@ -68,8 +68,8 @@ class Sync:
             known.job for known in fleet.jobs.values() if known.job.phase not in TERMINAL
         )
 
-        async def read(workspace: str) -> tuple[Reading, Found]:
-            reading = Reading(self._source, workspace, deadline=deadline)
+        async def read(workspace: str) -> tuple[WorkspaceReader, SearchResult]:
+            reading = WorkspaceReader(self._source, workspace, deadline=deadline)
             newest = await self._changes(reading, fleet, watched.get(workspace, []))
             return reading, newest
 
@@ -95,12 +95,12 @@ class Sync:
         Raises:
             PollError: something could not be read; there is no partial view.
         """
-        self._honoured = Honoured()
+        self._honoured = SupportedFilters()
         held = fleet.jobs
         known = _by_workspace(known.job for known in held.values())
 
-        async def read(workspace: str) -> tuple[Reading, Found]:
-            reading = Reading(
+        async def read(workspace: str) -> tuple[WorkspaceReader, SearchResult]:
+            reading = WorkspaceReader(
                 self._source,
                 workspace,
                 deadline=deadline,
@@ -119,16 +119,18 @@ class Sync:
             self._sweeping = []
         return await asyncio.to_thread(self._whole, done)  # it takes a while for many jobs
 
-    def _whole(self, read: Sequence[tuple[Reading, Found]]) -> View:
+    def _whole(self, read: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
         view = _view(read)
         self._totals.learn(view)
         return view
 
-    async def _changes(self, reading: Reading, fleet: Fleet, watched: Sequence[Job]) -> Found:
+    async def _changes(
+        self, reading: WorkspaceReader, fleet: Fleet, watched: Sequence[Job]
+    ) -> SearchResult:
         if self._honoured.by_phase:
             try:
                 await reading.active()
-            except Refused:
+            except FilterRefusedError:
                 self._honoured.by_phase = False
         horizon = fleet.horizons[reading.workspace]
 
@@ -145,7 +147,9 @@ class Sync:
         reading.undecided.update(job.id for job in undecided)
         return newest
 
-    async def _missing(self, reading: Reading, known: Sequence[Job], found: Found) -> None:
+    async def _missing(
+        self, reading: WorkspaceReader, known: Sequence[Job], found: SearchResult
+    ) -> None:
         """What became of jobs that a sweep did not bring."""
         missing = [job for job in known if job.id not in reading.jobs]
         if len(missing) <= max(_MANY, _MANY_SHARE * len(known)):
@@ -158,13 +162,15 @@ class Sync:
         sample = missing[:: max(1, len(missing) // _SAMPLE)]
         await self._confirm(reading, sample, _first(found))
         if any(job.id in reading.jobs for job in sample):
-            raise InconsistentPages(
+            raise InconsistentPagesError(
                 f"the service listed {len(found.jobs)} jobs and left out others that are there"
             )
         if not reading.broken:
             reading.gone.update(job.id for job in missing)
 
-    async def _confirm(self, reading: Reading, jobs: Sequence[Job], witness: Job | None) -> None:
+    async def _confirm(
+        self, reading: WorkspaceReader, jobs: Sequence[Job], witness: Job | None
+    ) -> None:
         """Find out what became of jobs; if nothing else helps, by reading the whole list again."""
         undecided = await confirm(reading, jobs, self._honoured, witness=witness)
         for _ in range(2):
@@ -217,8 +223,8 @@ def _numbers(jobs: Iterable[Job]) -> Mapping[str, int]:
 
 
 async def _all(
-    reads: Iterable[Awaitable[tuple[Reading, Found]]],
-) -> list[tuple[Reading, Found]]:
+    reads: Iterable[Awaitable[tuple[WorkspaceReader, SearchResult]]],
+) -> list[tuple[WorkspaceReader, SearchResult]]:
     """All at once; the first failure ends them all.
 
     Not as a `asyncio.TaskGroup`: before Python 3.13, one that fails just when it is cancelled
@@ -237,11 +243,13 @@ async def _all(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _coroutine(read: Awaitable[tuple[Reading, Found]]) -> tuple[Reading, Found]:
+async def _coroutine(
+    read: Awaitable[tuple[WorkspaceReader, SearchResult]],
+) -> tuple[WorkspaceReader, SearchResult]:
     return await read
 
 
-def _view(read: Sequence[tuple[Reading, Found]]) -> View:
+def _view(read: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
     """The view of a target.
 
     Args:
@@ -272,12 +280,12 @@ def _by_workspace(jobs: Iterable[Job]) -> dict[str, list[Job]]:
     return sorted_
 
 
-def _held(held: Mapping[str, Known], job: Job) -> Job:
+def _held(held: Mapping[str, TrackedJob], job: Job) -> Job:
     """The equal job that is held already: one copy in memory is enough."""
     known = held.get(job.id)
     return known.job if known is not None and known.job == job else job
 
 
-def _first(found: Found) -> Job | None:
+def _first(found: SearchResult) -> Job | None:
     """Any job of a search."""
     return next(iter(found.jobs.values()), None)

@@ -5,11 +5,11 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from exporter.errors import InvalidAnswer, Rejected
-from exporter.jobs.job import ACTIVE, TERMINAL, Job, Page, Problem
+from exporter.errors import InvalidResponseError, RejectedError
+from exporter.jobs.job import ACTIVE, TERMINAL, Job, JobPage, Problem
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.jobs import decode_job
-from exporter.modelarts.search import Filter, FilterIgnored, Found, Paging, Search
+from exporter.modelarts.search import Filter, FilterIgnoredError, Paging, Search, SearchResult
 
 _NOT_FOUND = "ModelArts.2775"
 _BAD_REQUEST = 400
@@ -30,7 +30,7 @@ class PageMeter(Protocol):
         """Count jobs seen twice in one search, and pages that contradicted the ones before."""
 
 
-class Source(NamedTuple):
+class JobSource(NamedTuple):
     """Where a target's jobs are read from.
 
     Attributes:
@@ -48,7 +48,7 @@ class Source(NamedTuple):
     clock: Callable[[], float]
 
 
-class Refused(Exception):
+class FilterRefusedError(Exception):
     """The service does not honour a filter: it rejects it, or answers as if it were not there."""
 
 
@@ -56,7 +56,7 @@ def _itself(job: Job) -> Job:
     return job
 
 
-class Reading:
+class WorkspaceReader:
     """Reads one workspace; what was read later wins.
 
     Args:
@@ -79,7 +79,7 @@ class Reading:
 
     def __init__(
         self,
-        source: Source,
+        source: JobSource,
         workspace: str,
         *,
         deadline: float,
@@ -94,13 +94,13 @@ class Reading:
         self.problems: list[Problem] = []
         self.undecided: set[str] = set()
         self.requests = 0
-        self.under_way: Found | None = None
+        self.under_way: SearchResult | None = None
         self._source = source
         self._deadline = deadline
         self._background = background
         self._reuse = reuse
 
-    async def everything(self) -> Found:
+    async def everything(self) -> SearchResult:
         """All jobs that the service lists.
 
         Raises:
@@ -109,26 +109,26 @@ class Reading:
         search = self._search()
         return await self._ran(search, search.everything())
 
-    async def newest(self, known: Callable[[str], bool]) -> Found:
+    async def newest(self, known: Callable[[str], bool]) -> SearchResult:
         """The newest jobs, down to the first page with a job that is ``known`` by its id."""
         search = self._search()
         return await self._ran(search, search.newest(known))
 
-    async def active(self) -> Found:
+    async def active(self) -> SearchResult:
         """Jobs in an active phase.
 
         Raises:
-            Refused: the service does not filter by phase.
+            FilterRefusedError: the service does not filter by phase.
             PollError: it could not be read as a whole.
         """
         return await self._matching(ACTIVE_FILTER)
 
-    async def those(self, ids: Sequence[str]) -> Found:
+    async def by_ids(self, ids: Sequence[str]) -> SearchResult:
         """Jobs by id, at most ten; raises as `active`."""
         wanted = frozenset(ids)
         return await self._matching(Filter("id", "in", tuple(ids), lambda job: job.id in wanted))
 
-    async def named(self, name: str) -> Found | None:
+    async def by_name(self, name: str) -> SearchResult | None:
         """Jobs whose name contains ``name``, None if there are too many; raises as `active`."""
         folded = name.casefold()
         found = await self._matching(
@@ -136,7 +136,7 @@ class Reading:
         )
         return found if found.ended else None
 
-    async def one(self, job_id: str) -> bool:
+    async def get(self, job_id: str) -> bool:
         """Ask for a single job; whether the service has it.
 
         Raises:
@@ -148,11 +148,11 @@ class Reading:
             page = await self._source.client.job(
                 job_id, self._read, deadline=self._deadline, background=self._background
             )
-        except Rejected as error:
+        except RejectedError as error:
             if error.code != _NOT_FOUND:
                 raise
             return False
-        except InvalidAnswer as error:
+        except InvalidResponseError as error:
             if error.retryable:
                 raise
             return True  # it is there, but nobody can read it
@@ -172,10 +172,10 @@ class Reading:
             job = msgspec.structs.replace(job, workspace=self.workspace)
         return self._reuse(job)
 
-    def _read(self, body: bytes) -> Page:
+    def _read(self, body: bytes) -> JobPage:
         return decode_job(body, workspace=self.workspace, now=self._source.clock())
 
-    async def _ran(self, search: Search, running: Awaitable[Found]) -> Found:
+    async def _ran(self, search: Search, running: Awaitable[SearchResult]) -> SearchResult:
         """Run a search and keep what it has read."""
         self.under_way = search.found
         try:
@@ -191,16 +191,16 @@ class Reading:
         self.problems += found.problems
         return found
 
-    async def _matching(self, condition: Filter, *, pages: int | None = None) -> Found:
+    async def _matching(self, condition: Filter, *, pages: int | None = None) -> SearchResult:
         search = self._search(condition)
         try:
             return await self._ran(search, search.everything(pages=pages))
-        except FilterIgnored as error:
-            raise Refused(str(error)) from error
-        except Rejected as error:
+        except FilterIgnoredError as error:
+            raise FilterRefusedError(str(error)) from error
+        except RejectedError as error:
             if error.status != _BAD_REQUEST:
                 raise
-            raise Refused(str(error)) from error
+            raise FilterRefusedError(str(error)) from error
 
     def _search(self, *filters: Filter) -> Search:
         return Search(

@@ -22,7 +22,7 @@ class NoticeMeter(Protocol):
         """Count them; ``unknown_values`` by field."""
 
 
-class Notices:
+class Anomalies:
     """Remembers the odd jobs of one target, until they are gone."""
 
     def __init__(self, target: str, meter: NoticeMeter) -> None:

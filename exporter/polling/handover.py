@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from exporter.jobs.tracker import Base, Fleet
 from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger
-from exporter.metrics.zero_init import Births
-from exporter.polling.anomalies import Notices
+from exporter.metrics.zero_init import ZeroInit
+from exporter.polling.anomalies import Anomalies
 
 
-class Heritage(NamedTuple):
+class Handover(NamedTuple):
     """What was known of a target when its poller stopped for ever.
 
     Attributes:
@@ -30,8 +30,8 @@ class Heritage(NamedTuple):
     loaded: frozenset[str]
     fleet: Fleet
     ledger: Ledger
-    births: Births
-    notices: Notices
+    births: ZeroInit
+    notices: Anomalies
     renewed: float | None
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from exporter.clock import Clocks, wait
-from exporter.errors import PollError, StateError, TimedOut
+from exporter.errors import PollError, StateError, TimedOutError
 from exporter.jobs.job import View
 from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import TargetInstruments
-from exporter.polling.state import Knowledge
+from exporter.polling.state import TargetState
 from exporter.polling.target import Target
 from exporter.storage.store import Store
 
@@ -24,7 +24,7 @@ LATE_SECONDS = 1.0
 _REST = 4.0
 """So many times as long as a sweep took, none follows that is not scheduled."""
 
-Kind = Literal["sweep", "incremental"]
+PollKind = Literal["sweep", "incremental"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Cadence:
     stale_after: float
 
 
-class Cost(NamedTuple):
+class PollCost(NamedTuple):
     """What a poll took: requests and seconds."""
 
     requests: int
@@ -77,7 +77,7 @@ class Poller:
         clocks: Clocks,
     ) -> None:
         self.target = target
-        self.known = Knowledge(
+        self.known = TargetState(
             target,
             instruments,
             scope=scope,
@@ -90,7 +90,7 @@ class Poller:
         self.ended_polls = 0
         self.error = ""
         self.last_success: float | None = None
-        self.costs: dict[Kind, Cost] = {}
+        self.costs: dict[PollKind, PollCost] = {}
         self._instruments = instruments
         self._cadence = cadence
         self._clocks = clocks
@@ -184,13 +184,15 @@ class Poller:
 
     # --- Reading ----------------------------------------------------------------------------------
 
-    async def _attempt(self, kind: Kind, work: Callable[[], Awaitable[tuple[Kind, View]]]) -> bool:
+    async def _attempt(
+        self, kind: PollKind, work: Callable[[], Awaitable[tuple[PollKind, View]]]
+    ) -> bool:
         """Read and take, then publish; a failure changes nothing of what is known."""
         started = self._monotonic()
         error: PollError | None = None
         try:
             kind, view = await work()
-            self.costs[kind] = Cost(view.requests, self._monotonic() - started)
+            self.costs[kind] = PollCost(view.requests, self._monotonic() - started)
             self._plan_sweep(kind, view)
         except PollError as failure:
             error = failure
@@ -205,11 +207,11 @@ class Poller:
         return error is None
 
     @property
-    def _kind(self) -> Kind:
+    def _kind(self) -> PollKind:
         """What the next poll reads: changes, or everything where nothing is known yet."""
         return "incremental" if self.known.has_ground else "sweep"
 
-    async def _poll(self) -> tuple[Kind, View]:
+    async def _poll(self) -> tuple[PollKind, View]:
         kind, view = await self._read_in_time()
         if kind == "sweep" or not self.target.pools.asked:
             view = await self._with_pool_names(view)
@@ -217,7 +219,7 @@ class Poller:
         self._meanwhile |= view.jobs.keys() | view.gone
         return kind, view
 
-    async def _sweep(self) -> tuple[Kind, View]:
+    async def _sweep(self) -> tuple[PollKind, View]:
         """What polls have taken meanwhile is left out: they may have read it later."""
         async with self._polling:
             self._meanwhile.clear()
@@ -227,7 +229,7 @@ class Poller:
             await self.known.take(view)
         return "sweep", view
 
-    async def _read_in_time(self) -> tuple[Kind, View]:
+    async def _read_in_time(self) -> tuple[PollKind, View]:
         async with self._limit(self._cadence.timeout):
             await self.target.connect()
             self._instruments.rename(self.target.labels["project"])
@@ -259,9 +261,9 @@ class Poller:
             async with asyncio.timeout(seconds):
                 yield self._monotonic() + seconds
         except TimeoutError:
-            raise TimedOut(f"not done within {seconds:g} s") from None
+            raise TimedOutError(f"not done within {seconds:g} s") from None
 
-    def _plan_sweep(self, kind: Kind, view: View) -> None:
+    def _plan_sweep(self, kind: PollKind, view: View) -> None:
         """After a poll in time: when everything has to be read next."""
         now = self._monotonic()
         if kind == "sweep":
@@ -273,7 +275,7 @@ class Poller:
             self._sweep_due = min(self._sweep_due, max(now, self._rested_at))
         self._sweep_wanted.set()
 
-    def _conclude(self, kind: Kind, error: PollError | None, seconds: float) -> None:
+    def _conclude(self, kind: PollKind, error: PollError | None, seconds: float) -> None:
         now = self._clock()
         if error is None:
             if self.error:

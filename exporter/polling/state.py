@@ -8,19 +8,19 @@ from typing import TypeAlias
 from exporter.clock import Clocks, wait
 from exporter.errors import StateError
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Fleet, Observed, observe
+from exporter.jobs.tracker import Fleet, Observation, observe
 from exporter.metrics.counter_lines import Cache, event_lines
-from exporter.metrics.counters import ROW_OF, Ledger, Series, SeriesKey, post
+from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
 from exporter.metrics.exposition import Lines, render_block
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.per_job import job_blocks, new_restarts
 from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import TargetInstruments
-from exporter.metrics.zero_init import Births
-from exporter.polling.anomalies import Notices
-from exporter.polling.handover import Heritage, accelerators_in, joined, part
+from exporter.metrics.zero_init import ZeroInit
+from exporter.polling.anomalies import Anomalies
+from exporter.polling.handover import Handover, accelerators_in, joined, part
 from exporter.polling.target import Target
-from exporter.storage.store import Change, Saved, Store
+from exporter.storage.store import SavedState, StateChange, Store
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ Rendered: TypeAlias = Mapping[str, Lines]
 """Series of a target, by family."""
 
 
-class Knowledge:
+class TargetState:
     """What is known of one target.
 
     Args:
@@ -65,7 +65,7 @@ class Knowledge:
         self.unloaded = frozenset(target.workspaces)
         self._target = target
         self._instruments = instruments
-        self._notices = Notices(target.name, instruments)
+        self._notices = Anomalies(target.name, instruments)
         self.scope = scope
         self._store = store
         self._publish = publish
@@ -74,7 +74,7 @@ class Knowledge:
         self._clocks = clocks
         self._key: str | None = None
         self._ledger: Ledger = {}
-        self._births = Births(interval)
+        self._births = ZeroInit(interval)
         self._lines: Cache = {}
         self._gauges: Rendered = {}
         self._without_series = 0
@@ -116,7 +116,7 @@ class Knowledge:
             self._births.announce(saved.ledger.keys() - saved.released)
             self._key, self.unloaded = key, frozenset()
 
-    def leave(self) -> Heritage | None:
+    def leave(self) -> Handover | None:
         """What another one can go on with when this one has stopped for ever; None: nothing."""
         if self._key is None:
             return None
@@ -124,7 +124,7 @@ class Knowledge:
         # Where nobody waited for a commit, the store alone knows whether it was made.
         loaded = frozenset() if self._unsure else asked - self.unloaded
         fresh = self._fresh_until
-        return Heritage(
+        return Handover(
             key=self._key,
             labels=self._target.labels,
             asked=asked,
@@ -136,7 +136,7 @@ class Knowledge:
             renewed=None if fresh is None else fresh - self._stale_after,
         )
 
-    async def take_over(self, left: Heritage) -> None:
+    async def take_over(self, left: Handover) -> None:
         """Know and show what another one did.
 
         Workspaces that are not asked for any more are left out; `load` adds those that are new,
@@ -184,7 +184,7 @@ class Knowledge:
             new = new_restarts(self.fleet, observed.events)
             gauges, without = await self._drawn(observed.fleet, due, new, now)
             await self._commit(
-                Change(
+                StateChange(
                     jobs=observed.changed,
                     gone=observed.gone,
                     horizons=observed.fleet.horizons,
@@ -251,7 +251,7 @@ class Knowledge:
             event_lines, self._ledger, self._target.labels, self._births.is_held, self._lines
         )
 
-    async def _commit(self, change: Change) -> None:
+    async def _commit(self, change: StateChange) -> None:
         try:
             await self._store.commit(self._key or self._target.key, change)
         except asyncio.CancelledError:
@@ -260,14 +260,14 @@ class Knowledge:
 
     def _counts(self, key: SeriesKey) -> bool:
         """Whether a series is known; those of single jobs come and go with them."""
-        return key in self._ledger or key[0] not in ROW_OF
+        return key in self._ledger or key[0] not in EVENT_FAMILY_BY_NAME
 
     def _forget(self) -> None:
         """It was of another target."""
         self.fleet, self._ledger, self._lines, self._gauges = Fleet(), {}, {}, {}
         self.unloaded = frozenset(self._target.workspaces)
-        self._births = Births(self._interval)
-        self._notices = Notices(self._target.name, self._instruments)
+        self._births = ZeroInit(self._interval)
+        self._notices = Anomalies(self._target.name, self._instruments)
         self._key = self._fresh_until = None
 
     async def _withdraw_if_stale(self) -> None:
@@ -289,7 +289,7 @@ class Knowledge:
                 if not due:
                     return
                 released = due & self._ledger.keys()
-                await self._commit(Change(released=released))
+                await self._commit(StateChange(released=released))
                 if self._gauges and released != due:  # counters of single jobs are among them
                     self._gauges, _ = await self._drawn(
                         self.fleet, due, frozenset(), self._clocks.wall()
@@ -304,10 +304,10 @@ class Knowledge:
 
 def _digest(
     fleet: Fleet, ledger: Ledger, view: View, now: float
-) -> tuple[Observed, Ledger, dict[SeriesKey, Series]]:
+) -> tuple[Observation, Ledger, dict[SeriesKey, Series]]:
     """What a view makes of what was known; in a thread, it takes a while for many jobs."""
     observed = observe(fleet, view, now)
-    posted, series = post(ledger, observed.events, observed.fleet.accelerators, now)
+    posted, series = add(ledger, observed.events, observed.fleet.accelerators, now)
     return observed, posted, series
 
 
@@ -324,6 +324,6 @@ def _gauges(
     return {block.metric.name: render_block(block) for block in blocks}, without
 
 
-def _restored(saved: Saved) -> Fleet:
+def _restored(saved: SavedState) -> Fleet:
     """What was known in an earlier life, with every combination that a counter has seen."""
     return Fleet(saved.jobs, accelerators_in(saved.ledger), saved.horizons)

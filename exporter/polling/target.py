@@ -9,17 +9,17 @@ from exporter.huaweicloud.http import Session
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.modelarts.client import Client
 from exporter.modelarts.pools import PoolNames
-from exporter.modelarts.rate_limit import Pacer
+from exporter.modelarts.rate_limit import RateLimiter
 from exporter.modelarts.search import Paging
 from exporter.modelarts.sync import Sync
-from exporter.modelarts.workspace import Source
+from exporter.modelarts.workspace import JobSource
 
 UNKNOWN_PROJECT = "unknown"
 """The label ``project`` of a target without name whose project id has not been looked up yet."""
 
 
 @dataclass(frozen=True)
-class Place:
+class TargetIdentity:
     """Where a target is.
 
     Attributes:
@@ -71,7 +71,7 @@ class Target:
 
     def __init__(
         self,
-        place: Place,
+        place: TargetIdentity,
         manners: Manners,
         *,
         paging: Paging,
@@ -104,7 +104,7 @@ class Target:
         return self._project_id or self._presumed
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TargetIdentity:
         """Where it is, as configured."""
         return self._place
 
@@ -149,7 +149,7 @@ class Target:
             client = self._make_client(self._project_id)
             workspaces, clocks = self._place.workspaces, self._clocks
             self._sync = Sync(
-                Source(client, self.paging, workspaces, self._instruments, clocks.wall)
+                JobSource(client, self.paging, workspaces, self._instruments, clocks.wall)
             )
             turn = 1 / self._manners.requests_per_second
             self._pools = PoolNames(client, target=self.name, turn=turn, clocks=clocks)
@@ -179,7 +179,7 @@ class Target:
             self.credentials,
             endpoint=self._place.endpoint,
             project_id=project_id,
-            pacer=Pacer(
+            rate_limiter=RateLimiter(
                 self._manners.requests_per_second, monotonic=clocks.monotonic, sleep=clocks.sleep
             ),
             concurrency=self._manners.concurrency,

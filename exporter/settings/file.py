@@ -7,24 +7,24 @@ from typing import Any, TypeAlias
 
 from exporter.settings.options import Option
 from exporter.settings.problems import (
-    Path,
-    a,
+    OptionPath,
     dotted,
     key,
     nearest,
     printable,
     problem,
     quoted,
+    type_name,
     unknown,
 )
 from exporter.settings.sources import Layer, wrapped
 from exporter.settings.types import TARGETS
-from exporter.settings.yaml import Document, Unusable, parse
+from exporter.settings.yaml import Document, InvalidYamlError, parse
 
 _MAX_BYTES = 2**20
 _MAPPING = 'valid: "OPTION: VALUE" lines, with a blank after the colon'
 
-Level: TypeAlias = "dict[str, Option | Level]"
+OptionTree: TypeAlias = "dict[str, Option | OptionTree]"
 """What may stand in a mapping of the file: options, and groups with their own level."""
 
 
@@ -38,7 +38,7 @@ def read(path: str, origin: str, options: Sequence[Option]) -> Layer:
     """
     try:
         document = parse(_content(path))
-    except Unusable as error:
+    except InvalidYamlError as error:
         at = f", line {error.place.line}, column {error.place.column}" if error.place else ""
         line = problem("config.file", f"{quoted(path)}{at}: {error}", origin)
         return Layer(problems=[line], unread=True)
@@ -50,13 +50,15 @@ def _content(path: str) -> str:
         with File(path).open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise Unusable(f"cannot be read: {error.strerror}; valid: a readable YAML file") from None
+        raise InvalidYamlError(
+            f"cannot be read: {error.strerror}; valid: a readable YAML file"
+        ) from None
     if len(content) > _MAX_BYTES:
-        raise Unusable(f"is larger than {_MAX_BYTES} bytes; valid: a YAML file")
+        raise InvalidYamlError(f"is larger than {_MAX_BYTES} bytes; valid: a YAML file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Unusable("is not UTF-8 text; valid: a YAML file") from None
+        raise InvalidYamlError("is not UTF-8 text; valid: a YAML file") from None
 
 
 class _Reader:
@@ -69,7 +71,7 @@ class _Reader:
         self._document = document
         top = _levels(self._options)
         target = top["target"]
-        self._target: Level = target if isinstance(target, dict) else {}
+        self._target: OptionTree = target if isinstance(target, dict) else {}
         for inner, second in document.twice:
             first = document.lines[inner]
             lines = f"line {first}" if first == second else f"lines {first} and {second}"
@@ -77,22 +79,22 @@ class _Reader:
         if document.value is not None:
             self.layer.values = self._mapping(document.value, top, ())
 
-    def _origin(self, path: Path) -> str:
+    def _origin(self, path: OptionPath) -> str:
         file = f"file {printable(self._path)}"
         line = self._document.lines.get(path)
         return f"{file}, key {_shown(path)}" + (f", line {line}" if line else "")
 
-    def _complain(self, path: Path, wrong: str) -> None:
+    def _complain(self, path: OptionPath, wrong: str) -> None:
         self.layer.problems.append(problem(_shown(path), wrong, self._origin(path)))
 
-    def _mapping(self, value: object, level: Level, path: Path) -> dict[str, Any]:
+    def _mapping(self, value: object, level: OptionTree, path: OptionPath) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if not isinstance(value, dict):
             self.layer.unread = True
             if path:
-                self._complain(path, f"{a(value)} where options belong; {_MAPPING}")
+                self._complain(path, f"{type_name(value)} where options belong; {_MAPPING}")
             else:
-                wrong = f"{a(value)} where options belong; {_MAPPING}"
+                wrong = f"{type_name(value)} where options belong; {_MAPPING}"
                 self.layer.problems.append(f"file {printable(self._path)}: {wrong}")
             return found
         for name, inner in value.items():
@@ -107,17 +109,18 @@ class _Reader:
                 found[name] = self._value(known, inner, (*path, name))
         return found
 
-    def _value(self, option: Option, value: object, path: Path) -> object:
+    def _value(self, option: Option, value: object, path: OptionPath) -> object:
         if option.kind is TARGETS:
             return self._targets(value, path)
         if option.kind.path and isinstance(value, str) and value.strip():
             value = os.path.join(os.path.dirname(self._path), value.strip())  # noqa: PTH118, PTH120 - "a" stays "a"
         return wrapped(option.kind, value)
 
-    def _targets(self, value: object, path: Path) -> list[dict[str, Any]]:
+    def _targets(self, value: object, path: OptionPath) -> list[dict[str, Any]]:
         if not isinstance(value, list):
             self._complain(
-                path, f'{a(value)} is no list; valid: a list, such as "- region: cn-north-4"'
+                path,
+                f'{type_name(value)} is no list; valid: a list, such as "- region: cn-north-4"',
             )
             return []
         if not value:
@@ -129,7 +132,7 @@ class _Reader:
             for position, item in enumerate(value)
         ]
 
-    def _unknown(self, path: Path, name: object, level: Level) -> None:
+    def _unknown(self, path: OptionPath, name: object, level: OptionTree) -> None:
         """The nearest name is looked for beside the unknown one first, then everywhere."""
         beside = nearest(str(name), level)
         elsewhere = [option.name for option in self._options if option.path[-1] == name]
@@ -143,8 +146,8 @@ class _Reader:
         self.layer.problems.append(unknown(self._origin(path), None if odd else meant))
 
 
-def _levels(options: Sequence[Option]) -> Level:
-    top: Level = {}
+def _levels(options: Sequence[Option]) -> OptionTree:
+    top: OptionTree = {}
     for option in options:
         level = top
         for name in option.path[:-1]:
@@ -154,5 +157,5 @@ def _levels(options: Sequence[Option]) -> Level:
     return top
 
 
-def _shown(path: Path) -> str:
+def _shown(path: OptionPath) -> str:
     return dotted(tuple(part if isinstance(part, int) else key(part) for part in path))

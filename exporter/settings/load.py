@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from exporter.errors import ConfigError
 from exporter.settings import file, sources
 from exporter.settings.options import Option, options
-from exporter.settings.problems import DEFAULT, Path, Unfit, dotted, problem
-from exporter.settings.schema import Conflicts, Settings
+from exporter.settings.problems import DEFAULT, InvalidValueError, OptionPath, dotted, problem
+from exporter.settings.schema import ConflictsError, Settings
 from exporter.settings.sources import Layer
 
 CheckFile: TypeAlias = Callable[[str, str], Iterable[str]]
@@ -41,7 +41,7 @@ def load(
     problems = [line for layer in found for line in layer.problems]
     problems += _one_or_several(found)
     problems += _web_config(found, check_web_config)
-    origins: dict[Path, str] = {}
+    origins: dict[OptionPath, str] = {}
     for layer in reversed(found):
         origins |= layer.origins
     try:
@@ -56,7 +56,7 @@ def load(
 
 def _file(from_flags: Layer, from_environ: Layer, known: Sequence[Option]) -> Layer:
     """The layer of the file that flags or environment name, if they do."""
-    path: Path = ("config", "file")
+    path: OptionPath = ("config", "file")
     for layer in (from_flags, from_environ):
         named = layer.values.get("config", {}).get("file", "").strip()
         if named:
@@ -66,7 +66,7 @@ def _file(from_flags: Layer, from_environ: Layer, known: Sequence[Option]) -> La
 
 def _web_config(found: Sequence[Layer], check: CheckFile) -> Iterator[str]:
     """What is wrong with the file of the web configuration, and with those that it names."""
-    path: Path = ("web", "config", "file")
+    path: OptionPath = ("web", "config", "file")
     for layer in found:
         if path in layer.origins:
             named = layer.values["web"]["config"]["file"]
@@ -89,7 +89,7 @@ def _one_or_several(found: Sequence[Layer]) -> Iterator[str]:
 
 def _lines(
     error: ValidationError,
-    origins: Mapping[Path, str],
+    origins: Mapping[OptionPath, str],
     known: Sequence[Option],
     *,
     only_values: bool,
@@ -103,12 +103,12 @@ def _lines(
         only_values: nothing that may be otherwise in the file that could not be read.
     """
     for each in error.errors(include_url=False, include_input=False):
-        path: Path = each["loc"]
+        path: OptionPath = each["loc"]
         context: dict[str, Any] = each.get("ctx", {})
         match context.get("error"):
-            case Unfit() as unfit:
+            case InvalidValueError() as unfit:
                 yield problem(dotted(path), str(unfit), _origin(path, origins))
-            case Conflicts(found=conflicts):
+            case ConflictsError(found=conflicts):
                 for conflict in () if only_values else conflicts:
                     paths = [(*path, *inner) for inner in conflict.paths]
                     yield problem(dotted(paths[0]), conflict.wrong, _together(paths, origins))
@@ -119,19 +119,19 @@ def _lines(
                 yield problem(dotted(path), "is not valid", _origin(path, origins))
 
 
-def _origin(path: Path, origins: Mapping[Path, str]) -> str:
+def _origin(path: OptionPath, origins: Mapping[OptionPath, str]) -> str:
     """Where a value comes from; of one in a list of targets, at least where the target is."""
     listed = path[:2] if path[:1] == ("targets",) else path
     return origins.get(path) or origins.get(listed) or DEFAULT
 
 
-def _together(paths: Sequence[Path], origins: Mapping[Path, str]) -> str:
+def _together(paths: Sequence[OptionPath], origins: Mapping[OptionPath, str]) -> str:
     """Where values come from that do not go together."""
     others = [f"{dotted(path)} from {origins[path]}" for path in paths[1:] if path in origins]
     return "; ".join([_origin(paths[0], origins), *others])
 
 
-def _missing(path: Path, origins: Mapping[Path, str], known: Sequence[Option]) -> str:
+def _missing(path: OptionPath, origins: Mapping[OptionPath, str], known: Sequence[Option]) -> str:
     """The line for a required option that nobody gave."""
     named = next((option for option in known if option.path == path), None)
     target = next(option for option in known if option.path[-1] == path[-1])

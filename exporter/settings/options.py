@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter.settings.schema import Settings, TargetSettings
-from exporter.settings.types import BOOLEAN, TARGETS, Kind
+from exporter.settings.types import BOOLEAN, TARGETS, OptionType
 
 PREFIX = "MODELARTS_EXPORTER_"
 _WIDTH = 100
@@ -30,7 +30,7 @@ class Option:
     """
 
     path: tuple[str, ...]
-    kind: Kind
+    kind: OptionType
     default: str
     help: str
     in_file: bool
@@ -164,10 +164,10 @@ def _option(field: FieldInfo, path: tuple[str, ...]) -> Option:
     )
 
 
-def _kind(annotations: tuple[Any, ...]) -> Kind:
+def _kind(annotations: tuple[Any, ...]) -> OptionType:
     """The kind that stands somewhere in an annotation."""
     for annotation in annotations:
-        if isinstance(annotation, Kind):
+        if isinstance(annotation, OptionType):
             return annotation
         if parts := get_args(annotation):
             return _kind(parts)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
-Path: TypeAlias = tuple[str | int, ...]
+OptionPath: TypeAlias = tuple[str | int, ...]
 """Where an option is: ``("targets", 1, "auth", "method")``."""
 
 DEFAULT = "the default"
@@ -21,14 +21,16 @@ _LONGEST = 60
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
-class Unfit(ValueError):
+class InvalidValueError(ValueError):
     """A value is not what its option takes; the message goes on after the option's name."""
 
 
-def unfit(value: object, noun: str, valid: str, *, hidden: bool = False) -> Unfit:
+def invalid_value(
+    value: object, noun: str, valid: str, *, hidden: bool = False
+) -> InvalidValueError:
     """The usual message: what the value is not, and what would be valid."""
-    shown = f"{a(value)} (not shown)" if hidden else quoted(value)
-    return Unfit(f"{shown} is no {noun}; valid: {valid}")
+    shown = f"{type_name(value)} (not shown)" if hidden else quoted(value)
+    return InvalidValueError(f"{shown} is no {noun}; valid: {valid}")
 
 
 def quoted(value: object) -> str:
@@ -38,13 +40,13 @@ def quoted(value: object) -> str:
             text = printable(value)
             return f'"{text}"' if len(text) <= _LONGEST else f'"{text[:_LONGEST]}..."'
         case bool() | int() | float():
-            text = json.dumps(value) if abs(value) < 10**_LONGEST else a(value)
-            return text if len(text) <= _LONGEST else a(value)
+            text = json.dumps(value) if abs(value) < 10**_LONGEST else type_name(value)
+            return text if len(text) <= _LONGEST else type_name(value)
         case _:
-            return a(value)
+            return type_name(value)
 
 
-def a(value: object) -> str:
+def type_name(value: object) -> str:
     """What a value is, without saying it."""
     match value:
         case str():
@@ -76,7 +78,7 @@ def key(name: object) -> str:
     return text if _KEY.fullmatch(text) else "(odd key)"
 
 
-def dotted(path: Path) -> str:
+def dotted(path: OptionPath) -> str:
     """``targets[1].auth.method``."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return "".join(parts).removeprefix(".")

@@ -17,13 +17,13 @@ from pydantic_settings import (
 
 from exporter.settings import types as kinds
 from exporter.settings.durations import show
-from exporter.settings.problems import Path
+from exporter.settings.problems import OptionPath
 from exporter.settings.types import Address
 
 Method = Literal["auto", "aksk", "password", "token", "agency", "oidc", "none"]
 Pagination = Literal["auto", "page", "row"]
-Level = Literal["debug", "info", "warning", "error"]
-Form = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 Text = Annotated[str, kinds.text()]
 HiddenText = Annotated[str, kinds.text(hidden=True)]
@@ -50,11 +50,11 @@ class Conflict(NamedTuple):
         wrong: what is wrong and what would be valid.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[OptionPath, ...]
     wrong: str
 
 
-class Conflicts(ValueError):
+class ConflictsError(ValueError):
     """What `Group.conflicts` found."""
 
     def __init__(self, found: tuple[Conflict, ...]) -> None:
@@ -76,7 +76,7 @@ class Group(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if found := tuple(self.conflicts()):
-            raise Conflicts(found)
+            raise ConflictsError(found)
         return self
 
 
@@ -300,8 +300,8 @@ class WebSettings(Group):
 class LogSettings(Group):
     """What is written to standard error."""
 
-    level: Annotated[Level, kinds.choice(Level)] = _option("From which level on.", "info")
-    format: Annotated[Form, kinds.choice(Form)] = _option(
+    level: Annotated[LogLevel, kinds.choice(LogLevel)] = _option("From which level on.", "info")
+    format: Annotated[LogFormat, kinds.choice(LogFormat)] = _option(
         "A line of text, or a JSON object a line.", "text"
     )
 
@@ -362,7 +362,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if found := tuple(self.conflicts()):
-            raise Conflicts(found)
+            raise ConflictsError(found)
         return self
 
     @classmethod

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Secret
 
 from exporter.settings.options import PREFIX, Option
-from exporter.settings.problems import Path, nearest, printable, problem, unknown
-from exporter.settings.types import BOOLEAN, Kind
+from exporter.settings.problems import OptionPath, nearest, printable, problem, unknown
+from exporter.settings.types import BOOLEAN, OptionType
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-].*", re.DOTALL)
 """The rest of an unknown flag that is not shown: it may be a secret."""
@@ -37,7 +37,7 @@ class Layer:
     """
 
     values: dict[str, Any] = field(default_factory=dict)
-    origins: dict[Path, str] = field(default_factory=dict)
+    origins: dict[OptionPath, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     unread: bool = False
 
@@ -50,7 +50,7 @@ class Layer:
         self.origins[option.path] = origin
 
 
-def wrapped(kind: Kind, value: object) -> object:
+def wrapped(kind: OptionType, value: object) -> object:
     """The value; if it must not be shown, so that nothing that prints a layer shows it."""
     return Secret(value) if kind.hidden else value
 

@@ -17,7 +17,7 @@ from pydantic import GetCoreSchemaHandler, Secret, SecretStr
 from pydantic_core import CoreSchema, core_schema
 
 from exporter.settings import durations
-from exporter.settings.problems import Unfit, nearest, quoted, unfit
+from exporter.settings.problems import InvalidValueError, invalid_value, nearest, quoted
 
 _LONGEST_DURATION = 100 * 365 * 86_400.0
 _DURATIONS = "30s, 5m, 1h30m, 7d, or seconds"
@@ -32,13 +32,13 @@ _PORTS = range(65_536)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class OptionType:
     """What an option takes; stands in the annotation of its field.
 
     Attributes:
         name: what people call it.
-        parse: from a text or what YAML made of it to the value; raises `Unfit`. None: as the
-            annotation says.
+        parse: takes a string or what YAML made of it, returns the value or raises
+            `InvalidValueError`. None: as the annotation says.
         hidden: the value is never shown.
         flag: may be given on the command line, where process lists show it.
         many: takes several values.
@@ -79,46 +79,48 @@ class Address(NamedTuple):
 # --- numbers --------------------------------------------------------------------------------------
 
 
-def duration(*, at_least: float) -> Kind:
+def duration(*, at_least: float) -> OptionType:
     """Seconds, written as a duration."""
 
     def parse(value: Any) -> float:
         text = f"{value:.9f}" if _is_number(value) and math.isfinite(value) else value
         seconds = durations.parse(text.strip()) if isinstance(text, str) else None
         if seconds is None:
-            raise unfit(value, "duration", _DURATIONS)
+            raise invalid_value(value, "duration", _DURATIONS)
         if not at_least <= seconds <= _LONGEST_DURATION:
             size = "short" if seconds < at_least else "long"
             lowest, highest = durations.show(at_least), durations.show(_LONGEST_DURATION)
-            raise Unfit(f"{quoted(value)} is too {size}; valid: {lowest} to {highest}")
+            raise InvalidValueError(f"{quoted(value)} is too {size}; valid: {lowest} to {highest}")
         return seconds
 
-    return Kind(name="duration", parse=parse)
+    return OptionType(name="duration", parse=parse)
 
 
-def whole(*, at_least: int) -> Kind:
+def whole(*, at_least: int) -> OptionType:
     """A whole number."""
 
     def parse(value: Any) -> int:
         text = str(value).strip() if isinstance(value, str) or _is_number(value) else ""
         if not re.fullmatch("[0-9]{1,9}", text) or int(text) < at_least:
-            raise unfit(value, f"whole number from {at_least}", f"{at_least}, {at_least + 1}, ...")
+            raise invalid_value(
+                value, f"whole number from {at_least}", f"{at_least}, {at_least + 1}, ..."
+            )
         return int(text)
 
-    return Kind(name="whole number", parse=parse)
+    return OptionType(name="whole number", parse=parse)
 
 
-def number(*, at_least: float) -> Kind:
+def number(*, at_least: float) -> OptionType:
     """A number."""
 
     def parse(value: Any) -> float:
         text = str(value).strip() if isinstance(value, str) or _is_number(value) else ""
         found = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else -1.0
         if found < at_least:
-            raise unfit(value, f"number from {at_least}", f"{at_least}, 2.5, 10, ...")
+            raise invalid_value(value, f"number from {at_least}", f"{at_least}, 2.5, 10, ...")
         return found
 
-    return Kind(name="number", parse=parse)
+    return OptionType(name="number", parse=parse)
 
 
 def _is_number(value: object) -> bool:
@@ -128,11 +130,11 @@ def _is_number(value: object) -> bool:
 def _boolean(value: Any) -> bool:
     text = str(value).strip().lower() if isinstance(value, str | int) else ""
     if text not in _BOOLEANS:
-        raise unfit(value, "yes or no", "true, false")
+        raise invalid_value(value, "yes or no", "true, false")
     return _BOOLEANS[text]
 
 
-BOOLEAN = Kind(name="true or false", parse=_boolean)
+BOOLEAN = OptionType(name="true or false", parse=_boolean)
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ BOOLEAN = Kind(name="true or false", parse=_boolean)
 
 def text(
     noun: str = "text", valid: str = "text", pattern: str = ".+", *, hidden: bool = False
-) -> Kind:
+) -> OptionType:
     """A text of one line that fits a pattern; blanks around it do not count."""
     if pattern == ".+":
         valid = f"{valid} of one line, in YAML in quotes if it looks like a number"
@@ -148,13 +150,13 @@ def text(
     def parse(value: Any) -> str:
         found = value.strip() if isinstance(value, str) else ""
         if not found.isprintable() or not re.fullmatch(pattern, found):
-            raise unfit(value, noun, valid, hidden=hidden)
+            raise invalid_value(value, noun, valid, hidden=hidden)
         return found
 
-    return Kind(name=noun, parse=parse, hidden=hidden)
+    return OptionType(name=noun, parse=parse, hidden=hidden)
 
 
-def choice(literal: Any) -> Kind:
+def choice(literal: Any) -> OptionType:
     """One of the words of a ``Literal``."""
     words: tuple[str, ...] = get_args(literal)
     listed = ", ".join(words)
@@ -165,27 +167,29 @@ def choice(literal: Any) -> Kind:
         if found not in words:
             near = nearest(found, words)
             hint = f"; did you mean {near}?" if near else ""
-            raise Unfit(f"{quoted(value)} is no choice; valid: {listed}{hint}")
+            raise InvalidValueError(f"{quoted(value)} is no choice; valid: {listed}{hint}")
         return found
 
-    return Kind(name="one of " + listed, parse=parse)
+    return OptionType(name="one of " + listed, parse=parse)
 
 
 def _secret(value: Any) -> SecretStr:
     if not isinstance(value, str):
-        raise unfit(value, "secret", "text of one line, in YAML in quotes", hidden=True)
+        raise invalid_value(value, "secret", "text of one line, in YAML in quotes", hidden=True)
     inner = value.removesuffix("\n").removesuffix("\r")
     if not inner.strip():
-        raise Unfit("is empty; valid: text of one line")
+        raise InvalidValueError("is empty; valid: text of one line")
     if not inner.isprintable():
-        raise Unfit("has a line break or a control character inside; valid: text of one line")
+        raise InvalidValueError(
+            "has a line break or a control character inside; valid: text of one line"
+        )
     return SecretStr(value)
 
 
-SECRET = Kind(name="secret", parse=_secret, hidden=True, flag=False)
+SECRET = OptionType(name="secret", parse=_secret, hidden=True, flag=False)
 
 
-def several(one: Kind, noun: str, plural: str) -> Kind:
+def several(one: OptionType, noun: str, plural: str) -> OptionType:
     """One or more values of a kind: separated by commas, repeated, or a list in YAML or JSON."""
 
     def parse(value: Any) -> tuple[object, ...]:
@@ -195,11 +199,13 @@ def several(one: Kind, noun: str, plural: str) -> Kind:
             p for each in given for p in (each.split(",") if isinstance(each, str) else [each])
         ]
         if not parts:
-            raise Unfit(f"the list is empty; valid: at least one {noun}")
+            raise InvalidValueError(f"the list is empty; valid: at least one {noun}")
         found = tuple(one.take(part) for part in parts)
         for position, each in enumerate(found):
             if each in found[:position]:
-                raise Unfit(f"{quoted(str(each))} is there twice; valid: every {noun} once")
+                raise InvalidValueError(
+                    f"{quoted(str(each))} is there twice; valid: every {noun} once"
+                )
         return found
 
     return replace(one, name=f"list of {plural}", parse=parse, many=True)
@@ -232,10 +238,10 @@ def _url(value: Any) -> str:
     noun, valid = "base URL", "http:// or https://, a host, perhaps a port and a path"
     found = value.strip() if isinstance(value, str) else ""
     if "@" in found:
-        raise unfit(value, noun, f"{valid}, and no user", hidden=True)
+        raise invalid_value(value, noun, f"{valid}, and no user", hidden=True)
     _split(found, value, noun, valid, hidden=False)
     if re.search(r"[?#\\]", found):
-        raise unfit(value, noun, f"{valid}, without query and fragment")
+        raise invalid_value(value, noun, f"{valid}, without query and fragment")
     return found.rstrip("/")
 
 
@@ -244,7 +250,7 @@ def _proxy(value: Any) -> str:
     found = value.strip() if isinstance(value, str) else ""
     parts = _split(found, value, noun, valid, hidden=True)
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise unfit(value, noun, valid, hidden=True)
+        raise invalid_value(value, noun, valid, hidden=True)
     return found
 
 
@@ -252,7 +258,7 @@ def _split(found: str, value: Any, noun: str, valid: str, *, hidden: bool) -> An
     """The parts of a sound http(s) URL.
 
     Raises:
-        Unfit: it is none.
+        InvalidValueError: it is none.
     """
     try:
         parts = urlsplit(found)
@@ -261,7 +267,7 @@ def _split(found: str, value: Any, noun: str, valid: str, *, hidden: bool) -> An
     except ValueError:  # a port that is no number, half an IPv6 address
         sound = False
     if not sound or not found.isascii() or re.search(r"\s|[^ -~]", found):
-        raise unfit(value, noun, valid, hidden=hidden)
+        raise invalid_value(value, noun, valid, hidden=hidden)
     return parts
 
 
@@ -272,8 +278,8 @@ def _is_host(host: str) -> bool:
         return False
 
 
-URL = Kind(name="URL", parse=_url)
-PROXY = Kind(name="URL", parse=_proxy, hidden=True)
+URL = OptionType(name="URL", parse=_url)
+PROXY = OptionType(name="URL", parse=_proxy, hidden=True)
 
 
 def _address(value: Any) -> Address:
@@ -281,15 +287,15 @@ def _address(value: Any) -> Address:
     host, port = match.groups() if match and isinstance(value, str) else ("?", "")
     bare = host.strip("[]")
     if host and not (_is_host(bare) and (":" in bare) == host.startswith("[")):
-        raise unfit(
+        raise invalid_value(
             value, "address to listen on", "HOST:PORT, [IPV6]:PORT, or :PORT for all interfaces"
         )
     if int(port) not in _PORTS:
-        raise Unfit(f"{quoted(value)} has port {port}; valid: 0 to {_PORTS[-1]}")
+        raise InvalidValueError(f"{quoted(value)} has port {port}; valid: 0 to {_PORTS[-1]}")
     return Address(bare, int(port))
 
 
-ADDRESS = Kind(name="address", parse=_address)
+ADDRESS = OptionType(name="address", parse=_address)
 
 
 def _telemetry_path(value: Any) -> str:
@@ -297,11 +303,13 @@ def _telemetry_path(value: Any) -> str:
     segments = found.split("/")[1:]
     sound = re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", found)
     if not sound or segments[0] == "-" or {".", ".."} & set(segments):
-        raise unfit(value, "path for metrics", "such as /metrics; not / and nothing below /-/")
+        raise invalid_value(
+            value, "path for metrics", "such as /metrics; not / and nothing below /-/"
+        )
     return found
 
 
-TELEMETRY_PATH = Kind(name="path", parse=_telemetry_path)
+TELEMETRY_PATH = OptionType(name="path", parse=_telemetry_path)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -309,7 +317,7 @@ TELEMETRY_PATH = Kind(name="path", parse=_telemetry_path)
 
 def _path(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise unfit(value, "path of a file", "the path of a file")
+        raise invalid_value(value, "path of a file", "the path of a file")
     return value
 
 
@@ -318,12 +326,16 @@ def _readable(value: Any) -> str:
     try:
         # Opening a named pipe would block for ever.
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise Unfit(f"{quoted(path)} is no regular file; valid: a file that can be read")
+            raise InvalidValueError(
+                f"{quoted(path)} is no regular file; valid: a file that can be read"
+            )
         with Path(path).open("rb"):
             return path
     except OSError as error:
         reason = error.strerror or "error"
-        raise Unfit(f"{quoted(path)} cannot be read: {reason}; valid: a readable file") from None
+        raise InvalidValueError(
+            f"{quoted(path)} cannot be read: {reason}; valid: a readable file"
+        ) from None
 
 
 def _ca_file(value: Any) -> str:
@@ -331,16 +343,18 @@ def _ca_file(value: Any) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except (ssl.SSLError, OSError, ValueError):
-        raise Unfit(f"{quoted(path)} holds no certificate; valid: a file in PEM format") from None
+        raise InvalidValueError(
+            f"{quoted(path)} holds no certificate; valid: a file in PEM format"
+        ) from None
     return path
 
 
-PATH = Kind(name="path", parse=_path, path=True)
+PATH = OptionType(name="path", parse=_path, path=True)
 """Of a file that need not be there yet."""
 
-READABLE = Kind(name="path", parse=_readable, path=True)
+READABLE = OptionType(name="path", parse=_readable, path=True)
 """Of a file that is there and can be opened now; its content is not looked at."""
 
-CA_FILE = Kind(name="path", parse=_ca_file, path=True)
+CA_FILE = OptionType(name="path", parse=_ca_file, path=True)
 
-TARGETS = Kind(name="list of targets", parse=None, flag=False)
+TARGETS = OptionType(name="list of targets", parse=None, flag=False)

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import yaml
 
-from exporter.settings.problems import Path
+from exporter.settings.problems import OptionPath
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where something is in a file, from 1."""
 
     line: int
@@ -25,14 +25,14 @@ class Document(NamedTuple):
     """
 
     value: object
-    lines: dict[Path, int]
-    twice: list[tuple[Path, int]]
+    lines: dict[OptionPath, int]
+    twice: list[tuple[OptionPath, int]]
 
 
-class Unusable(ValueError):
+class InvalidYamlError(ValueError):
     """The file cannot be used at all; says why, and what would be valid."""
 
-    def __init__(self, wrong: str, place: Place | None = None) -> None:
+    def __init__(self, wrong: str, place: Position | None = None) -> None:
         super().__init__(wrong)
         self.place = place
 
@@ -41,23 +41,25 @@ def parse(text: str) -> Document:
     """A YAML document as ``yaml.safe_load`` reads it, with line numbers.
 
     Raises:
-        Unusable: it is none. Nothing of the text is quoted: it may be a secret.
+        InvalidYamlError: it is none. Nothing of the text is quoted: it may be a secret.
     """
     try:
         return _parse(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else None
-        raise Unusable(_explained(error.problem or ""), place) from None
+        place = Position(mark.line + 1, mark.column + 1) if mark else None
+        raise InvalidYamlError(_explained(error.problem or ""), place) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position].split("\n")
-        place = Place(len(before), len(before[-1]) + 1)
-        raise Unusable("a control character; valid: printable text", place) from None
+        place = Position(len(before), len(before[-1]) + 1)
+        raise InvalidYamlError("a control character; valid: printable text", place) from None
     except RecursionError:
-        raise Unusable("is nested too deeply; valid: YAML with options") from None
+        raise InvalidYamlError("is nested too deeply; valid: YAML with options") from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         # PyYAML lets errors of its constructors pass: a date like 2026-99-99, "!!bool x".
-        raise Unusable("a date or number that does not exist; valid: quotes around it") from None
+        raise InvalidYamlError(
+            "a date or number that does not exist; valid: quotes around it"
+        ) from None
 
 
 def _parse(text: str) -> Document:
@@ -73,7 +75,7 @@ def _parse(text: str) -> Document:
         loader.dispose()
 
 
-def _look(node: yaml.Node, path: Path, document: Document, seen: set[int]) -> None:
+def _look(node: yaml.Node, path: OptionPath, document: Document, seen: set[int]) -> None:
     """Note the lines of all keys. Each node is looked at once, however many aliases it has."""
     if id(node) in seen:
         return

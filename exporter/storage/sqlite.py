@@ -39,7 +39,7 @@ _ADVICE = {
 }
 
 
-class Damaged(Exception):
+class DamagedFileError(Exception):
     """The file is not what we wrote; the message continues "the state file ..."."""
 
 
@@ -50,7 +50,8 @@ class Layout(NamedTuple):
         application_id: marks our files, 32 bits.
         steps: by version, from 1 without a gap: what makes it of the version before. Version 0 is
             an empty file. All that are needed are taken in one transaction.
-        check: reads everything. Like the steps it raises `Damaged` if it cannot understand it.
+        check: reads everything. Like the steps it raises `DamagedFileError` if it cannot
+            understand it.
     """
 
     application_id: int
@@ -81,7 +82,7 @@ def open_file(
         real = _regular(path)
         try:
             return _open(path, real, layout)
-        except Damaged as damage:
+        except DamagedFileError as damage:
             try:
                 aside = _move_aside(real, clock())
             except OSError as error:
@@ -96,7 +97,7 @@ def open_file(
                 aside,
             )
         return _open(path, _regular(path), layout)
-    except Damaged as damage:
+    except DamagedFileError as damage:
         raise StartError(f"state file {path} {damage}, although it is new") from damage
     except sqlite3.Error as error:
         if _code(error) in _FORBIDDEN:
@@ -160,9 +161,9 @@ def _open(path: Path, real: Path, layout: Layout) -> sqlite3.Connection:
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error) and _code(error) in _DAMAGE:
-            raise Damaged(f"is damaged ({error})") from error
+            raise DamagedFileError(f"is damaged ({error})") from error
         if isinstance(error, UnicodeDecodeError):  # SQLite quotes what it found, as it is
-            raise Damaged("is damaged (there are texts in it that are none)") from error
+            raise DamagedFileError("is damaged (there are texts in it that are none)") from error
         raise
     return connection
 
@@ -180,11 +181,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, real: Path, layout: Lay
             f" this one knows {newest}): use that version, or another file"
         )
     if not empty and not (ours and version in layout.steps):
-        raise Damaged("belongs to another application")
+        raise DamagedFileError("belongs to another application")
     if not empty and _cut(connection, real):
-        raise Damaged("is damaged (its last page is cut off)")
+        raise DamagedFileError("is damaged (its last page is cut off)")
     if (found := connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-        raise Damaged(f"is damaged ({' '.join(found.split())})")
+        raise DamagedFileError(f"is damaged ({' '.join(found.split())})")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -203,7 +204,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, real: Path, layout: Lay
     except sqlite3.OperationalError as error:
         if _code(error) != sqlite3.SQLITE_ERROR:
             raise
-        raise Damaged(f"is damaged ({error})") from error  # a table or a column is missing
+        raise DamagedFileError(f"is damaged ({error})") from error  # a table or a column is missing
 
 
 def _cut(connection: sqlite3.Connection, real: Path) -> bool:

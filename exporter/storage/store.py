@@ -1,8 +1,9 @@
-"""What outlives the process: of every target its jobs, its counters, and what was ever shown.
+"""What outlives the process: each target's jobs, its counters, and what was ever published.
 
-A `Store` takes what a poll has changed, whole or not at all, before anybody sees it; so no counter
-that was ever scraped falls, and no event is counted twice. `StateFile` keeps it in SQLite, `Memory`
-nowhere. What it holds of workspaces and targets that are not asked for waits for their return.
+A `Store` commits what a poll has changed, whole or not at all, before it is published. So no
+counter that was ever scraped falls, and no event is counted twice. `StateFile` keeps it in SQLite,
+`MemoryStore` nowhere. Data of workspaces and targets that are no longer configured is kept for
+their return.
 """
 
 import asyncio
@@ -16,17 +17,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from exporter.errors import StateError
-from exporter.jobs.tracker import Known
+from exporter.jobs.tracker import TrackedJob
 from exporter.metrics.counters import Series, SeriesKey
 from exporter.storage import tables
-from exporter.storage.sqlite import Damaged, explain, open_file, transaction
+from exporter.storage.sqlite import DamagedFileError, explain, open_file, transaction
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 
-class Change(NamedTuple):
+class StateChange(NamedTuple):
     """What a poll, or a release, changes of a target. Not to be altered once it is committed.
 
     Attributes:
@@ -37,17 +38,17 @@ class Change(NamedTuple):
         released: series that may show what they count from now on; known, or among ``series``.
     """
 
-    jobs: Mapping[str, Known] = {}
+    jobs: Mapping[str, TrackedJob] = {}
     gone: Collection[str] = ()
     horizons: Mapping[str, float] = {}
     series: Mapping[SeriesKey, Series] = {}
     released: Collection[SeriesKey] = ()
 
 
-class Saved(NamedTuple):
-    """What is remembered of some workspaces of a target; the names are those of `Change`."""
+class SavedState(NamedTuple):
+    """What is remembered of some workspaces of a target; the names are those of `StateChange`."""
 
-    jobs: dict[str, Known]
+    jobs: dict[str, TrackedJob]
     horizons: dict[str, float]
     ledger: dict[SeriesKey, Series]
     released: frozenset[SeriesKey]
@@ -56,14 +57,14 @@ class Saved(NamedTuple):
 class Store(Protocol):
     """Remembers targets. A target's key is opaque."""
 
-    async def load(self, target: str, workspaces: Collection[str]) -> Saved:
+    async def load(self, target: str, workspaces: Collection[str]) -> SavedState:
         """What is remembered of these workspaces.
 
         Raises:
             StateError: it cannot be read.
         """
 
-    async def commit(self, target: str, change: Change) -> None:
+    async def commit(self, target: str, change: StateChange) -> None:
         """Return when it is safe. A commit that has begun is finished even if nobody waits for it.
 
         Raises:
@@ -74,15 +75,15 @@ class Store(Protocol):
         """Finish what was begun, then let go."""
 
 
-class Memory:
+class MemoryStore:
     """A `Store` that remembers nothing: what the poller holds is all there is."""
 
-    async def load(self, target: str, workspaces: Collection[str]) -> Saved:
+    async def load(self, target: str, workspaces: Collection[str]) -> SavedState:
         """Nothing is remembered."""
         del target, workspaces
-        return Saved({}, {}, {}, frozenset())
+        return SavedState({}, {}, {}, frozenset())
 
-    async def commit(self, target: str, change: Change) -> None:
+    async def commit(self, target: str, change: StateChange) -> None:
         """Nothing is kept."""
 
     async def close(self) -> None:
@@ -126,11 +127,11 @@ class StateFile:
             raise
         return self
 
-    async def load(self, target: str, workspaces: Collection[str]) -> Saved:
+    async def load(self, target: str, workspaces: Collection[str]) -> SavedState:
         """As `Store.load`."""
         return await self._run(self._load, target, frozenset(workspaces))
 
-    async def commit(self, target: str, change: Change) -> None:
+    async def commit(self, target: str, change: StateChange) -> None:
         """As `Store.commit`."""
         await self._run(self._commit, target, change)
         if not self._closed:
@@ -162,17 +163,17 @@ class StateFile:
     def _open(self, clock: Callable[[], float]) -> None:
         self._connection = open_file(self._path, tables.LAYOUT, moved=self._problem, clock=clock)
 
-    def _load(self, target: str, workspaces: frozenset[str]) -> Saved:
+    def _load(self, target: str, workspaces: frozenset[str]) -> SavedState:
         with self._working() as connection:
             ledger, released = tables.read_series(connection, target, workspaces)
-            return Saved(
+            return SavedState(
                 tables.read_jobs(connection, target, workspaces),
                 tables.read_horizons(connection, target, workspaces),
                 ledger,
                 released,
             )
 
-    def _commit(self, target: str, change: Change) -> None:
+    def _commit(self, target: str, change: StateChange) -> None:
         with self._working() as connection, transaction(connection):
             tables.write_jobs(connection, target, change.jobs)
             tables.forget_jobs(connection, target, change.gone)
@@ -207,6 +208,6 @@ class StateFile:
         except sqlite3.Error as error:
             self._problem()
             raise StateError(explain(self._path, error)) from error
-        except Damaged as error:
+        except DamagedFileError as error:
             self._problem()
             raise StateError(f"state file {self._path} {error}; start again") from error

@@ -1,8 +1,8 @@
 """The tables of the state file: what they hold and how it is encoded. Blocks.
 
 Rows are kept per target and workspace, so that what is not asked for now can wait. Structs are
-msgpack with a checksum: whoever changes `Known`, `Series` or a struct in them adds a version to
-`LAYOUT`, with a step that rewrites the rows.
+msgpack with a checksum. A change to `TrackedJob`, `Series` or a struct in them needs a new version
+in `LAYOUT`, with a step that rewrites the rows.
 """
 
 import logging
@@ -17,26 +17,26 @@ from zlib import crc32
 import msgspec
 
 from exporter.jobs.job import Job, Run
-from exporter.jobs.tracker import Known
-from exporter.metrics.counters import BASE, ROW_OF, Series, SeriesKey
-from exporter.storage.sqlite import Damaged, Layout
+from exporter.jobs.tracker import TrackedJob
+from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, Series, SeriesKey
+from exporter.storage.sqlite import DamagedFileError, Layout
 
 log = logging.getLogger(__name__)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_labels = msgspec.msgpack.Decoder(tuple[str, ...]).decode
-_known = msgspec.msgpack.Decoder(Known)
+_known = msgspec.msgpack.Decoder(TrackedJob)
 _series = msgspec.msgpack.Decoder(Series)
 _set = msgspec.structs.force_setattr
 _SUM = 4
 _UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError)
 
 
-def _damaged(what: str, name: str, why: object) -> Damaged:
-    return Damaged(f"is damaged ({what} {name[:64]!r}: {why})")
+def _damaged(what: str, name: str, why: object) -> DamagedFileError:
+    return DamagedFileError(f"is damaged ({what} {name[:64]!r}: {why})")
 
 
-def _pack(struct: Known | Series, key: bytes) -> bytes:
+def _pack(struct: TrackedJob | Series, key: bytes) -> bytes:
     """With a checksum: zeros where a disk lost something would pass for numbers.
 
     It covers the key of the row as well: what stands under another one is damaged, too.
@@ -79,7 +79,7 @@ def _create(connection: sqlite3.Connection) -> None:
 # --- Jobs -----------------------------------------------------------------------------------------
 
 
-def write_jobs(connection: sqlite3.Connection, target: str, jobs: Mapping[str, Known]) -> None:
+def write_jobs(connection: sqlite3.Connection, target: str, jobs: Mapping[str, TrackedJob]) -> None:
     """Add jobs, or replace what was known of them."""
     connection.executemany(
         "INSERT INTO job (target, workspace, id, known) VALUES (?, ?, ?, ?)"
@@ -102,12 +102,12 @@ def forget_jobs(connection: sqlite3.Connection, target: str, ids: Iterable[str])
 
 def read_jobs(
     connection: sqlite3.Connection, target: str, workspaces: Collection[str]
-) -> dict[str, Known]:
+) -> dict[str, TrackedJob]:
     """The jobs of some workspaces, by id."""
     # The + keeps SQLite from the index: rows in the order of their ids cost twice the time.
     rows = connection.execute("SELECT workspace, id, known FROM job WHERE +target = ?", (target,))
-    saver = _Saver()
-    found: dict[str, Known] = {}
+    saver = _Interner()
+    found: dict[str, TrackedJob] = {}
     for workspace, job_id, blob in rows:
         if workspace in workspaces:
             known = saver.save(_job(target, workspace, job_id, blob))
@@ -115,7 +115,7 @@ def read_jobs(
     return found
 
 
-def _job(target: str, workspace: str, job_id: str, blob: Any) -> Known:
+def _job(target: str, workspace: str, job_id: str, blob: Any) -> TrackedJob:
     try:
         return _known.decode(_proved(blob, _key(target, workspace, job_id)))
     except _UNREADABLE as error:
@@ -131,14 +131,14 @@ _texts_of_job: Callable[[Job], tuple[str, ...]] = attrgetter(*_JOB_TEXTS)
 _texts_of_run: Callable[[Run], tuple[str, ...]] = attrgetter(*_RUN_TEXTS)
 
 
-class _Saver:
+class _Interner:
     """Lets jobs share what they have in common, as they do when they come from the service."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._texts: dict[str, str] = {}
 
-    def save(self, known: Known) -> Known:
+    def save(self, known: TrackedJob) -> TrackedJob:
         """The same, in less memory. Nobody has seen it yet, and it stays equal to itself."""
         job = known.job
         deque(map(_set, repeat(job), _JOB_TEXTS, self._shared(_texts_of_job(job))), 0)
@@ -263,7 +263,7 @@ def _entry(
     target: str, workspace: str, family: str, labels: Any, blob: Any
 ) -> tuple[SeriesKey, Series] | None:
     """None = of another version."""
-    row = ROW_OF.get(family)
+    row = EVENT_FAMILY_BY_NAME.get(family)
     if row is None:
         return None
     try:

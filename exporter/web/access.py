@@ -27,8 +27,8 @@ from weakref import WeakValueDictionary
 import bcrypt
 
 from exporter.clock import Clocks
-from exporter.web.config.model import Loaded, Rate, WebConfig
-from exporter.web.config.tls import Current
+from exporter.web.config.model import LoadedConfig, Rate, WebConfig
+from exporter.web.config.tls import ReloadableContext
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _BCRYPT_DIGITS = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 _DIGEST_LENGTH = 31
 
 
-class Guard:
+class AccessControl:
     """Keeps to a web configuration while it changes.
 
     Args:
@@ -59,11 +59,11 @@ class Guard:
 
     def __init__(
         self,
-        loaded: Loaded,
-        look: Callable[[], Loaded | None] = lambda: None,
+        loaded: LoadedConfig,
+        look: Callable[[], LoadedConfig | None] = lambda: None,
         clocks: Clocks | None = None,
     ) -> None:
-        self.tls = Current.of(loaded.context) if loaded.context else None
+        self.tls = ReloadableContext.of(loaded.context) if loaded.context else None
         self.headers: Mapping[str, str] = {}
         self._look = look
         self._clocks = clocks or Clocks()
@@ -82,7 +82,7 @@ class Guard:
         """Check no more passwords."""
         self._passwords.close()
 
-    def renew(self, loaded: Loaded) -> None:
+    def renew(self, loaded: LoadedConfig) -> None:
         """Take over what is sound; for the rest, what was in force stays, and is told."""
         problems = [*loaded.problems, *self._too_open(loaded.config)]
         for problem in problems:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 Format = Literal["text", "openmetrics"]
 
 
-class Choice(NamedTuple):
+class Negotiated(NamedTuple):
     """What to send.
 
     Attributes:
@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     gzip: bool
 
 
-class _Kind(NamedTuple):
+class _MediaType(NamedTuple):
     """A representation that we have; ``escapes``: whether its version knows ``escaping``."""
 
     format: Format
@@ -55,10 +55,10 @@ class _Match(NamedTuple):
     escaping: str
 
 
-_TEXT = _Kind("text", "text/plain", "0.0.4", escapes=False)
-_TEXT_1 = _Kind("text", "text/plain", "1.0.0", escapes=True)
-_OPENMETRICS_0 = _Kind("openmetrics", "application/openmetrics-text", "0.0.1", escapes=False)
-_OPENMETRICS_1 = _Kind("openmetrics", "application/openmetrics-text", "1.0.0", escapes=True)
+_TEXT = _MediaType("text", "text/plain", "0.0.4", escapes=False)
+_TEXT_1 = _MediaType("text", "text/plain", "1.0.0", escapes=True)
+_OPENMETRICS_0 = _MediaType("openmetrics", "application/openmetrics-text", "0.0.1", escapes=False)
+_OPENMETRICS_1 = _MediaType("openmetrics", "application/openmetrics-text", "1.0.0", escapes=True)
 
 _NAMED = {_OPENMETRICS_1: 3, _OPENMETRICS_0: 4, _TEXT_1: 4}
 """From which precision on a kind was asked for by name: of equals those come first, in this order.
@@ -85,7 +85,7 @@ _PARTS = re.compile(r'(?:[^";]|"(?:[^"\\]|\\.)*"?)+', re.DOTALL)
 _QUALITY = re.compile(r"(?:0?\.[0-9]+|0\.?|1(?:\.0*)?)")
 
 
-def negotiate(accept: str | None, accept_encoding: str | None) -> Choice:
+def negotiate(accept: str | None, accept_encoding: str | None) -> Negotiated:
     """The best that we have for a client.
 
     Args:
@@ -93,10 +93,10 @@ def negotiate(accept: str | None, accept_encoding: str | None) -> Choice:
         accept_encoding: likewise.
     """
     kind, escaping = _kind(list(_ranges(accept)))
-    return Choice(kind.format, kind.content_type(escaping), _wants_gzip(accept_encoding))
+    return Negotiated(kind.format, kind.content_type(escaping), _wants_gzip(accept_encoding))
 
 
-def _kind(ranges: Iterable[_Range]) -> tuple[_Kind, str]:
+def _kind(ranges: Iterable[_Range]) -> tuple[_MediaType, str]:
     """The kind of highest quality, and how to name its escaping."""
     matches = {kind: _match(kind, ranges) for kind in _PREFERENCE}
     named = [kind for kind, least in _NAMED.items() if matches[kind].precision >= least]
@@ -106,7 +106,7 @@ def _kind(ranges: Iterable[_Range]) -> tuple[_Kind, str]:
     return best, matches[best].escaping
 
 
-def _match(kind: _Kind, ranges: Iterable[_Range]) -> _Match:
+def _match(kind: _MediaType, ranges: Iterable[_Range]) -> _Match:
     """The most precise range counts; of equally precise ones the best."""
     best = _Match(0, 0.0, "")
     for one in ranges:
@@ -116,7 +116,7 @@ def _match(kind: _Kind, ranges: Iterable[_Range]) -> _Match:
     return best
 
 
-def _precision(one: _Range, kind: _Kind) -> int:
+def _precision(one: _Range, kind: _MediaType) -> int:
     """0: the range does not cover the kind."""
     if one.media_type == kind.media_type:
         return {kind.version: 4, "": 3}.get(one.version, 0)

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import Metric as LibraryMetric
 
-from exporter.metrics.counters import ROWS
+from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.exposition import Exposition, assemble, from_library
-from exporter.metrics.fleet import FLEET
-from exporter.metrics.per_job import JOB
+from exporter.metrics.fleet import FLEET_FAMILIES
+from exporter.metrics.per_job import JOB_FAMILIES
 from exporter.metrics.self_metrics import Instruments
 from exporter.polling.state import Rendered
 
 if TYPE_CHECKING:
     from exporter.polling.poller import Poller
 
-FAMILIES = tuple(row.metric for row in (*FLEET, *ROWS, *JOB))
+FAMILIES = tuple(row.metric for row in (*FLEET_FAMILIES, *EVENT_FAMILIES, *JOB_FAMILIES))
 
 
 class Publisher:

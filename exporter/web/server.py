@@ -23,9 +23,9 @@ from aiohttp.typedefs import Handler, Middleware
 from exporter import __version__
 from exporter.errors import StartError
 from exporter.metrics.exposition import Exposition
-from exporter.web.access import Guard
-from exporter.web.negotiation import Choice, negotiate
-from exporter.web.page import LONGEST_QUERY, POLICY, Page, glance
+from exporter.web.access import AccessControl
+from exporter.web.negotiation import Negotiated, negotiate
+from exporter.web.page import LONGEST_QUERY, POLICY, StatusPage, target_status
 from exporter.web.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ _MOST_FIELDS = 64
 _HIGHEST_PORT = 2**16 - 1
 
 
-class Reply(web.StreamResponse):
+class MemoryResponse(web.StreamResponse):
     """An answer whose body is in memory already, and is not copied.
 
     Args:
@@ -89,7 +89,7 @@ def make_app(
     write_timeout: float = WRITE_TIMEOUT,
     scraped: Callable[[Exposition], None] | None = None,
     reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
-    guard: Guard | None = None,
+    guard: AccessControl | None = None,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
     """The routes.
@@ -104,7 +104,7 @@ def make_app(
         guard: says who may come in, to whatever path; None: everybody.
         clock: gives unix seconds.
     """
-    page = Page(version=version, telemetry_path=telemetry_path)
+    page = StatusPage(version=version, telemetry_path=telemetry_path)
     routes = _Routes(publisher, page, clock, scraped, reload)
     middlewares = [_delivery(write_timeout), *([_entrance(guard)] if guard else [])]
     app = web.Application(middlewares=middlewares)
@@ -123,7 +123,7 @@ class _Routes:
     def __init__(
         self,
         publisher: Publisher,
-        page: Page,
+        page: StatusPage,
         clock: Callable[[], float],
         scraped: Callable[[Exposition], None] | None,
         reload: Callable[[], Awaitable[Sequence[str]]] | None,
@@ -135,13 +135,13 @@ class _Routes:
         self._reload = reload
         self._rendering = asyncio.Lock()
 
-    async def metrics(self, request: web.Request) -> Reply:
+    async def metrics(self, request: web.Request) -> MemoryResponse:
         exposition = self._publisher.exposition
         choice = negotiate(_field(request, "Accept"), _field(request, "Accept-Encoding"))
         headers = {"Content-Type": choice.content_type, "Vary": "Accept, Accept-Encoding"}
         if choice.gzip:
             headers["Content-Encoding"] = "gzip"
-        return Reply(
+        return MemoryResponse(
             _chosen(exposition, choice), headers=headers, sent=self._after(request, exposition)
         )
 
@@ -151,27 +151,27 @@ class _Routes:
             return None
         return lambda: scraped(exposition)
 
-    async def landing(self, request: web.Request) -> Reply:
+    async def landing(self, request: web.Request) -> MemoryResponse:
         query = request.query.get("q", "")[:LONGEST_QUERY]
         async with self._rendering:  # one thread, however many look at it
             if request.transport is None:  # gone while others were served
                 return _text("gone", status=503)
-            targets = [glance(poller) for poller in self._publisher.pollers]
+            targets = [target_status(poller) for poller in self._publisher.pollers]
             html = await asyncio.to_thread(
                 self._page.render, targets, query=query, now=self._clock()
             )
-        return Reply(html, headers=_PAGE_HEADERS)
+        return MemoryResponse(html, headers=_PAGE_HEADERS)
 
-    async def healthy(self, _: web.Request) -> Reply:
+    async def healthy(self, _: web.Request) -> MemoryResponse:
         return _text("OK")
 
-    async def ready(self, _: web.Request) -> Reply:
+    async def ready(self, _: web.Request) -> MemoryResponse:
         if self._publisher.ready:
             return _text("OK")
         waiting = [poller.name for poller in self._publisher.pollers if not poller.ended_polls]
         return _text(f"not polled yet: {', '.join(waiting)}", status=503)
 
-    async def reload(self, _: web.Request) -> Reply:
+    async def reload(self, _: web.Request) -> MemoryResponse:
         """Done when it is answered, even if the client has gone meanwhile."""
         if self._reload is None:
             return _text("reloading over HTTP is off; --web.enable-reload allows it", status=403)
@@ -181,7 +181,7 @@ class _Routes:
         return _text("OK")
 
 
-def _chosen(exposition: Exposition, choice: Choice) -> bytes:
+def _chosen(exposition: Exposition, choice: Negotiated) -> bytes:
     if choice.format == "openmetrics":
         return exposition.openmetrics_gzip if choice.gzip else exposition.openmetrics
     return exposition.text_gzip if choice.gzip else exposition.text
@@ -193,9 +193,11 @@ def _field(request: web.Request, name: str) -> str | None:
     return ", ".join(values) if values else None
 
 
-def _text(line: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+def _text(
+    line: str, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> MemoryResponse:
     plain = {"Content-Type": "text/plain; charset=utf-8", **(headers or {})}
-    return Reply(f"{line}\n".encode("utf-8", "replace"), status=status, headers=plain)
+    return MemoryResponse(f"{line}\n".encode("utf-8", "replace"), status=status, headers=plain)
 
 
 def _delivery(seconds: float) -> Middleware:
@@ -207,19 +209,19 @@ def _delivery(seconds: float) -> Middleware:
             reply = await handler(request)
         except web.HTTPException as refusal:
             reply = _refusal(refusal)
-        if isinstance(reply, Reply):
+        if isinstance(reply, MemoryResponse):
             await _deliver(request, reply, seconds)
         return reply
 
     return deliver
 
 
-def _refusal(refusal: web.HTTPException) -> Reply:
+def _refusal(refusal: web.HTTPException) -> MemoryResponse:
     allow = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else {}
     return _text(refusal.reason.lower(), status=refusal.status, headers=allow)
 
 
-def _entrance(guard: Guard) -> Middleware:
+def _entrance(guard: AccessControl) -> Middleware:
     """The one way in. Who is refused does not even learn which paths there are."""
 
     @web.middleware
@@ -247,7 +249,7 @@ def _entrance(guard: Guard) -> Middleware:
     return enter
 
 
-async def _deliver(request: web.Request, reply: Reply, seconds: float) -> None:
+async def _deliver(request: web.Request, reply: MemoryResponse, seconds: float) -> None:
     """Send a reply, or give its connection up."""
     transport = request.transport
     if transport is None:  # the client has gone already
@@ -270,7 +272,7 @@ async def _deliver(request: web.Request, reply: Reply, seconds: float) -> None:
         reply.sent()
 
 
-async def _write(request: web.Request, reply: Reply) -> None:
+async def _write(request: web.Request, reply: MemoryResponse) -> None:
     await reply.prepare(request)
     size = 0 if request.method == "HEAD" else len(reply.memory)
     for start in range(0, size, _SLICE):

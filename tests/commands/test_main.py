@@ -9,7 +9,7 @@ import pytest
 from exporter import __version__
 from exporter.commands import check, demo
 from exporter.commands import main as cli
-from exporter.polling.poller import Cost
+from exporter.polling.poller import PollCost
 from exporter.simulator.identity import PROJECT_ID
 
 REGION = "--target.region=cn-north-4"
@@ -219,7 +219,7 @@ def poller(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble
             fleet=SimpleNamespace(jobs=jobs, pool_names=dict.fromkeys(range(pools)))
         ),
         error=error,
-        costs={"incremental": Cost(2, 0.25), "sweep": Cost(requests, 1.25)},
+        costs={"incremental": PollCost(2, 0.25), "sweep": PollCost(requests, 1.25)},
         target=SimpleNamespace(
             credentials=SimpleNamespace(identity=f"user of {name}"),
             paging=SimpleNamespace(mode=mode),

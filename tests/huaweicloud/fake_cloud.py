@@ -15,7 +15,7 @@ from aiohttp import web
 from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
-from exporter.errors import AuthError, Forbidden
+from exporter.errors import AuthError, ForbiddenError
 from exporter.huaweicloud.http import Session, error_of
 
 START = 1_718_870_400.0  # 2024-06-20 08:00:00 UTC
@@ -221,7 +221,7 @@ async def search(http, cloud, credentials, *, path="/v2/p/training-job-searches"
             attempt.accepted()
             return "ok"
         error = error_of(answer, now=lambda: cloud.time.wall)
-        if isinstance(error, Forbidden):
+        if isinstance(error, ForbiddenError):
             attempt.accepted()
         elif isinstance(error, AuthError) and await attempt.rejected(error):
             return "again"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from exporter.jobs.job import View
 from exporter.jobs.tracker import Fleet, observe
-from exporter.metrics.counters import ROW_OF, ROWS, post
+from exporter.metrics.counters import EVENT_FAMILIES, EVENT_FAMILY_BY_NAME, add
 from exporter.modelarts.decode.jobs import decode_page
 from exporter.simulator.catalog import DEFAULT_WORKSPACE, POOLS, VISION_WORKSPACE
 from exporter.simulator.fleet import Fleet as World
@@ -325,7 +325,7 @@ def compare(ledger, told):
     }
     assert wrong == {}
     for key, series in ledger.items():
-        bounds = ROW_OF[key[0]].buckets
+        bounds = EVENT_FAMILY_BY_NAME[key[0]].buckets
         cumulative = [sum(series.counts[: number + 1]) for number in range(len(series.counts))]
         if bounds:
             seen = [round(seconds, 3) for seconds in told.observed.get(key, [])]
@@ -340,7 +340,7 @@ class Counted:
 
     def take(self, view, now):
         observed = observe(self.fleet, view, now)
-        self.ledger, changed = post(self.ledger, observed.events, observed.fleet.accelerators, now)
+        self.ledger, changed = add(self.ledger, observed.events, observed.fleet.accelerators, now)
         self.fleet = observed.fleet
         return observed, changed
 
@@ -458,4 +458,4 @@ def test_everything_can_happen():
         compare(counted.ledger, Told(world, eyes))
 
     happened = {name for (name, _), series in counted.ledger.items() if series.value}
-    assert happened == {row.metric.name for row in ROWS}
+    assert happened == {row.metric.name for row in EVENT_FAMILIES}

@@ -20,7 +20,15 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.jobs.tracker import Base, Event
 from exporter.metrics.counter_lines import event_lines
-from exporter.metrics.counters import BASE, ROW_OF, ROWS, TERMINAL_PHASES, Exemplar, Series, post
+from exporter.metrics.counters import (
+    BASE,
+    EVENT_FAMILIES,
+    EVENT_FAMILY_BY_NAME,
+    TERMINAL_PHASES,
+    Exemplar,
+    Series,
+    add,
+)
 from exporter.metrics.exposition import assemble
 
 NOW = 1_750_000_000.0
@@ -35,7 +43,7 @@ def never(_key):
 
 def exposed(ledger, is_held=never, cache=None, constant=TARGET):
     lines = event_lines(ledger, constant, is_held, {} if cache is None else cache)
-    return assemble([(row.metric, [lines[row.metric.name]]) for row in ROWS])
+    return assemble([(row.metric, [lines[row.metric.name]]) for row in EVENT_FAMILIES])
 
 
 def family(body, name):
@@ -61,7 +69,7 @@ def example():
         Event("finished", "a", P1, ("Failed",), seconds=1000.0, card_seconds=8000.0),
         Event("deleted", "a", P1, ("Failed",)),
     ]
-    return post({}, kinds, {P1: {"D910B"}}, NOW)[0]
+    return add({}, kinds, {P1: {"D910B"}}, NOW)[0]
 
 
 def row(name, labels, value):
@@ -236,7 +244,7 @@ def test_histograms_of_whole_lives(name):
 
 
 def test_the_families_are_these():
-    assert [row.metric.name for row in ROWS] == [
+    assert [row.metric.name for row in EVENT_FAMILIES] == [
         "modelarts_training_jobs_created_total",
         "modelarts_training_jobs_finished_total",
         "modelarts_training_jobs_deleted_total",
@@ -257,7 +265,7 @@ def test_no_events_and_no_jobs_no_lines():
 
 
 def test_what_is_foreseen_is_there_at_zero():
-    ledger, _ = post({}, [], {P1: {"D910B"}}, NOW)
+    ledger, _ = add({}, [], {P1: {"D910B"}}, NOW)
     found = {
         (sample.name, sample.labels.get("phase")): sample.value
         for family in text_string_to_metric_families(exposed(ledger).text.decode())
@@ -293,7 +301,7 @@ def test_lines_are_drawn_anew_only_when_they_change():
     ledger, cache = example(), {}
     exposed(ledger, cache=cache)
     before = dict(cache)
-    changed, news = post(ledger, [Event("created", "b", P1)], {}, NOW)
+    changed, news = add(ledger, [Event("created", "b", P1)], {}, NOW)
     body = exposed(changed, cache=cache)
 
     assert body == exposed(changed)
@@ -319,7 +327,7 @@ exemplars = st.none() | st.builds(
 @st.composite
 def ledgers(draw):
     ledger = {}
-    for row in draw(st.lists(st.sampled_from(ROWS), max_size=8)):
+    for row in draw(st.lists(st.sampled_from(EVENT_FAMILIES), max_size=8)):
         labels = tuple(draw(texts) for _ in (*BASE, *row.labels))
         if row.buckets:
             size = len(row.buckets) + 1
@@ -341,7 +349,7 @@ class Collector:
         self._ledger = ledger
 
     def collect(self):
-        for row in ROWS:
+        for row in EVENT_FAMILIES:
             name = row.metric.name
             mine = {key: series for key, series in self._ledger.items() if key[0] == name}
             if mine:
@@ -422,4 +430,4 @@ def test_a_cache_changes_nothing(ledger, data):
 
 def test_every_series_has_its_row():
     for name, labels in example():
-        assert len(labels) == len(BASE) + len(ROW_OF[name].labels)
+        assert len(labels) == len(BASE) + len(EVENT_FAMILY_BY_NAME[name].labels)

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from exporter.jobs.tracker import Base, Event
-from exporter.metrics.counters import ROW_OF, ROWS, Exemplar, Series, post
+from exporter.metrics.counters import EVENT_FAMILIES, EVENT_FAMILY_BY_NAME, Exemplar, Series, add
 
 T = 1_750_000_000.0
 BASE = Base("0", "pool-1", "Ascend")
@@ -28,7 +28,7 @@ def event(kind, *labels, seconds=None, cards=None, job_id=UUID, base=BASE):
 
 def added(*events, ledger=None, bases=None, now=T):
     """The ledger after the events."""
-    return post(ledger or {}, events, bases or {}, now)[0]
+    return add(ledger or {}, events, bases or {}, now)[0]
 
 
 def shown(ledger):
@@ -65,7 +65,7 @@ def test_what_can_be_foreseen_is_zero():
 
 def test_zeros_are_born_once():
     ledger = added(bases={BASE: ()}, now=T)
-    again, changed = post(ledger, [], {BASE: ()}, T + 60)
+    again, changed = add(ledger, [], {BASE: ()}, T + 60)
 
     assert (again, changed) == (ledger, {})
     assert again[CREATED, BASE].created == T
@@ -131,7 +131,7 @@ def test_every_event_has_its_families(happened, series):
 
 
 def test_labels_are_in_the_order_of_the_contract():
-    assert {name.removeprefix(NAME): row.labels for name, row in ROW_OF.items()} == {
+    assert {name.removeprefix(NAME): row.labels for name, row in EVENT_FAMILY_BY_NAME.items()} == {
         "jobs_created_total": (),
         "jobs_finished_total": ("phase",),
         "jobs_deleted_total": ("phase",),
@@ -148,7 +148,7 @@ def test_labels_are_in_the_order_of_the_contract():
 
 
 def test_families_are_named_once():
-    assert len(ROW_OF) == len(ROWS)
+    assert len(EVENT_FAMILY_BY_NAME) == len(EVENT_FAMILIES)
 
 
 def test_events_add_up():
@@ -169,17 +169,17 @@ def test_birth_is_when_a_series_was_first_there():
 # --- Buckets --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [row.metric.name for row in ROWS if row.buckets])
+@pytest.mark.parametrize("name", [row.metric.name for row in EVENT_FAMILIES if row.buckets])
 def test_buckets_rise(name):
-    buckets = ROW_OF[name].buckets
+    buckets = EVENT_FAMILY_BY_NAME[name].buckets
 
     assert list(buckets) == sorted(set(buckets))
     assert buckets[0] > 0
 
 
-@pytest.mark.parametrize("name", [row.metric.name for row in ROWS if not row.buckets])
+@pytest.mark.parametrize("name", [row.metric.name for row in EVENT_FAMILIES if not row.buckets])
 def test_only_histograms_have_buckets(name):
-    assert ROW_OF[name].metric.type == "counter"
+    assert EVENT_FAMILY_BY_NAME[name].metric.type == "counter"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_only_histograms_have_buckets(name):
     ],
 )
 def test_a_bucket_includes_its_bound(seconds, le):
-    buckets = (*ROW_OF[QUEUE].buckets, None)
+    buckets = (*EVENT_FAMILY_BY_NAME[QUEUE].buckets, None)
     series = added(event("started", seconds=seconds))[QUEUE, BASE]
 
     assert len(series.counts) == len(buckets)
@@ -207,7 +207,7 @@ def test_observations_add_up():
     series = added(event("started", seconds=1e9), ledger=ledger)[QUEUE, BASE]
 
     assert series.value == 1e9 + 21.25
-    assert series.counts == (2, 0, 1, *(0,) * (len(ROW_OF[QUEUE].buckets) - 3), 1)
+    assert series.counts == (2, 0, 1, *(0,) * (len(EVENT_FAMILY_BY_NAME[QUEUE].buckets) - 3), 1)
 
 
 # --- Exemplars ------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def test_an_id_that_openmetrics_has_no_room_for_is_not_named():
 def test_what_has_changed_is_told_and_nothing_else():
     bases = {BASE: frozenset({"910B"})}
     ledger = added(event("created"), event("started", seconds=5.0), bases=bases)
-    after, changed = post(
+    after, changed = add(
         ledger, [event("created"), event("finished", "Failed")], {**bases, OTHER: ()}, T + 60
     )
 
@@ -283,7 +283,7 @@ def test_what_has_changed_is_told_and_nothing_else():
 def test_without_news_nothing_changes():
     ledger = added(event("created"))
 
-    assert post(ledger, [], {}, T + 60) == (ledger, {})
+    assert add(ledger, [], {}, T + 60) == (ledger, {})
 
 
 def test_what_was_posted_before_is_not_changed():
@@ -294,7 +294,7 @@ def test_what_was_posted_before_is_not_changed():
     ]
     ledger = added(*events, bases={BASE: ("910B",)})
     kept = copy.deepcopy(ledger)
-    post(ledger, [*events, event("created", base=OTHER)], {OTHER: ()}, T + 60)
+    add(ledger, [*events, event("created", base=OTHER)], {OTHER: ()}, T + 60)
 
     assert ledger == kept
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.metrics.zero_init import LONGEST_SECONDS, Births
+from exporter.metrics.zero_init import LONGEST_SECONDS, ZeroInit
 
 A, B = ("a_total", ("x",)), ("b_total", ("x",))
 INTERVAL = 60.0
@@ -15,7 +15,7 @@ def publish(births, keys, now, generation):
 
 @pytest.fixture
 def births():
-    return Births(INTERVAL)
+    return ZeroInit(INTERVAL)
 
 
 def test_nothing_is_held_at_first(births):
@@ -137,14 +137,14 @@ class TestScraped:
         assert births.due(160.0) == {A}
 
     def test_series_are_held_that_were_published_before_the_first_scrape(self):
-        births = Births(INTERVAL)
+        births = ZeroInit(INTERVAL)
         publish(births, [A], 100.0, 5)
         births.scraped(4)
 
         assert births.due(160.0) == frozenset()
 
     def test_an_interval_above_five_minutes_holds_longer(self):
-        births = Births(600.0)
+        births = ZeroInit(600.0)
         births.scraped(0)
         publish(births, [A], 100.0, 5)
 

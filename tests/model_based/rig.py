@@ -18,24 +18,24 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.clock import Clocks
 from exporter.errors import StateError
-from exporter.huaweicloud.auth.static import Nobody
+from exporter.huaweicloud.auth.static import NoAuth
 from exporter.jobs.tracker import observe
-from exporter.metrics.counters import ROWS
+from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
 from exporter.modelarts.search import Paging
 from exporter.modelarts.sync import Sync
 from exporter.polling.poller import Cadence, Poller
-from exporter.polling.target import Manners, Place, Target
+from exporter.polling.target import Manners, Target, TargetIdentity
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.fleet import Fleet
-from exporter.storage.store import Memory, StateFile
+from exporter.storage.store import MemoryStore, StateFile
 from exporter.web.publisher import Publisher
 
 START = 1_750_000_000.0
 INTERVAL = 60.0
 LONGEST_BIRTH = 300.0
-EVENTS = {row.metric.name: row for row in ROWS}
+EVENTS = {row.metric.name: row for row in EVENT_FAMILIES}
 CONSTANT = 'project="p",region="r"'
 FILTERS = ("phase", "id", "name")
 FAULTS = (
@@ -177,7 +177,7 @@ class Rig:
         meter = self.wire.meter = TargetInstruments(self.instruments, "r", "p")
         mode = self.config["offset"] if self.config["fixed"] else None
         target = Target(
-            Place("p", "r", "project", ENDPOINT, ENDPOINT, self.workspaces),
+            TargetIdentity("p", "r", "project", ENDPOINT, ENDPOINT, self.workspaces),
             Manners(
                 requests_per_second=self.config["rate"],
                 concurrency=2,
@@ -186,7 +186,7 @@ class Rig:
             ),
             paging=Paging(mode, fixed=self.config["fixed"]),
             session=self.wire,
-            credentials=Nobody(),
+            credentials=NoAuth(),
             instruments=meter,
             clocks=clocks,
         )
@@ -216,7 +216,7 @@ class Rig:
 
     async def _open(self):
         if self.config["state"] == "memory":
-            return Memory()
+            return MemoryStore()
         return await StateFile.open(self._path, problem=lambda: None, clock=self.wall)
 
     async def _abandon(self):

@@ -15,7 +15,7 @@ PROGRAM = """
 import asyncio, itertools, sys
 from pathlib import Path
 from exporter.metrics.counters import Series
-from exporter.storage.store import Change, StateFile
+from exporter.storage.store import StateChange, StateFile
 key = (sys.argv[2], ("0", "public", "GPU"))
 async def main():
     store = await StateFile.open(Path(sys.argv[1]), problem=lambda: None)
@@ -23,8 +23,8 @@ async def main():
     first = int(saved.ledger[key].value) if saved.ledger else 0
     for number in itertools.count(first + 1):
         many = {(key[0], ("0", f"pool-{pool}", "GPU")): Series(0.0, number) for pool in range(200)}
-        change = Change(horizons={"0": float(number)}, series={**many, key: Series(0.0, number)})
-        await store.commit("t", change)
+        series = {**many, key: Series(0.0, number)}
+        await store.commit("t", StateChange(horizons={"0": float(number)}, series=series))
         print(number, flush=True)
 asyncio.run(main())
 """

@@ -11,8 +11,8 @@ import msgspec
 from model_based.hands import WITHOUT_PHASE, WITHOUT_RECORDS
 from model_based.oracle import Shown, shown_phase
 
-from exporter.errors import BrokenAnswer, ConnectionFailed, TimedOut
-from exporter.huaweicloud.http import Answer
+from exporter.errors import BrokenResponseError, ConnectionFailedError, TimedOutError
+from exporter.huaweicloud.http import Response
 from exporter.simulator.api import Api, route
 from exporter.simulator.faults import INSTEAD, Faults, damaged, disturbed, instead
 from exporter.simulator.reply import Refusal
@@ -23,7 +23,7 @@ API_TIMEOUT = 30.0
 ATTEMPT = ContextVar("attempt", default=None)
 """The poll on whose behalf something happens."""
 
-_NO_ANSWER = {"hang": TimedOut, "cut": ConnectionFailed, "reset": ConnectionFailed}
+_NO_ANSWER = {"hang": TimedOutError, "cut": ConnectionFailedError, "reset": ConnectionFailedError}
 
 
 class _Metadata(msgspec.Struct):
@@ -79,7 +79,7 @@ class Wire:
         try:
             answer = await self._exchange(method, url.removeprefix(ENDPOINT), headers, body)
             code = str(answer.status)
-        except TimedOut:
+        except TimedOutError:
             code = "timeout"
             raise
         else:
@@ -105,10 +105,10 @@ class Wire:
             if fault.do in _NO_ANSWER:
                 raise _NO_ANSWER[fault.do]("no answer")
             if fault.do == "cut_body":
-                raise BrokenAnswer("cut off")
+                raise BrokenResponseError("cut off")
         if late >= API_TIMEOUT:
-            raise TimedOut("no answer in time")
-        return Answer(reply.status, reply.headers, reply.body)
+            raise TimedOutError("no answer in time")
+        return Response(reply.status, reply.headers, reply.body)
 
     def _reply(self, operation, request, faults):
         now = self._clock()

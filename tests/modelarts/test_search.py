@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import InconsistentPages
+from exporter.errors import InconsistentPagesError
 from exporter.jobs.job import ACTIVE
-from exporter.modelarts.search import PAGE, Filter, FilterIgnored, Paging, Search, next_request
+from exporter.modelarts.search import PAGE, Filter, FilterIgnoredError, Paging, Search, next_request
 
 NOW = 1_700_000_000.0
 
@@ -182,7 +182,7 @@ async def test_the_same_page_for_ever_is_an_error():
     service = ListService(list(range(120)), "row", ignores_offset=True)
     reading = search(service)
 
-    with pytest.raises(InconsistentPages, match="same jobs again and again"):
+    with pytest.raises(InconsistentPagesError, match="same jobs again and again"):
         await reading.everything()
 
     assert reading.found.inconsistent == 5
@@ -194,7 +194,7 @@ async def test_a_mode_that_turns_out_wrong_fails_the_poll_and_is_found_out_again
     service = ListService(list(range(5000)), real)
     paging = Paging(believed)
 
-    with pytest.raises(InconsistentPages):
+    with pytest.raises(InconsistentPagesError):
         await search(service, paging=paging).everything()
     found = await search(service, paging=paging).everything()
 
@@ -205,7 +205,7 @@ async def test_a_mode_that_turns_out_wrong_fails_the_poll_and_is_found_out_again
 async def test_a_mode_set_by_the_user_is_never_changed():
     paging = Paging("row", fixed=True)
 
-    with pytest.raises(InconsistentPages, match=r"check target\.pagination"):
+    with pytest.raises(InconsistentPagesError, match=r"check target\.pagination"):
         await search(ListService(list(range(500)), "page"), paging=paging).everything()
 
     assert paging.mode == "row"
@@ -220,7 +220,7 @@ async def test_filters_are_checked_on_every_job(ignored):
     reading = search(service, filters=[running])
 
     if ignored:
-        with pytest.raises(FilterIgnored):
+        with pytest.raises(FilterIgnoredError):
             await reading.everything()
         assert len(service.requests) == 1
     else:
@@ -245,7 +245,7 @@ async def test_a_few_that_changed_after_the_filter_are_left_out(changed, believe
         assert numbers(reading.found) == set(range(changed, 8))
         assert reading.found.unasked == changed
     else:
-        with pytest.raises(FilterIgnored):
+        with pytest.raises(FilterIgnoredError):
             await reading.everything()
 
 
@@ -254,7 +254,7 @@ async def test_many_of_many_pages_that_were_not_asked_for():
     service.phases = {number: "Running" for number in range(400) if number % 3}
     running = Filter("phase", "in", ("Running",), lambda job: job.phase in ACTIVE)
 
-    with pytest.raises(FilterIgnored):
+    with pytest.raises(FilterIgnoredError):
         await search(service, filters=[running]).everything()
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from exporter.errors import TimedOut
+from exporter.errors import TimedOutError
 from exporter.modelarts.sync import _all
 
 
@@ -14,7 +14,7 @@ async def test_a_poll_that_fails_just_when_it_is_cancelled_is_cancelled():
     task = asyncio.create_task(_all([answer]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    answer.set_exception(TimedOut("late"))
+    answer.set_exception(TimedOutError("late"))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -24,7 +24,7 @@ async def test_the_first_failure_is_the_polls():
     answers = [asyncio.get_running_loop().create_future() for _ in range(2)]
     task = asyncio.create_task(_all(answers))
     await asyncio.sleep(0)
-    answers[1].set_exception(TimedOut("late"))
-    with pytest.raises(TimedOut, match="late"):
+    answers[1].set_exception(TimedOutError("late"))
+    with pytest.raises(TimedOutError, match="late"):
         await task
     assert answers[0].cancelled()

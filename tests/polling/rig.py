@@ -16,18 +16,18 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.clock import Clocks
-from exporter.huaweicloud.auth.chain import AuthOptions, Surroundings, make
-from exporter.huaweicloud.auth.lockout import KeyGuards
+from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
+from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.http import Session
 from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
 from exporter.modelarts.search import Paging
 from exporter.polling.poller import Cadence, Poller
-from exporter.polling.target import Manners, Place, Target
+from exporter.polling.target import Manners, Target, TargetIdentity
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID
 from exporter.simulator.server import SimulatedService
-from exporter.storage.store import Memory
+from exporter.storage.store import MemoryStore
 from exporter.web.publisher import Publisher
 
 START = 1_750_000_000.0
@@ -219,7 +219,7 @@ class Rig:
         self.instruments = Instruments()
         self.publisher = Publisher(self.instruments)
         self._parsed = None, {}
-        self._guards = KeyGuards(clock.monotonic)
+        self._lockouts = KeyLockouts(clock.monotonic)
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self):
@@ -269,21 +269,21 @@ class Rig:
             project_id=project_id,
             **auth or {"method": "none"},
         )
-        around = Surroundings(
+        around = AuthContext(
             environ={},
             http=session,
-            guards=self._guards,
+            lockouts=self._lockouts,
             clock=self.clock.wall,
             monotonic=self.clock.monotonic,
             metadata_endpoint=endpoint,
         )
         clocks = Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep)
         target = Target(
-            Place(name, REGION, project_id, endpoint, endpoint, tuple(workspaces)),
+            TargetIdentity(name, REGION, project_id, endpoint, endpoint, tuple(workspaces)),
             Manners(requests_per_second=rate, concurrency=2, retries=retries, longest_pause=120.0),
             paging=Paging(pagination, fixed=pagination is not None),
             session=session,
-            credentials=make(options, around),
+            credentials=resolve(options, around),
             instruments=instruments,
             clocks=clocks,
         )
@@ -292,7 +292,7 @@ class Rig:
             instruments,
             cadence=replace(CADENCE, **cadence),
             scope=scope or Scope(),
-            store=store or Memory(),
+            store=store or MemoryStore(),
             publish=self.publisher.publish,
             clocks=clocks,
         )

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from exporter.jobs.job import Problem, View
-from exporter.polling.anomalies import Notices
+from exporter.polling.anomalies import Anomalies
 
 LINE = "a job has a field that cannot be used; the job counts without it"
 MORE = "more jobs with unusable fields"
@@ -49,7 +49,7 @@ def meter():
 
 @pytest.fixture
 def notices(meter):
-    return Notices("cn-north-4", meter)
+    return Anomalies("cn-north-4", meter)
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ async def test_row_61_what_a_poll_found_and_how_it_ended_are_of_one_generation(r
     assert rig.value(JOBS, project="slow") == 3
 
 
-# --- Row 34: which filters are honoured is found out ----------------------------------------------
+# --- Row 34: which filters are supported is found out ---------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["ignored_filters", "rejected_filters"])

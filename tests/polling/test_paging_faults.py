@@ -3,9 +3,9 @@
 import pytest
 from polling.rig import INCONSISTENT, PAGINATION, REQUESTS, both_ways
 
-from exporter.errors import Rejected
+from exporter.errors import RejectedError
 from exporter.jobs.job import ACTIVE
-from exporter.modelarts.search import Filter, FilterIgnored, Search
+from exporter.modelarts.search import Filter, FilterIgnoredError, Search
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
 
@@ -237,7 +237,7 @@ async def test_row_34_a_filter_is_ignored(rig, start, mode, ignored):
     search = filtered(rig, poller)
 
     if ignored:
-        with pytest.raises(FilterIgnored):
+        with pytest.raises(FilterIgnoredError):
             await search.everything()
     else:
         found = await search.everything()
@@ -250,7 +250,7 @@ async def test_row_34_a_filter_is_rejected(rig, start):
     assert await poller.poll()
     rig.service.behaviour.rejected_filters = frozenset({"phase"})
 
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(RejectedError) as caught:
         await filtered(rig, poller).everything()
 
     assert (caught.value.status, caught.value.code) == (400, "ModelArts.2789")

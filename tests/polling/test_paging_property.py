@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polling.rig import START, Clock
 
-from exporter.errors import ConnectionFailed, InconsistentPages, PollError, TimedOut
-from exporter.huaweicloud.auth.static import Nobody
-from exporter.huaweicloud.http import Answer
+from exporter.errors import ConnectionFailedError, InconsistentPagesError, PollError, TimedOutError
+from exporter.huaweicloud.auth.static import NoAuth
+from exporter.huaweicloud.http import Response
 from exporter.jobs.tracker import Fleet as Known
 from exporter.modelarts.client import Client
-from exporter.modelarts.rate_limit import Pacer
+from exporter.modelarts.rate_limit import RateLimiter
 from exporter.modelarts.search import Paging
 from exporter.modelarts.sync import Sync
-from exporter.modelarts.workspace import Source
+from exporter.modelarts.workspace import JobSource
 from exporter.simulator.api import Api, route
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import INSTEAD, Fault, Faults, damaged, disturbed, instead
@@ -31,7 +31,7 @@ from exporter.simulator.signature import Incoming
 WORKSPACES = ("0", "0123456789abcdef0123456789abcdef")
 PATH = "/v2/project/training-job-searches"
 SEARCH = route("POST", PATH)
-NO_ANSWER = {"hang": TimedOut, "cut": ConnectionFailed, "reset": ConnectionFailed}
+NO_ANSWER = {"hang": TimedOutError, "cut": ConnectionFailedError, "reset": ConnectionFailedError}
 
 
 class World:
@@ -107,13 +107,13 @@ class Service:
                 raise NO_ANSWER[fault.do]("no answer")
             if fault.do in INSTEAD:
                 reply = instead(fault, "1")
-                return Answer(reply.status, reply.headers, reply.body)
+                return Response(reply.status, reply.headers, reply.body)
         try:
             reply = self._api.answer(SEARCH, disturbed(request, striking), START)[1]
         except Refusal as refusal:
             reply = refusal.reply("1")
         reply = damaged(reply, striking)
-        return Answer(reply.status, reply.headers, reply.body)
+        return Response(reply.status, reply.headers, reply.body)
 
 
 class Meter:
@@ -132,10 +132,10 @@ def sync_of(service, paging):
     clock, meter = Clock(), Meter()
     client = Client(
         service,
-        Nobody(),
+        NoAuth(),
         endpoint="http://service.test",
         project_id="project",
-        pacer=Pacer(5, monotonic=clock.monotonic, sleep=clock.sleep),
+        rate_limiter=RateLimiter(5, monotonic=clock.monotonic, sleep=clock.sleep),
         concurrency=2,
         retries=3,
         longest_pause=120,
@@ -144,7 +144,7 @@ def sync_of(service, paging):
         monotonic=clock.monotonic,
         sleep=clock.sleep,
     )
-    return Sync(Source(client, paging, WORKSPACES, meter, clock.wall))
+    return Sync(JobSource(client, paging, WORKSPACES, meter, clock.wall))
 
 
 async def sweep(sync):
@@ -254,7 +254,7 @@ async def test_a_wrong_mode_makes_no_wrong_view(offset, jobs, moments):
 
     try:
         view = await sweep(sync_of(service, paging))
-    except InconsistentPages:
+    except InconsistentPagesError:
         assert paging.mode is None
     else:
         assert world.throughout <= view.jobs.keys() <= world.phases.keys()

@@ -10,7 +10,7 @@ from polling.rig import INTERVAL, POLLS, events, states, until
 from exporter.errors import StateError
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import PROJECT_ID
-from exporter.storage.store import Memory, StateFile
+from exporter.storage.store import MemoryStore, StateFile
 
 OTHER = "0123456789abcdef0123456789abcdef"
 JOBS = "modelarts_training_jobs"
@@ -291,7 +291,7 @@ async def test_row_54_the_disk_is_full(rig, life):
         assert events(rig.samples()) == shown
 
 
-class Flaky(Memory):
+class Flaky(MemoryStore):
     """Fails while it is told to."""
 
     fails = False

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from polling.rig import POLLS, asked_for, states, until
 
-from exporter.errors import InvalidAnswer
+from exporter.errors import InvalidResponseError
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
 
@@ -215,7 +215,7 @@ async def test_failing_sweeps_leave_time_for_others(rig, clock):
             began.append(clock.monotonic())
             clock.passes(next(took))
             ends.append(clock.monotonic())
-            raise InvalidAnswer("pages do not join")
+            raise InvalidResponseError("pages do not join")
 
         poller.target.sync.sweep = failing
         before = states(rig.samples())

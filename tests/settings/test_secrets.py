@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exporter.errors import ConfigError
 from exporter.settings.load import load
 from exporter.settings.options import options
-from exporter.settings.yaml import Unusable, parse
+from exporter.settings.yaml import InvalidYamlError, parse
 
 SECRET = "xQ7geheim"
 SECRETS = [option for option in options() if option.kind.hidden]
@@ -94,7 +94,7 @@ def test_text_around_a_secret_that_is_no_yaml(noise):
     said = ""
     try:
         parse(text)
-    except Unusable as error:
+    except InvalidYamlError as error:
         said = str(error)
     assert SECRET not in said
     assert "\n" not in said

@@ -18,8 +18,8 @@ from storage.test_store import NOTHING, NOW, created, known, opened, reloaded
 from exporter.errors import ConfigError, StartError, StateError
 from exporter.metrics.counters import CREATED, FINISHED
 from exporter.storage import sqlite as database
-from exporter.storage.sqlite import Damaged, Layout, open_file
-from exporter.storage.store import Change, StateFile
+from exporter.storage.sqlite import DamagedFileError, Layout, open_file
+from exporter.storage.store import StateChange, StateFile
 from exporter.storage.tables import LAYOUT
 
 ASIDE = "state.db.damaged-20231114T221320Z"
@@ -38,7 +38,7 @@ def impatient(monkeypatch):
 async def filled(path, jobs=40):
     async with opened(path) as store:
         names = [str(number) for number in range(jobs)]
-        await store.commit("t", Change({name: known(name) for name in names}, (), {"0": NOW}))
+        await store.commit("t", StateChange({name: known(name) for name in names}, (), {"0": NOW}))
     return path.read_bytes()
 
 
@@ -49,7 +49,7 @@ async def moved_aside(path, caplog):
     store = await StateFile.open(path, problem=lambda: problems.append(1), clock=lambda: NOW)
     try:
         assert await store.load("t", ["0"]) == NOTHING
-        await store.commit("t", Change({"a": known()}))
+        await store.commit("t", StateChange({"a": known()}))
     finally:
         await store.close()
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
@@ -116,7 +116,7 @@ async def test_a_file_whose_last_page_is_cut_is_moved_aside(path, caplog):
 async def test_an_index_that_disagrees_is_damage(path, caplog):
     """A job that is not found in it would be there twice."""
     async with opened(path) as store:
-        await store.commit("t", Change({"job-a": known("job-a")}))
+        await store.commit("t", StateChange({"job-a": known("job-a")}))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         query = "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'job'"
         ((page,),) = connection.execute(query)
@@ -134,7 +134,7 @@ async def test_an_index_that_disagrees_is_damage(path, caplog):
 async def test_a_row_under_another_key_is_damage(path, caplog, column, value):
     """The job would be new when it is seen next, and there twice."""
     async with opened(path) as store:
-        await store.commit("t", Change({"job-a": known("job-a")}))
+        await store.commit("t", StateChange({"job-a": known("job-a")}))
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"UPDATE job SET {column} = ?", (value,))
 
@@ -144,7 +144,7 @@ async def test_a_row_under_another_key_is_damage(path, caplog, column, value):
 @pytest.mark.parametrize("column", ["target", "workspace", "family"])
 async def test_a_series_under_another_key_is_damage(path, caplog, column):
     async with opened(path) as store:
-        await store.commit("t", Change(series=dict([created()])))
+        await store.commit("t", StateChange(series=dict([created()])))
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"UPDATE series SET {column} = ?", (FINISHED.metric.name,))
 
@@ -163,7 +163,7 @@ async def test_damage_in_the_middle_is_found_or_harmless(path):
         problems = []
         async with opened(path, lambda: problems.append(1)) as store:  # noqa: B023
             saved = await store.load("t", ["0"])
-            await store.commit("t", Change(before.jobs))
+            await store.commit("t", StateChange(before.jobs))
         with contextlib.closing(sqlite3.connect(path)) as connection:
             rows = connection.execute("SELECT count(*) FROM job").fetchone()[0]
         assert rows == len(before.jobs)  # none twice
@@ -378,10 +378,10 @@ async def test_a_disk_that_is_really_full(path, small_disk):
         many = {str(number): known(str(number)) for number in range(1000)}
         for _ in range(2):
             with pytest.raises(StateError, match="make room"):
-                await store.commit("t", Change(many))
+                await store.commit("t", StateChange(many))
         assert len((await store.load("t", ["0"])).jobs) == 40
         path.with_name("filler").unlink()
-        await store.commit("t", Change(dict(list(many.items())[:200])))
+        await store.commit("t", StateChange(dict(list(many.items())[:200])))
     assert len((await reloaded(path)).jobs) == 200
     assert len(problems) == 2
 
@@ -420,11 +420,11 @@ def test_a_second_process_is_refused(path, jobs):
 
 async def test_a_second_use_in_the_same_process_is_refused_and_harms_nobody(path):
     async with opened(path) as store:
-        await store.commit("t", Change({"a": known()}))
+        await store.commit("t", StateChange({"a": known()}))
         for _ in range(2):
             with pytest.raises(StartError, match="in use by another process"):
                 await StateFile.open(path, problem=lambda: None)
-        await store.commit("t", Change({"b": known("b")}))
+        await store.commit("t", StateChange({"b": known("b")}))
 
     assert (await reloaded(path)).jobs.keys() == {"a", "b"}
 
@@ -519,7 +519,7 @@ def test_what_a_check_dislikes_is_moved_aside_after_the_steps(path):
 
     def old(connection):
         if connection.execute("SELECT x FROM t").fetchone() == (11,):
-            raise Damaged("is odd")
+            raise DamagedFileError("is odd")
 
     with pytest.raises(StartError, match="is odd, although it is new"):
         content(path, first, second, check=old)
@@ -547,7 +547,7 @@ async def test_a_link_and_a_name_with_odd_characters(tmp_path):
 
 async def hold(path, jobs):
     store = await StateFile.open(path, problem=lambda: None)
-    await store.commit("t", Change({str(each): known(str(each)) for each in range(jobs)}))
+    await store.commit("t", StateChange({str(each): known(str(each)) for each in range(jobs)}))
     print("open", flush=True)  # noqa: T201
     await asyncio.sleep(60)
 

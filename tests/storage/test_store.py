@@ -16,14 +16,14 @@ import pytest
 
 from exporter.errors import StateError
 from exporter.jobs.job import Job, Run
-from exporter.jobs.tracker import Known, Restart
+from exporter.jobs.tracker import Restart, TrackedJob
 from exporter.metrics.counters import CREATED, QUEUE, Exemplar, Series
 from exporter.storage import tables
-from exporter.storage.store import Change, Memory, Saved, StateFile
+from exporter.storage.store import MemoryStore, SavedState, StateChange, StateFile
 
 NOW = 1_700_000_000.0
 NEVER = float("-inf")
-NOTHING = Saved({}, {}, {}, frozenset())
+NOTHING = SavedState({}, {}, {}, frozenset())
 ZERO = ("0", "pool-1", "Ascend")
 
 
@@ -53,7 +53,7 @@ def known(job_id="a", **changes):
         exit_code=137,
         message="killed … 内存不足",
     )
-    return Known(
+    return TrackedJob(
         msgspec.structs.replace(job, **changes),
         ended=NOW - 1,
         settled=True,
@@ -118,7 +118,7 @@ async def test_a_new_file_remembers_nothing_and_is_for_us_only(path):
     try:
         async with opened(path) as store:
             assert await store.load("t", ["0"]) == NOTHING
-            await store.commit("t", Change({"a": known()}))
+            await store.commit("t", StateChange({"a": known()}))
             modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
     finally:
         os.umask(umask)
@@ -131,14 +131,14 @@ async def test_everything_comes_back_as_it_was(path):
     plain = known("b", runs=None, started=None, accelerators=None, message="")
     bare = msgspec.structs.replace(plain, silent_before=None, restarts=(), ran=None, finished=1e9)
     key, counted = created()
-    change = Change(
+    change = StateChange(
         {"a": known(), "b": bare}, (), {"0": NOW, "1": NEVER}, {key: counted, HISTOGRAM: OBSERVED}
     )
     async with opened(path) as store:
         await store.commit("t", change)
-        await store.commit("t", Change(released=[key]))
+        await store.commit("t", StateChange(released=[key]))
 
-    expected = Saved(
+    expected = SavedState(
         {"a": known(), "b": bare},
         {"0": NOW, "1": NEVER},
         {key: counted, HISTOGRAM: OBSERVED},
@@ -152,24 +152,24 @@ async def test_later_changes_replace_earlier_ones(path):
     async with opened(path) as store:
         await store.commit(
             "t",
-            Change({"a": known(), "b": known("b")}, (), {"0": NEVER}, {key: before}, [key]),
+            StateChange({"a": known(), "b": known("b")}, (), {"0": NEVER}, {key: before}, [key]),
         )
         await store.commit(
             "t",
-            Change(
+            StateChange(
                 {"a": known(phase="Running")}, ["b", "x"], {"0": NOW}, {key: created(value=2)[1]}
             ),
         )
 
-    assert await reloaded(path) == Saved(
+    assert await reloaded(path) == SavedState(
         {"a": known(phase="Running")}, {"0": NOW}, {key: Series(NOW, 2.0)}, frozenset([key])
     )
 
 
 async def test_a_job_that_moves_to_another_workspace_moves_here_too(path):
     async with opened(path) as store:
-        await store.commit("t", Change({"a": known()}))
-        await store.commit("t", Change({"a": known(workspace="1")}))
+        await store.commit("t", StateChange({"a": known()}))
+        await store.commit("t", StateChange({"a": known(workspace="1")}))
 
         assert (await store.load("t", ["0"])).jobs == {}
         assert (await store.load("t", ["1"])).jobs == {"a": known(workspace="1")}
@@ -180,7 +180,7 @@ async def test_what_is_not_asked_for_waits(path):
     async with opened(path) as store:
         await store.commit(
             "t",
-            Change(
+            StateChange(
                 {"a": known(), "b": known("b", workspace="1")},
                 (),
                 {"0": NOW, "1": NEVER},
@@ -188,13 +188,13 @@ async def test_what_is_not_asked_for_waits(path):
                 [zero[0], one[0]],
             ),
         )
-        await store.commit("other", Change({"a": known(name="other")}))
-        await store.commit("other", Change(gone=["b"]))
+        await store.commit("other", StateChange({"a": known(name="other")}))
+        await store.commit("other", StateChange(gone=["b"]))
 
-        assert await store.load("t", ["0"]) == Saved(
+        assert await store.load("t", ["0"]) == SavedState(
             {"a": known()}, {"0": NOW}, dict([zero]), frozenset([zero[0]])
         )
-        assert await store.load("t", ["1", "2"]) == Saved(
+        assert await store.load("t", ["1", "2"]) == SavedState(
             {"b": known("b", workspace="1")}, {"1": NEVER}, dict([one]), frozenset([one[0]])
         )
         assert await store.load("other", ["0"]) == NOTHING._replace(jobs={"a": known(name="other")})
@@ -211,7 +211,7 @@ async def test_series_of_other_versions_are_kept_but_not_used(path):
     ]
     async with opened(path) as store:
         await store.commit(
-            "t", Change(series=dict([*strange, (key, series)]), released=[HISTOGRAM])
+            "t", StateChange(series=dict([*strange, (key, series)]), released=[HISTOGRAM])
         )
 
     assert await reloaded(path) == NOTHING._replace(ledger={key: series})
@@ -221,7 +221,7 @@ async def test_series_of_other_versions_are_kept_but_not_used(path):
 
 async def test_jobs_share_the_texts_that_they_have_in_common(path):
     async with opened(path) as store:
-        await store.commit("t", Change({each: known(each) for each in "ab"}))
+        await store.commit("t", StateChange({each: known(each) for each in "ab"}))
         jobs = (await store.load("t", ["0"])).jobs
 
     assert jobs["a"].job.pool is jobs["b"].job.pool
@@ -233,14 +233,14 @@ async def test_a_series_cannot_be_released_before_it_is_known(path):
     key, _ = created()
     async with opened(path) as store:
         with pytest.raises(LookupError):
-            await store.commit("t", Change({"a": known()}, released=[key]))
+            await store.commit("t", StateChange({"a": known()}, released=[key]))
 
         assert await store.load("t", ["0"]) == NOTHING
 
 
 async def test_memory_remembers_nothing():
-    store = Memory()
-    await store.commit("t", Change({"a": known()}))
+    store = MemoryStore()
+    await store.commit("t", StateChange({"a": known()}))
 
     assert await store.load("t", ["0"]) == NOTHING
     await store.close()
@@ -253,7 +253,7 @@ async def test_a_commit_survives_a_power_cut_and_its_log_stays_small(path):
         assert await in_thread(store, "PRAGMA synchronous") == 2  # FULL
         for number in range(30):
             jobs = {str(each): known(str(each), duration=float(number)) for each in range(300)}
-            await store.commit("t", Change(jobs))
+            await store.commit("t", StateChange(jobs))
             await store.load("t", [])
         assert path.with_name("state.db-wal").stat().st_size < 2 * path.stat().st_size
 
@@ -265,21 +265,21 @@ async def test_a_full_disk_keeps_what_was_there_and_recovers_by_itself(path):
     problems = []
     many = {str(number): known(str(number)) for number in range(500)}
     async with opened(path, lambda: problems.append(1)) as store:
-        await store.commit("t", Change({"a": known()}, (), {"0": NOW}))
+        await store.commit("t", StateChange({"a": known()}, (), {"0": NOW}))
         pages = await in_thread(store, "PRAGMA page_count")
         await in_thread(store, f"PRAGMA max_page_count = {pages}")
         for _ in range(2):
             with pytest.raises(StateError, match=r"state file .*state\.db: .*full.*make room"):
-                await store.commit("t", Change(many, ["a"], {"0": NOW + 1}))
-            assert await store.load("t", ["0"]) == Saved(
+                await store.commit("t", StateChange(many, ["a"], {"0": NOW + 1}))
+            assert await store.load("t", ["0"]) == SavedState(
                 {"a": known()}, {"0": NOW}, {}, frozenset()
             )
         assert len(problems) == 2
 
         await in_thread(store, "PRAGMA max_page_count = 100000")
-        await store.commit("t", Change(many, ["a"], {"0": NOW + 1}))
+        await store.commit("t", StateChange(many, ["a"], {"0": NOW + 1}))
 
-    assert await reloaded(path) == Saved(many, {"0": NOW + 1}, {}, frozenset())
+    assert await reloaded(path) == SavedState(many, {"0": NOW + 1}, {}, frozenset())
 
 
 async def in_thread(store, statement):
@@ -298,10 +298,10 @@ async def test_a_lock_is_an_error_that_passes(path, monkeypatch):
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StateError, match=r"locked .*another process"):
-                await store.commit("t", Change({"a": known()}))
+                await store.commit("t", StateChange({"a": known()}))
             other.execute("ROLLBACK")
         assert len(problems) == 1
-        await store.commit("t", Change({"a": known()}))
+        await store.commit("t", StateChange({"a": known()}))
 
         assert (await store.load("t", ["0"])).jobs == {"a": known()}
 
@@ -309,9 +309,11 @@ async def test_a_lock_is_an_error_that_passes(path, monkeypatch):
 async def test_an_error_of_ours_keeps_nothing_either(path):
     async with opened(path) as store:
         with pytest.raises(TypeError):
-            await store.commit("t", Change({"a": known(), "b": known("b", exit_code=object())}))
+            await store.commit(
+                "t", StateChange({"a": known(), "b": known("b", exit_code=object())})
+            )
         assert await store.load("t", ["0"]) == NOTHING
-        await store.commit("t", Change({"a": known()}))
+        await store.commit("t", StateChange({"a": known()}))
 
     assert (await reloaded(path)).jobs == {"a": known()}
 
@@ -337,9 +339,9 @@ async def test_a_cancelled_commit_is_finished(path):
     key, series = created()
     held = Held({"a": known()})
     async with opened(path) as store:
-        running = asyncio.create_task(store.commit("t", Change(held, (), {"0": NOW})))
+        running = asyncio.create_task(store.commit("t", StateChange(held, (), {"0": NOW})))
         await asyncio.to_thread(held.reached.wait, 20)
-        waiting = asyncio.create_task(store.commit("t", Change(series={key: series})))
+        waiting = asyncio.create_task(store.commit("t", StateChange(series={key: series})))
         await asyncio.sleep(0)
         for task in (running, waiting):
             task.cancel()
@@ -351,13 +353,15 @@ async def test_a_cancelled_commit_is_finished(path):
         held.go.set()
         await closing
 
-    assert await reloaded(path) == Saved({"a": known()}, {"0": NOW}, {key: series}, frozenset())
+    assert await reloaded(path) == SavedState(
+        {"a": known()}, {"0": NOW}, {key: series}, frozenset()
+    )
 
 
 async def test_the_event_loop_goes_on_while_a_commit_takes_its_time(path):
     held = Held({"a": known()})
     async with opened(path) as store:
-        commit = asyncio.create_task(store.commit("t", Change(held)))
+        commit = asyncio.create_task(store.commit("t", StateChange(held)))
         await asyncio.to_thread(held.reached.wait, 20)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -388,7 +392,7 @@ async def commit_for_ever(path):
         key, series = created(value=number)
         gone = [f"only {number - 1:g}"]
         jobs[f"only {number:g}"] = known(f"only {number:g}", duration=number)
-        await store.commit("t", Change(jobs, gone, {"0": number}, {key: series}))
+        await store.commit("t", StateChange(jobs, gone, {"0": number}, {key: series}))
         print(f"{number:g}", flush=True)  # noqa: T201
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.web.negotiation import CONTENT_TYPES, Choice, negotiate
+from exporter.web.negotiation import CONTENT_TYPES, Negotiated, negotiate
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_1 = "text/plain; version=1.0.0; charset=utf-8"
@@ -150,7 +150,7 @@ def test_format(accept, content_type):
     ],
 )
 def test_encoding(accept_encoding, gzip):
-    assert negotiate(None, accept_encoding) == Choice("text", TEXT, gzip)
+    assert negotiate(None, accept_encoding) == Negotiated("text", TEXT, gzip)
 
 
 # The grammar's pieces in any order, so that more than nonsense is tried.

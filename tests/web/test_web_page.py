@@ -15,10 +15,10 @@ import aiohttp
 import pytest
 
 from exporter.jobs.job import PHASES, Job, Run
-from exporter.jobs.tracker import Fleet, Known, Restart
+from exporter.jobs.tracker import Fleet, Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.scope import Scope
-from exporter.web.page import LONGEST_QUERY, Page, glance
+from exporter.web.page import LONGEST_QUERY, StatusPage, target_status
 from exporter.web.page.markup import since, span
 
 NOW = 1_750_000_000.0
@@ -58,7 +58,7 @@ def job(number, phase="Running", **changes):
 
 def fleet(*jobs, restarts=()):
     known = (
-        Known(one, one.ended, False, True, tuple(restarts), 0, None, 0.0, None) for one in jobs
+        TrackedJob(one, one.ended, False, True, tuple(restarts), 0, None, 0.0, None) for one in jobs
     )
     return Fleet({each.job.id: each for each in known})
 
@@ -100,8 +100,8 @@ def render(poller):
         pollers = [poller(**facts) for _ in fleets]
         for one, jobs in zip(pollers, fleets, strict=True):
             one.known.fleet = jobs
-        seen = [glance(one) for one in pollers]
-        return Page(version=version, telemetry_path=path).render(seen, query=query, now=NOW)
+        seen = [target_status(one) for one in pollers]
+        return StatusPage(version=version, telemetry_path=path).render(seen, query=query, now=NOW)
 
     return lambda *fleets, **options: page(*fleets, **options).decode()
 
@@ -365,7 +365,7 @@ def test_spans(seconds, words):
 
 def test_what_a_fleet_adds_up_to_is_found_out_once(render, poller, monkeypatch):
     calls = []
-    page = Page(version="v", telemetry_path="/metrics")
+    page = StatusPage(version="v", telemetry_path="/metrics")
     one = poller(ended_polls=1)
     one.known.fleet = fleet(job(1))
     plain = page._summarized.__globals__["summarize"]
@@ -375,10 +375,10 @@ def test_what_a_fleet_adds_up_to_is_found_out_once(render, poller, monkeypatch):
         lambda *args, **more: calls.append(1) or plain(*args, **more),
     )
     for _ in range(3):
-        page.render([glance(one)], query="", now=NOW)
+        page.render([target_status(one)], query="", now=NOW)
     assert len(calls) == 1
     one.known.fleet = fleet(job(1), job(2))
-    assert b"job-2" in page.render([glance(one)], query="", now=NOW)
+    assert b"job-2" in page.render([target_status(one)], query="", now=NOW)
     assert len(calls) == 2
     assert len(page._summaries) == 1
 
@@ -396,10 +396,10 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
     one.known.fleet, one.known.scope = fleet(*jobs), Scope(history=2 * hour)
     blocks = fleet_blocks(one.known.fleet, {}, scope=one.known.scope, now=one.last_success)
     gauge = Counter({labels[-1]: value for labels, value in blocks[0].samples})
-    page = Page(version="v", telemetry_path="/metrics")
+    page = StatusPage(version="v", telemetry_path="/metrics")
 
     def show(query=""):
-        return page.render([glance(one)], query=query, now=NOW).decode()
+        return page.render([target_status(one)], query=query, now=NOW).decode()
 
     assert gauge == {"Running": 2, "Failed": 1}
     assert [row for row in rows(show()) if row in ("Running 2", "Failed 1", "Failed 2")] == [
@@ -574,7 +574,7 @@ async def test_one_page_is_rendered_at_a_time(serving, publisher, poller, monkey
         at_work.pop()
         return b"page"
 
-    monkeypatch.setattr(Page, "render", render)
+    monkeypatch.setattr(StatusPage, "render", render)
     publisher.pollers = [poller()]
     async with serving() as served:
         answers = await asyncio.gather(*(served("GET", "/") for _ in range(10)))

@@ -1,8 +1,8 @@
-"""A reading of the job history in a file, so that an interrupted backfill goes on with it.
+"""Checkpoint of the jobs read, so that an interrupted backfill resumes from the same data.
 
-Read again, the service would list other jobs: some are deleted meanwhile. Counters in the days that
-are still to be written would then begin below those in the days before, which Prometheus takes for
-a reset and counts twice. So the rest is written from the same reading.
+A second reading would list other jobs, because some have been deleted since. Counters in the days
+still to be written would then start below those of the days before, which Prometheus takes for a
+counter reset. So the rest is written from the same reading.
 
 A line of JSON says what was asked for and of which targets, and every further line is a job.
 """
@@ -16,14 +16,14 @@ from typing import BinaryIO
 import msgspec
 
 from exporter import __version__
-from exporter.commands.backfill.options import Plan
+from exporter.commands.backfill.options import BackfillPlan
 from exporter.errors import ConfigError, StartError
 from exporter.jobs.job import Job
 
 NAME = "reading.jsonl"
 
 
-class Read(msgspec.Struct):
+class TargetRead(msgspec.Struct):
     """What was read of one target.
 
     Attributes:
@@ -40,7 +40,7 @@ class Read(msgspec.Struct):
     pools: dict[str, str]
 
 
-class Head(msgspec.Struct):
+class CheckpointHeader(msgspec.Struct):
     """What a reading is for.
 
     Attributes:
@@ -51,17 +51,17 @@ class Head(msgspec.Struct):
 
     version: str
     asked: dict[str, str]
-    plan: Plan
-    targets: list[Read]
+    plan: BackfillPlan
+    targets: list[TargetRead]
 
 
-class Kept:
+class Checkpoint:
     """The file of a reading in an output directory."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
 
-    def head(self) -> Head | None:
+    def head(self) -> CheckpointHeader | None:
         """What the reading there is for; None: there is none.
 
         Raises:
@@ -71,7 +71,7 @@ class Kept:
             return None
         try:
             with self.path.open("rb") as file:
-                head = msgspec.json.decode(file.readline(), type=Head)
+                head = msgspec.json.decode(file.readline(), type=CheckpointHeader)
         except (OSError, msgspec.MsgspecError) as error:
             raise self._unreadable(error) from None
         if head.version != __version__:
@@ -79,14 +79,14 @@ class Kept:
             raise ConfigError(f"--output: {wrong}")
         return head
 
-    def write(self, head: Head, jobs: Iterable[tuple[Read, Job]]) -> None:
+    def write(self, head: CheckpointHeader, jobs: Iterable[tuple[TargetRead, Job]]) -> None:
         """Keep a reading, whole or not at all; the jobs in the order of their targets."""
         with whole(self.path) as file:
             file.write(msgspec.json.encode(head) + b"\n")
             for _, job in jobs:
                 file.write(msgspec.json.encode(job) + b"\n")
 
-    def jobs(self, head: Head) -> Iterator[tuple[Read, Job]]:
+    def jobs(self, head: CheckpointHeader) -> Iterator[tuple[TargetRead, Job]]:
         """Every job, with the target it is of.
 
         Raises:

@@ -11,11 +11,17 @@ from typing import NamedTuple
 
 from exporter import __version__
 from exporter.app.exporter import Exporter, exporter
-from exporter.commands.backfill.checkpoint import NAME, Head, Kept, Read, whole
+from exporter.commands.backfill.checkpoint import (
+    NAME,
+    Checkpoint,
+    CheckpointHeader,
+    TargetRead,
+    whole,
+)
 from exporter.commands.backfill.grid import Day, Grid
-from exporter.commands.backfill.openmetrics import Told, document
-from exporter.commands.backfill.options import Asked, plan, shown
-from exporter.commands.backfill.series import History
+from exporter.commands.backfill.openmetrics import TargetSeries, document
+from exporter.commands.backfill.options import BackfillArguments, plan, shown
+from exporter.commands.backfill.series import SeriesBuilder
 from exporter.commands.console import bar, beside, note, progress, say
 from exporter.errors import ConfigError, ExporterError, PollError, StartError
 from exporter.jobs.job import Job
@@ -29,10 +35,10 @@ _HELD_SECONDS = 3 * 3600.0
 
 _TURN = 500  # jobs until Ctrl-C is listened to again
 
-Jobs = Iterable[tuple[Read, Job]]
+Jobs = Iterable[tuple[TargetRead, Job]]
 
 
-class Unread(ExporterError):
+class UnreadableTargetsError(ExporterError):
     """The history of some targets could not be read.
 
     Attributes:
@@ -45,7 +51,10 @@ class Unread(ExporterError):
 
 
 async def run(
-    settings: Settings, environ: Mapping[str, str], asked: Asked, clock: Callable[[], float]
+    settings: Settings,
+    environ: Mapping[str, str],
+    asked: BackfillArguments,
+    clock: Callable[[], float],
 ) -> None:
     """Write the history.
 
@@ -58,14 +67,14 @@ async def run(
     Raises:
         ConfigError: what was asked for makes no sense, or the directory is not to be used.
         StartError: it cannot be written.
-        Unread: it cannot be read.
+        UnreadableTargetsError: it cannot be read.
     """
     if asked.folder is None:
         head, jobs = await _read(settings, environ, asked, clock)
         await _to_standard_output(head, jobs)
         return
     with _alone_in(asked.folder), _told_how_to_go_on(asked.folder):
-        kept = Kept(asked.folder)
+        kept = Checkpoint(asked.folder)
         head_there = kept.head()
         if head_there is None:
             _refuse_finished(asked.folder)
@@ -83,16 +92,19 @@ async def run(
 
 
 async def _read(
-    settings: Settings, environ: Mapping[str, str], asked: Asked, clock: Callable[[], float]
-) -> tuple[Head, list[tuple[Read, Job]]]:
+    settings: Settings,
+    environ: Mapping[str, str],
+    asked: BackfillArguments,
+    clock: Callable[[], float],
+) -> tuple[CheckpointHeader, list[tuple[TargetRead, Job]]]:
     """What is to be written, and all jobs of all targets."""
     now = round(clock(), 3)  # as all times are
     planned = plan(asked, kept=settings.jobs.history, now=now)
     if planned.step > LOOKBACK_SECONDS:
         note(f"--step {asked.step} leaves gaps in graphs: Prometheus looks back for 5m, not longer")
     problems: list[str] = []
-    targets: list[Read] = []
-    jobs: list[tuple[Read, Job]] = []
+    targets: list[TargetRead] = []
+    jobs: list[tuple[TargetRead, Job]] = []
     async with exporter(settings, environ, keep_state=False) as running:
         async with beside(_told_how_far(running)):
             views = await asyncio.gather(
@@ -107,12 +119,12 @@ async def _read(
                 labels = poller.target.labels
                 pools = dict(view.pools or {})
                 # As of now: so the last sample shows the phases that a live scrape shows first.
-                read = Read(labels["region"], labels["project"], now, len(view.jobs), pools)
+                read = TargetRead(labels["region"], labels["project"], now, len(view.jobs), pools)
                 targets.append(read)
                 jobs += ((read, job) for job in view.jobs.values())
     if problems:
-        raise Unread(*problems)
-    return Head(__version__, _identity(settings, asked), planned, targets), jobs
+        raise UnreadableTargetsError(*problems)
+    return CheckpointHeader(__version__, _identity(settings, asked), planned, targets), jobs
 
 
 async def _told_how_far(running: Exporter) -> None:
@@ -125,7 +137,7 @@ async def _told_how_far(running: Exporter) -> None:
         await asyncio.sleep(0.2)
 
 
-def _identity(settings: Settings, asked: Asked) -> dict[str, str]:
+def _identity(settings: Settings, asked: BackfillArguments) -> dict[str, str]:
     """Everything that the numbers of a backfill depend on, as it was written."""
     targets = (
         "/".join(filter(None, (target.region, target.name, target.project_id, *target.workspaces)))
@@ -149,15 +161,15 @@ class _Series(NamedTuple):
     """All series of all targets over a grid."""
 
     grid: Grid
-    targets: list[Told]
+    targets: list[TargetSeries]
     timeless: int
 
 
-async def _series(head: Head, jobs: Jobs) -> _Series:
+async def _series(head: CheckpointHeader, jobs: Jobs) -> _Series:
     wanted = head.plan
     grid = Grid(wanted.start, wanted.stop, wanted.step)
     histories = {
-        id(read): History(grid, read.pools, kept=wanted.kept, histograms=wanted.histograms)
+        id(read): SeriesBuilder(grid, read.pools, kept=wanted.kept, histograms=wanted.histograms)
         for read in head.targets
     }
     total = sum(read.jobs for read in head.targets)
@@ -167,7 +179,7 @@ async def _series(head: Head, jobs: Jobs) -> _Series:
             progress(f"Telling the past of each job {bar(number, total)}")
             await asyncio.sleep(0)
     told = [
-        Told(
+        TargetSeries(
             list(histories[id(read)].families()),
             {**wanted.labels, "region": read.region, "project": read.project},
         )
@@ -176,7 +188,7 @@ async def _series(head: Head, jobs: Jobs) -> _Series:
     return _Series(grid, told, sum(each.timeless for each in histories.values()))
 
 
-async def _to_standard_output(head: Head, jobs: Jobs) -> None:
+async def _to_standard_output(head: CheckpointHeader, jobs: Jobs) -> None:
     series = await _series(head, jobs)
     for piece in document(series.targets, series.grid, 0, len(series.grid)):
         say(piece)
@@ -184,7 +196,7 @@ async def _to_standard_output(head: Head, jobs: Jobs) -> None:
     _note_timeless(series)
 
 
-async def _to_files(head: Head, jobs: Jobs, folder: Path) -> None:
+async def _to_files(head: CheckpointHeader, jobs: Jobs, folder: Path) -> None:
     series = await _series(head, jobs)
     days = list(series.grid.days())
     for number, day in enumerate(days):
@@ -264,7 +276,7 @@ def _refuse_finished(folder: Path) -> None:
         )
 
 
-def _refuse_other(head: Head, identity: Mapping[str, str], folder: Path) -> None:
+def _refuse_other(head: CheckpointHeader, identity: Mapping[str, str], folder: Path) -> None:
     problems = [
         f"{name}: {identity[name]!r} differs from {value!r}, with which the backfill in "
         f"{folder} began; valid: the same, or another directory"

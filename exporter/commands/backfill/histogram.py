@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 from exporter.commands.backfill.curve import Curve
 
 
-class Bars:
+class HistogramCurve:
     """Observations by bucket.
 
     Args:

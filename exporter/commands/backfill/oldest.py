@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterator
 
 
-class Waiting:
+class OldestWaiting:
     """Create times of jobs while they wait; no value where none does."""
 
     def __init__(self) -> None:

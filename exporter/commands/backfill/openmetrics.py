@@ -10,19 +10,19 @@ from typing import NamedTuple
 from prometheus_client.utils import floatToGoString
 
 from exporter.commands.backfill.grid import Grid
-from exporter.commands.backfill.histogram import Bars
+from exporter.commands.backfill.histogram import HistogramCurve
 from exporter.commands.backfill.series import Family
 from exporter.metrics.exposition import escape, header, number
 
 
-class Told(NamedTuple):
+class TargetSeries(NamedTuple):
     """The families of one target, and the labels that all of its series carry."""
 
     families: Sequence[Family]
     labels: Mapping[str, str]
 
 
-def document(targets: Sequence[Told], grid: Grid, lo: int, hi: int) -> Iterator[bytes]:
+def document(targets: Sequence[TargetSeries], grid: Grid, lo: int, hi: int) -> Iterator[bytes]:
     """The document in pieces, a series or histogram each.
 
     Args:
@@ -37,7 +37,7 @@ def document(targets: Sequence[Told], grid: Grid, lo: int, hi: int) -> Iterator[
         for family, target in zip(families, targets, strict=True):
             for labels, curve in family.series.items():
                 named = {**target.labels, **dict(zip(family.labels, labels, strict=True))}
-                if isinstance(curve, Bars):
+                if isinstance(curve, HistogramCurve):
                     lines = "".join(_histogram(family, named, curve.stretches(lo, hi), grid))
                 else:
                     series = _series(metric.name, named)

@@ -10,8 +10,8 @@ from typing import NamedTuple, NoReturn
 
 from exporter.commands.backfill.grid import MOST_MOMENTS
 from exporter.errors import ConfigError
-from exporter.metrics.counters import BASE, ROWS
-from exporter.metrics.fleet import FLEET
+from exporter.metrics.counters import BASE, EVENT_FAMILIES
+from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.settings import durations
 
 _TIMES = (
@@ -21,14 +21,20 @@ _TIMES = (
 _STEPS = "a duration of at least 1s, such as 5m"
 _LABEL = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _OURS = frozenset(
-    {"region", "project", "le", *BASE, *(name for row in (*FLEET, *ROWS) for name in row.labels)}
+    {
+        "region",
+        "project",
+        "le",
+        *BASE,
+        *(name for row in (*FLEET_FAMILIES, *EVENT_FAMILIES) for name in row.labels),
+    }
 )
 _FLAGS = ("--from", "--to", "--step", "--output", "--label", "--histograms")
 _FIRST_UNIX_SECONDS = 1e9  # September 2001: no training job is older
 _SHORTEST_STEP = 1.0
 
 
-class Asked(NamedTuple):
+class BackfillArguments(NamedTuple):
     """What was asked for, as it was written; None = the default.
 
     Attributes:
@@ -45,7 +51,7 @@ class Asked(NamedTuple):
     folder: Path | None
 
 
-class Plan(NamedTuple):
+class BackfillPlan(NamedTuple):
     """What to write.
 
     Attributes:
@@ -69,12 +75,14 @@ def help_text() -> str:
     return _parser().format_help()
 
 
-def parse(options: Sequence[str]) -> tuple[Asked, list[str]]:
+def parse(options: Sequence[str]) -> tuple[BackfillArguments, list[str]]:
     """What was asked for, and the options that are the exporter's."""
     found, rest = _parser().parse_known_args(options)
     _refuse_misspelled(rest)
     labels = tuple(found.labels)
-    return Asked(found.since, found.until, found.step, labels, found.histograms, found.folder), rest
+    return BackfillArguments(
+        found.since, found.until, found.step, labels, found.histograms, found.folder
+    ), rest
 
 
 def _refuse_misspelled(rest: Sequence[str]) -> None:
@@ -85,7 +93,7 @@ def _refuse_misspelled(rest: Sequence[str]) -> None:
             raise ConfigError(f"flag {flag}: unknown; did you mean {near[0]}?")
 
 
-def plan(wanted: Asked, *, kept: float, now: float) -> Plan:
+def plan(wanted: BackfillArguments, *, kept: float, now: float) -> BackfillPlan:
     """What that means.
 
     Args:
@@ -106,7 +114,7 @@ def plan(wanted: Asked, *, kept: float, now: float) -> Plan:
         problems += _contradictions(start, stop, step, now)
     if problems:
         raise ConfigError(*problems)
-    return Plan(start, stop, step, kept, labels, wanted.histograms)
+    return BackfillPlan(start, stop, step, kept, labels, wanted.histograms)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -30,7 +30,7 @@ class Moment(NamedTuple):
     job: Job
 
 
-def past(job: Job, read_at: float) -> list[Moment]:
+def reconstruct(job: Job, read_at: float) -> list[Moment]:
     """A job's selves in the order of time, the job as it is now the last; [] if nothing tells when.
 
     Args:

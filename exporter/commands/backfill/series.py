@@ -11,21 +11,28 @@ from typing import NamedTuple, TypeAlias
 
 from exporter.commands.backfill.curve import Curve
 from exporter.commands.backfill.grid import Grid
-from exporter.commands.backfill.histogram import Bars
-from exporter.commands.backfill.oldest import Waiting
-from exporter.commands.backfill.reconstruct import Moment, past
+from exporter.commands.backfill.histogram import HistogramCurve
+from exporter.commands.backfill.oldest import OldestWaiting
+from exporter.commands.backfill.reconstruct import Moment, reconstruct
 from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, Job, View
 from exporter.jobs.tracker import Base, Event, Fleet, base_of, observe
-from exporter.metrics.counters import BASE, ROW_OF, ROWS, Row, additions, foreseen
+from exporter.metrics.counters import (
+    BASE,
+    EVENT_FAMILIES,
+    EVENT_FAMILY_BY_NAME,
+    EventFamily,
+    additions,
+    foreseen,
+)
 from exporter.metrics.exposition import Metric
-from exporter.metrics.fleet import ACTIVE_PHASES, FLEET, WAITING
+from exporter.metrics.fleet import ACTIVE_PHASES, FLEET_FAMILIES, WAITING
 
 LabelValues: TypeAlias = tuple[str, ...]
 
 _SINCE_EVER = float("-inf")
-_JOBS, _NODES, _ACCELERATORS, _OLDEST, _POOLS = (row.metric.name for row in FLEET)
+_JOBS, _NODES, _ACCELERATORS, _OLDEST, _POOLS = (row.metric.name for row in FLEET_FAMILIES)
 
-EVENTS = tuple(row for row in ROWS if row.kind != "deleted")
+EVENTS = tuple(row for row in EVENT_FAMILIES if row.kind != "deleted")
 """Not the deleted jobs: the service tells nothing of them any more."""
 
 
@@ -35,13 +42,13 @@ class Family(NamedTuple):
     Attributes:
         metric: name, type, help.
         labels: names of its own labels.
-        series: label values and the curve of each; a `Waiting` has no value at times.
-        buckets: of `Bars`, the upper bounds; () = none.
+        series: label values and the curve of each; a `OldestWaiting` has no value at times.
+        buckets: of `HistogramCurve`, the upper bounds; () = none.
     """
 
     metric: Metric
     labels: tuple[str, ...]
-    series: Mapping[LabelValues, Curve | Waiting | Bars]
+    series: Mapping[LabelValues, Curve | OldestWaiting | HistogramCurve]
     buckets: tuple[float, ...] = ()
 
     @property
@@ -50,7 +57,7 @@ class Family(NamedTuple):
         return len(self.series) * (len(self.buckets) + 3 if self.buckets else 1)
 
 
-class History:
+class SeriesBuilder:
     """What the jobs of one target were, over a grid.
 
     Args:
@@ -79,9 +86,9 @@ class History:
         self._pool_names = pool_names or {}
         self._names_of_jobs: dict[str, tuple[float, str]] = {}
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
-        self._bars: dict[str, dict[LabelValues, Bars]] = {}
+        self._bars: dict[str, dict[LabelValues, HistogramCurve]] = {}
         self._events = tuple(row for row in EVENTS if histograms or not row.buckets)
-        self._waiting: dict[LabelValues, Waiting] = {}
+        self._waiting: dict[LabelValues, OldestWaiting] = {}
 
     def add(self, job: Job, read_at: float) -> None:
         """Add a job's past.
@@ -97,7 +104,7 @@ class History:
         if job.pool_name:
             named = (job.created or 0.0, job.pool_name)
             self._names_of_jobs[job.pool] = max(named, self._names_of_jobs.get(job.pool, named))
-        moments = past(job, read_at)
+        moments = reconstruct(job, read_at)
         if not moments:
             self.timeless += 1
             return
@@ -109,7 +116,7 @@ class History:
     def families(self) -> Iterator[Family]:
         """All families, those of `exporter.metrics.fleet` first."""
         self._foresee()
-        for row in FLEET:
+        for row in FLEET_FAMILIES:
             if row.metric.name == _OLDEST:
                 yield Family(row.metric, row.labels, self._waiting)
             elif row.metric.name == _POOLS:
@@ -132,10 +139,10 @@ class History:
             curve = curves[labels] = Curve()
         return curve
 
-    def _bar(self, row: Row, labels: LabelValues) -> Bars:
+    def _bar(self, row: EventFamily, labels: LabelValues) -> HistogramCurve:
         bars = self._bars.setdefault(row.metric.name, {})
         if labels not in bars:
-            bars[labels] = Bars(row.buckets)
+            bars[labels] = HistogramCurve(row.buckets)
         return bars[labels]
 
     def _foresee(self) -> None:
@@ -148,7 +155,7 @@ class History:
                 for accelerator in accelerators:
                     self._curve(_ACCELERATORS, (*base, phase, accelerator))
         for name, labels in foreseen(self._bases):
-            row = ROW_OF[name]
+            row = EVENT_FAMILY_BY_NAME[name]
             if row in self._events:
                 self._bar(row, labels) if row.buckets else self._curve(name, labels)
 
@@ -179,7 +186,7 @@ class History:
             labels = (*base, job.phase, job.accelerator)
             self._raise(_ACCELERATORS, labels, lo, hi, job.accelerators)
         if job.phase in WAITING and job.created is not None:
-            self._waiting.setdefault(base, Waiting()).add(lo, hi, job.created)
+            self._waiting.setdefault(base, OldestWaiting()).add(lo, hi, job.created)
 
     def _raise(self, name: str, labels: LabelValues, lo: int, hi: int, amount: float) -> None:
         curve = self._curve(name, labels)

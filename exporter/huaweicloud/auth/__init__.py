@@ -1,1 +1,1 @@
-"""Who we are to the service, in every way it knows: `choice.make` says which one a target has."""
+"""Every way to sign in to Huawei Cloud; `chain.resolve` picks the one that a target uses."""

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from exporter.errors import AuthError
-from exporter.huaweicloud.auth.base import NO_HEADERS, Attempt
-from exporter.huaweicloud.auth.lockout import KeyGuards, shown
-from exporter.huaweicloud.auth.secret import hushed
+from exporter.huaweicloud.auth.base import NO_HEADERS, AuthenticatedRequest
+from exporter.huaweicloud.auth.lockout import KeyLockouts, shown
+from exporter.huaweicloud.auth.secret import redacting
 from exporter.huaweicloud.auth.signature import Key, sign
 
 
@@ -17,7 +17,7 @@ class AccessKey:
     Args:
         read_key: the key as it is now, read from wherever it is for every request.
         origin: where it comes from, for people.
-        guards: of the process.
+        lockouts: of the process.
         clock: unix seconds.
     """
 
@@ -30,12 +30,12 @@ class AccessKey:
         read_key: Callable[[], Key],
         *,
         origin: str,
-        guards: KeyGuards,
+        lockouts: KeyLockouts,
         clock: Callable[[], float],
     ) -> None:
         self._read_key = read_key
         self._origin = origin
-        self._guards = guards
+        self._lockouts = lockouts
         self._clock = clock
 
     @property
@@ -50,11 +50,11 @@ class AccessKey:
     @asynccontextmanager
     async def attempt(
         self, method: str, url: str, *, headers: Mapping[str, str] = NO_HEADERS, body: bytes = b""
-    ) -> AsyncIterator[Attempt]:
+    ) -> AsyncIterator[AuthenticatedRequest]:
         """See `Credentials`. A refused key is never sent twice for one request."""
         key = self._read_key()
         async with signed(
-            key, method, url, headers, body, guards=self._guards, clock=self._clock
+            key, method, url, headers, body, lockouts=self._lockouts, clock=self._clock
         ) as attempt:
             yield attempt
 
@@ -71,11 +71,11 @@ async def signed(
     headers: Mapping[str, str],
     body: bytes,
     *,
-    guards: KeyGuards,
+    lockouts: KeyLockouts,
     clock: Callable[[], float],
     accepted: Callable[[], None] = lambda: None,
     rejected: Callable[[AuthError], Awaitable[bool]] = _no_renewal,
-) -> AsyncIterator[Attempt]:
+) -> AsyncIterator[AuthenticatedRequest]:
     """An attempt signed with a key, under the guard of that key.
 
     Args:
@@ -84,12 +84,12 @@ async def signed(
         url: see `Credentials.attempt`.
         headers: see `Credentials.attempt`.
         body: see `Credentials.attempt`.
-        guards: of the process.
+        lockouts: of the process.
         clock: unix seconds.
         accepted: told too when the key was accepted.
         rejected: asked, when the key was refused, whether there is another one now.
     """
-    async with guards.of_key(key).trial(key.secret) as trial:
+    async with lockouts.of_key(key).trial(key.secret) as trial:
         secrets = (key.secret, key.security_token)
 
         def sent() -> Mapping[str, str]:
@@ -104,5 +104,7 @@ async def signed(
             trial.failed(error)
             return await rejected(error)
 
-        with hushed(*secrets):
-            yield Attempt(sent, secrets=secrets, accepted=was_accepted, rejected=was_rejected)
+        with redacting(*secrets):
+            yield AuthenticatedRequest(
+                sent, secrets=secrets, accepted=was_accepted, rejected=was_rejected
+            )

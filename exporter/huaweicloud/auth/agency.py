@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from exporter.errors import AuthError, InvalidAnswer, PollError
+from exporter.errors import AuthError, InvalidResponseError, PollError
 from exporter.huaweicloud.auth.access_key import signed
-from exporter.huaweicloud.auth.base import NO_HEADERS, Attempt
-from exporter.huaweicloud.auth.lockout import KeyGuards, shown
-from exporter.huaweicloud.auth.refresh import Grant, Renewal, granted
-from exporter.huaweicloud.auth.secret import hushed
+from exporter.huaweicloud.auth.base import NO_HEADERS, AuthenticatedRequest
+from exporter.huaweicloud.auth.lockout import KeyLockouts, shown
+from exporter.huaweicloud.auth.refresh import Grant, Refresher, granted
+from exporter.huaweicloud.auth.secret import redacting
 from exporter.huaweicloud.auth.signature import Key
-from exporter.huaweicloud.http import Answer, Http, error_of
+from exporter.huaweicloud.http import Http, Response, error_of
 
 METADATA = "http://169.254.169.254"
 
@@ -34,7 +34,7 @@ class Agency:
 
     Args:
         http: sends one request.
-        guards: of the process.
+        lockouts: of the process.
         clock: unix seconds.
         monotonic: seconds.
         endpoint: base URL of the metadata service.
@@ -48,18 +48,18 @@ class Agency:
         self,
         http: Http,
         *,
-        guards: KeyGuards,
+        lockouts: KeyLockouts,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         endpoint: str = METADATA,
         looked_for: str = "",
     ) -> None:
         self._http = http
-        self._guards = guards
+        self._lockouts = lockouts
         self._clock = clock
         self._endpoint = endpoint
         self._looked_for = looked_for
-        self._renewal = Renewal(
+        self._renewal = Refresher(
             self._new_key,
             what="the temporary key of this server's agency",
             clock=clock,
@@ -82,7 +82,7 @@ class Agency:
     @asynccontextmanager
     async def attempt(
         self, method: str, url: str, *, headers: Mapping[str, str] = NO_HEADERS, body: bytes = b""
-    ) -> AsyncIterator[Attempt]:
+    ) -> AsyncIterator[AuthenticatedRequest]:
         """See `Credentials`."""
         grant = await self._renewal.current()
 
@@ -95,7 +95,7 @@ class Agency:
             url,
             headers,
             body,
-            guards=self._guards,
+            lockouts=self._lockouts,
             clock=self._clock,
             accepted=lambda: self._renewal.accepted(grant),
             rejected=rejected,
@@ -106,7 +106,7 @@ class Agency:
         try:
             token = await self._metadata_token()
             headers = {"X-Metadata-Token": token} if token else NO_HEADERS
-            with hushed(token, doing="asking the metadata service for the agency's key"):
+            with redacting(token, doing="asking the metadata service for the agency's key"):
                 answer = await self._ask("GET", _KEY_PATH, headers)
                 if answer.status != _OK:
                     raise _no_key(answer)
@@ -122,7 +122,7 @@ class Agency:
     async def _metadata_token(self) -> str | None:
         """The token that newer metadata services want to see; None at an older one."""
         headers = {"X-Metadata-Token-Ttl-Seconds": str(_TOKEN_SECONDS)}
-        with hushed(doing="asking the metadata service for its token"):
+        with redacting(doing="asking the metadata service for its token"):
             answer = await self._ask("PUT", _TOKEN_PATH, headers)
             if answer.status in _NO_TOKENS:
                 return None
@@ -130,10 +130,10 @@ class Agency:
                 raise error_of(answer)
             token = answer.body.decode("ascii", "replace").strip()
             if not token or not token.isprintable():
-                raise InvalidAnswer("the answer is no token")
+                raise InvalidResponseError("the answer is no token")
             return token
 
-    async def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    async def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> Response:
         return await self._http(
             "metadata",
             method,
@@ -144,7 +144,7 @@ class Agency:
         )
 
 
-def _no_key(answer: Answer) -> PollError:
+def _no_key(answer: Response) -> PollError:
     if answer.status == _NOT_FOUND or b"Agency" in answer.body:
         return AuthError("no agency is attached to this server: attach one that may list jobs")
     return error_of(answer)
@@ -161,12 +161,12 @@ class _KeyAnswer(msgspec.Struct):
     credential: _Credential
 
 
-def _key(answer: Answer, now: float) -> Grant[Key]:
+def _key(answer: Response, now: float) -> Grant[Key]:
     try:
         given = msgspec.json.decode(answer.body, type=_KeyAnswer).credential
     except (ValueError, RecursionError):
-        raise InvalidAnswer("the answer holds no key") from None
+        raise InvalidResponseError("the answer holds no key") from None
     parts = (given.access, given.secret, given.securitytoken)
     if not all(part and part.isprintable() for part in parts):
-        raise InvalidAnswer("the key in the answer is garbled")
+        raise InvalidResponseError("the key in the answer is garbled")
     return granted(Key(*parts), given.expires_at, issued_at=None, now=now)

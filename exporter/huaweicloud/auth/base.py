@@ -17,12 +17,12 @@ from types import MappingProxyType
 from typing import Protocol
 
 from exporter.errors import AuthError
-from exporter.huaweicloud.auth.secret import hush
+from exporter.huaweicloud.auth.secret import redact_error
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-class Attempt:
+class AuthenticatedRequest:
     """One request on its way."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Attempt:
         Returns:
             Whether another attempt would show something new; one is enough. Never for fixed keys.
         """
-        hush(error, *self._secrets)  # it is kept for later messages
+        redact_error(error, *self._secrets)  # it is kept for later messages
         return await self._rejected(error) if self._rejected else False
 
 
@@ -80,7 +80,7 @@ class Credentials(Protocol):
 
     def attempt(
         self, method: str, url: str, *, headers: Mapping[str, str] = NO_HEADERS, body: bytes = b""
-    ) -> AbstractAsyncContextManager[Attempt]:
+    ) -> AbstractAsyncContextManager[AuthenticatedRequest]:
         """Begin a request; waits for its turn and signs in first where needed.
 
         Args:

@@ -11,11 +11,11 @@ from exporter.huaweicloud.auth.access_key import AccessKey
 from exporter.huaweicloud.auth.agency import METADATA, Agency
 from exporter.huaweicloud.auth.base import Credentials
 from exporter.huaweicloud.auth.iam import IamToken, by_id_token, by_password, scope
-from exporter.huaweicloud.auth.lockout import KeyGuards
-from exporter.huaweicloud.auth.sdk_config import Known
+from exporter.huaweicloud.auth.lockout import KeyLockouts
+from exporter.huaweicloud.auth.sdk_config import SdkConfig
 from exporter.huaweicloud.auth.secret import Secret
 from exporter.huaweicloud.auth.signature import Key
-from exporter.huaweicloud.auth.static import Nobody, ReadyToken
+from exporter.huaweicloud.auth.static import NoAuth, StaticToken
 from exporter.huaweicloud.http import Http
 
 Method = Literal["auto", "aksk", "password", "token", "agency", "oidc", "none"]
@@ -47,13 +47,13 @@ class AuthOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class AuthContext:
     """What all targets of a process share, and the target's HTTP.
 
     Attributes:
         environ: environment variables.
         http: sends the requests of sign-ins.
-        guards: one for the process.
+        lockouts: one for the process.
         clock: unix seconds.
         monotonic: seconds.
         metadata_endpoint: base URL of the metadata service.
@@ -61,13 +61,13 @@ class Surroundings:
 
     environ: Mapping[str, str]
     http: Http
-    guards: KeyGuards
+    lockouts: KeyLockouts
     clock: Callable[[], float]
     monotonic: Callable[[], float]
     metadata_endpoint: str = METADATA
 
 
-def make(options: AuthOptions, around: Surroundings) -> Credentials:
+def resolve(options: AuthOptions, around: AuthContext) -> Credentials:
     """The credentials of a target. Nothing is sent yet.
 
     ``auto`` takes the first that is there: what the target's own options begin to say, the
@@ -90,28 +90,28 @@ def make(options: AuthOptions, around: Surroundings) -> Credentials:
         case "token":
             if options.token is None:
                 raise ConfigError("target.auth.token_file (or token) is missing")
-            return ReadyToken(options.token)
+            return StaticToken(options.token)
         case "agency":
             return _agency(around)
         case "none":
-            return Nobody()
+            return NoAuth()
 
 
-def _auto(options: AuthOptions, around: Surroundings) -> Credentials:
+def _auto(options: AuthOptions, around: AuthContext) -> Credentials:
     if options.idp_id or options.id_token_file:
-        return make(replace(options, method="oidc"), around)
+        return resolve(replace(options, method="oidc"), around)
     if options.access_key or options.secret_key:
-        return make(replace(options, method="aksk"), around)
+        return resolve(replace(options, method="aksk"), around)
     if options.username or options.password:
-        return make(replace(options, method="password"), around)
+        return resolve(replace(options, method="password"), around)
     if options.token:
-        return make(replace(options, method="token"), around)
+        return resolve(replace(options, method="token"), around)
     for found in _found(options, around):
         return found
     return _agency(around, looked_for=_looked_for(around.environ))
 
 
-def _found(options: AuthOptions, around: Surroundings) -> Iterator[Credentials]:
+def _found(options: AuthOptions, around: AuthContext) -> Iterator[Credentials]:
     """Credentials for OIDC and access keys, place by place in the vendor's order.
 
     The target's own options come first, and go with what another place adds to them.
@@ -128,13 +128,13 @@ def _found(options: AuthOptions, around: Surroundings) -> Iterator[Credentials]:
             yield AccessKey(
                 partial(_key, own, read),
                 origin=known.origin,
-                guards=around.guards,
+                lockouts=around.lockouts,
                 clock=around.clock,
             )
 
 
-def _own(options: AuthOptions) -> Known:
-    return Known(
+def _own(options: AuthOptions) -> SdkConfig:
+    return SdkConfig(
         origin="target.auth",
         access_key=(options.access_key or "").strip() or None,
         secret_key=options.secret_key,
@@ -144,7 +144,7 @@ def _own(options: AuthOptions) -> Known:
     )
 
 
-def _places(own: Known, environ: Mapping[str, str]) -> list[Callable[[], Known]]:
+def _places(own: SdkConfig, environ: Mapping[str, str]) -> list[Callable[[], SdkConfig]]:
     known = vendor.environment(environ)
     places = [lambda: own, lambda: known]
     if path := vendor.profile_path(environ):
@@ -152,14 +152,14 @@ def _places(own: Known, environ: Mapping[str, str]) -> list[Callable[[], Known]]
     return places
 
 
-def _together(own: Known, place: Known) -> Known:
+def _together(own: SdkConfig, place: SdkConfig) -> SdkConfig:
     """The target's own options, completed by what a place says; not by another key's parts."""
     if own is place:
         return own
     other_key = own.access_key and place.access_key and own.access_key != place.access_key
     key = own if other_key else place
     own_key = own.access_key or own.secret_key
-    return Known(
+    return SdkConfig(
         origin=f"{own.origin} and {place.origin}" if own_key else place.origin,
         access_key=own.access_key or key.access_key,
         secret_key=own.secret_key or key.secret_key,
@@ -169,7 +169,7 @@ def _together(own: Known, place: Known) -> Known:
     )
 
 
-def _key(own: Known, read: Callable[[], Known]) -> Key:
+def _key(own: SdkConfig, read: Callable[[], SdkConfig]) -> Key:
     """The key as it is now; its secrets, or all of it, may be in files."""
     known = _together(own, read())
     access = known.access_key
@@ -181,7 +181,7 @@ def _key(own: Known, read: Callable[[], Known]) -> Key:
     return Key(access, known.secret_key.read(), None if token is None else token.read())
 
 
-def _oidc(options: AuthOptions, around: Surroundings, idp_id: str, file: str) -> Credentials:
+def _oidc(options: AuthOptions, around: AuthContext, idp_id: str, file: str) -> Credentials:
     sign_in = by_id_token(
         around.http,
         options.iam_endpoint,
@@ -194,7 +194,7 @@ def _oidc(options: AuthOptions, around: Surroundings, idp_id: str, file: str) ->
     return IamToken("oidc", identity, sign_in, clock=around.clock, monotonic=around.monotonic)
 
 
-def _password(options: AuthOptions, around: Surroundings) -> Credentials:
+def _password(options: AuthOptions, around: AuthContext) -> Credentials:
     user, password, domain = options.username, options.password, options.domain
     if not (user and password and domain):
         given = {"username": user, "password_file (or password)": password, "domain": domain}
@@ -208,17 +208,17 @@ def _password(options: AuthOptions, around: Surroundings) -> Credentials:
         domain=domain,
         password=password,
         scope=scope(options.project_id, options.region),
-        guards=around.guards,
+        lockouts=around.lockouts,
         clock=around.clock,
     )
     identity = f"user {user} of domain {domain}"
     return IamToken("password", identity, sign_in, clock=around.clock, monotonic=around.monotonic)
 
 
-def _agency(around: Surroundings, *, looked_for: str = "") -> Credentials:
+def _agency(around: AuthContext, *, looked_for: str = "") -> Credentials:
     return Agency(
         around.http,
-        guards=around.guards,
+        lockouts=around.lockouts,
         clock=around.clock,
         monotonic=around.monotonic,
         endpoint=around.metadata_endpoint,

@@ -8,12 +8,18 @@ from urllib.parse import quote
 
 import msgspec
 
-from exporter.errors import AuthError, Forbidden, InvalidAnswer, PollError, Rejected
-from exporter.huaweicloud.auth.base import NO_HEADERS, Attempt, Credentials
-from exporter.huaweicloud.auth.lockout import KeyGuards
-from exporter.huaweicloud.auth.refresh import Grant, Renewal, granted
-from exporter.huaweicloud.auth.secret import Secret, hush, hushed
-from exporter.huaweicloud.http import Answer, Http, error_of
+from exporter.errors import (
+    AuthError,
+    ForbiddenError,
+    InvalidResponseError,
+    PollError,
+    RejectedError,
+)
+from exporter.huaweicloud.auth.base import NO_HEADERS, AuthenticatedRequest, Credentials
+from exporter.huaweicloud.auth.lockout import KeyLockouts
+from exporter.huaweicloud.auth.refresh import Grant, Refresher, granted
+from exporter.huaweicloud.auth.secret import Secret, redact_error, redacting
+from exporter.huaweicloud.http import Http, Response, error_of
 
 T = TypeVar("T")
 
@@ -45,7 +51,7 @@ class IamToken:
     ) -> None:
         self.method = method
         self.identity = identity
-        self._renewal = Renewal(
+        self._renewal = Refresher(
             sign_in, what=f"the token of {identity}", clock=clock, monotonic=monotonic
         )
 
@@ -69,7 +75,7 @@ class IamToken:
         *,
         headers: Mapping[str, str] = NO_HEADERS,
         body: bytes = b"",  # noqa: ARG002 - the interface
-    ) -> AsyncIterator[Attempt]:
+    ) -> AsyncIterator[AuthenticatedRequest]:
         """See `Credentials`."""
         grant = await self._renewal.current()
         token = grant.value
@@ -77,8 +83,8 @@ class IamToken:
         async def rejected(error: AuthError) -> bool:
             return await self._renewal.refused(grant, error)
 
-        with hushed(token):
-            yield Attempt(
+        with redacting(token):
+            yield AuthenticatedRequest(
                 lambda: {**headers, "X-Auth-Token": token},
                 secrets=(token,),
                 accepted=lambda: self._renewal.accepted(grant),
@@ -99,12 +105,12 @@ def by_password(
     domain: str,
     password: Secret,
     scope: Mapping[str, Any],
-    guards: KeyGuards,
+    lockouts: KeyLockouts,
     clock: Callable[[], float],
 ) -> Callable[[], Awaitable[Grant[str]]]:
     """Sign-in of an IAM user; the user is guarded against being locked."""
     url = f"{iam_endpoint.rstrip('/')}/v3/auth/tokens?nocatalog=true"
-    guard = guards.of_user(domain, user)
+    guard = lockouts.of_user(domain, user)
 
     async def sign_in() -> Grant[str]:
         secret = password.read()
@@ -119,8 +125,8 @@ def by_password(
                     trial.succeeded()
                     return _granted(answer, clock())
                 error = error_of(answer)
-                if isinstance(error, AuthError) and not isinstance(error, Forbidden):
-                    hush(error, secret)  # it is kept for later messages
+                if isinstance(error, AuthError) and not isinstance(error, ForbiddenError):
+                    redact_error(error, secret)  # it is kept for later messages
                     trial.failed(error)
                 raise error
 
@@ -172,7 +178,7 @@ async def find_project_id(
                     attempt.accepted()
                     return _only_project(answer, region)
                 error = error_of(answer, permission=_LIST_PROJECTS)
-                if isinstance(error, Forbidden):
+                if isinstance(error, ForbiddenError):
                     attempt.accepted()
                 elif isinstance(error, AuthError) and await attempt.rejected(error) and again:
                     continue
@@ -182,8 +188,8 @@ async def find_project_id(
 
 @contextmanager
 def _asking(*secrets: str | None, doing: str) -> Iterator[None]:
-    """`hushed`; and what is said of the endpoint is said of IAM's."""
-    with hushed(*secrets, doing=doing):
+    """`redacting`; and what is said of the endpoint is said of IAM's."""
+    with redacting(*secrets, doing=doing):
         try:
             yield
         except PollError as error:
@@ -210,26 +216,26 @@ class _TokenAnswer(msgspec.Struct):
     token: _Token
 
 
-def _only_project(answer: Answer, region: str) -> str:
+def _only_project(answer: Response, region: str) -> str:
     projects = _decoded(answer, _ProjectsAnswer).projects
     ids = [project.id for project in projects if project.name == region]
     if len(ids) == 1:
         return ids[0]
     if ids:
         some = ", ".join(ids[:_SHOWN_PROJECTS])
-        raise Rejected(f"several projects: set target.project_id to one of {some}", status=_OK)
-    raise Rejected(
+        raise RejectedError(f"several projects: set target.project_id to one of {some}", status=_OK)
+    raise RejectedError(
         f"this identity has no project named {region}: check target.region, or set "
         "target.project_id",
         status=_OK,
     )
 
 
-def _granted(answer: Answer, now: float) -> Grant[str]:
+def _granted(answer: Response, now: float) -> Grant[str]:
     """The token in an answer 201 of either sign-in."""
     value = answer.headers.get("X-Subject-Token", "")
     if not value or not value.isprintable():
-        raise InvalidAnswer("the answer has no X-Subject-Token: check target.iam_endpoint")
+        raise InvalidResponseError("the answer has no X-Subject-Token: check target.iam_endpoint")
     token = _decoded(answer, _TokenAnswer).token
     project_id = token.project.id if token.project else None
     return granted(
@@ -237,11 +243,11 @@ def _granted(answer: Answer, now: float) -> Grant[str]:
     )
 
 
-def _decoded(answer: Answer, what: type[T]) -> T:
+def _decoded(answer: Response, what: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.body, type=what)
     except (ValueError, RecursionError) as error:
         problem = f"{error}" if isinstance(error, msgspec.ValidationError) else "no JSON"
-        raise InvalidAnswer(
+        raise InvalidResponseError(
             f"unexpected answer of IAM ({problem}): check target.iam_endpoint"
         ) from None

@@ -51,12 +51,12 @@ class _Record:
     last_error: str = ""
 
 
-class Trial:
+class LockoutTrial:
     """One use of a secret. Say how it went, or nothing if the service did not judge it."""
 
     __slots__ = ("_guard", "_record")
 
-    def __init__(self, guard: "KeyGuard", record: _Record) -> None:
+    def __init__(self, guard: "KeyLockout", record: _Record) -> None:
         self._guard = guard
         self._record = record
 
@@ -69,7 +69,7 @@ class Trial:
         self._guard.failed(self._record, error)
 
 
-class KeyGuard:
+class KeyLockout:
     """Counts the failures of one key, or one user, over all who use it.
 
     Args:
@@ -90,7 +90,7 @@ class KeyGuard:
         self._one_at_a_time = asyncio.Lock()
 
     @asynccontextmanager
-    async def trial(self, secret: str) -> AsyncIterator[Trial]:
+    async def trial(self, secret: str) -> AsyncIterator[LockoutTrial]:
         """Wait until the secret may be tried; the trial ends with the context, judged or not.
 
         Raises:
@@ -105,7 +105,7 @@ class KeyGuard:
                     await turn.aclose()
                 else:
                     self._refuse_in_pause(record)
-            yield Trial(self, record)
+            yield LockoutTrial(self, record)
 
     def succeeded(self, record: _Record) -> None:
         """Forget the failures of this secret, and the row."""
@@ -149,27 +149,27 @@ class KeyGuard:
             )
 
 
-class KeyGuards:
-    """The guards of a process: one for each access key and user, shared by all targets."""
+class KeyLockouts:
+    """The lockouts of a process: one for each access key and user, shared by all targets."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        def of_key(access: str) -> KeyGuard:
+        def of_key(access: str) -> KeyLockout:
             what = f"access key {shown(access)}"
-            return KeyGuard(what, pause=_KEY_PAUSE_SECONDS, monotonic=monotonic)
+            return KeyLockout(what, pause=_KEY_PAUSE_SECONDS, monotonic=monotonic)
 
-        def of_user(domain: str, name: str) -> KeyGuard:
+        def of_user(domain: str, name: str) -> KeyLockout:
             what = f"user {name} of domain {domain}"
-            return KeyGuard(what, pause=_USER_PAUSE_SECONDS, monotonic=monotonic)
+            return KeyLockout(what, pause=_USER_PAUSE_SECONDS, monotonic=monotonic)
 
         # Temporary keys come and go for years: those longest unused are forgotten.
         self._of_key = lru_cache(maxsize=1000)(of_key)
         self._of_user = lru_cache(maxsize=1000)(of_user)
 
-    def of_key(self, key: Key) -> KeyGuard:
+    def of_key(self, key: Key) -> KeyLockout:
         """The guard of an access key."""
         return self._of_key(key.access)
 
-    def of_user(self, domain: str, name: str) -> KeyGuard:
+    def of_user(self, domain: str, name: str) -> KeyLockout:
         """The guard of an IAM user's password."""
         return self._of_user(domain, name)
 

@@ -87,7 +87,7 @@ class _Held(Generic[T]):
     not_before: float = float("-inf")
 
 
-class Renewal(Generic[T]):
+class Refresher(Generic[T]):
     """Holds the current grant.
 
     Args:

@@ -35,7 +35,7 @@ _FILE_VARIABLE = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class SdkConfig:
     """What one place says; None = nothing.
 
     Attributes:
@@ -52,7 +52,7 @@ class Known:
     id_token_file: str | None = None
 
 
-def environment(environ: Mapping[str, str]) -> Known:
+def environment(environ: Mapping[str, str]) -> SdkConfig:
     """What the environment says."""
     return _known("the environment", environ, _VARIABLES)
 
@@ -65,7 +65,7 @@ def profile_path(environ: Mapping[str, str]) -> Path | None:
     return Path(home, ".huaweicloud", "credentials") if home else None
 
 
-def profile(path: Path) -> Known:
+def profile(path: Path) -> SdkConfig:
     """What the profile file says, section ``[basic]``.
 
     Raises:
@@ -84,7 +84,7 @@ def profile(path: Path) -> Known:
     return _known(origin, parser[_SECTION], _ENTRIES)
 
 
-def _known(origin: str, given: Mapping[str, str], names: Mapping[str, str]) -> Known:
+def _known(origin: str, given: Mapping[str, str], names: Mapping[str, str]) -> SdkConfig:
     def text(item: str) -> str | None:
         return given.get(names[item], "").strip() or None
 
@@ -92,7 +92,7 @@ def _known(origin: str, given: Mapping[str, str], names: Mapping[str, str]) -> K
         value = text(item)
         return None if value is None else Secret(f"{names[item]} ({origin})", value)
 
-    return Known(
+    return SdkConfig(
         origin=origin,
         access_key=text("access_key"),
         secret_key=secret("secret_key"),

@@ -83,7 +83,7 @@ def read_text(path: Path, origin: str) -> str:
         raise AuthError(f"{origin} is not UTF-8 text") from None
 
 
-def blotted(text: str, *secrets: str | None) -> str:
+def redact(text: str, *secrets: str | None) -> str:
     """The text without the secrets, in whole or cut off: services like to quote what they refuse.
 
     The gateway, for one, answers a wrong signature with the whole canonical request, security
@@ -95,17 +95,17 @@ def blotted(text: str, *secrets: str | None) -> str:
     return text
 
 
-def hush(error: PollError, *secrets: str | None, doing: str = "") -> None:
+def redact_error(error: PollError, *secrets: str | None, doing: str = "") -> None:
     """Blot the secrets out of an error's message, and say what was being done."""
     prefix = f"{doing}: " if doing else ""
-    error.args = (prefix + blotted(str(error), *secrets),)
+    error.args = (prefix + redact(str(error), *secrets),)
 
 
 @contextmanager
-def hushed(*secrets: str | None, doing: str = "") -> Iterator[None]:
-    """`hush` every `PollError` that passes."""
+def redacting(*secrets: str | None, doing: str = "") -> Iterator[None]:
+    """`redact_error` every `PollError` that passes."""
     try:
         yield
     except PollError as error:
-        hush(error, *secrets, doing=doing)
+        redact_error(error, *secrets, doing=doing)
         raise

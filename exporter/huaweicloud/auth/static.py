@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from exporter.errors import AuthError
-from exporter.huaweicloud.auth.base import NO_HEADERS, Attempt
-from exporter.huaweicloud.auth.secret import Secret, hushed
+from exporter.huaweicloud.auth.base import NO_HEADERS, AuthenticatedRequest
+from exporter.huaweicloud.auth.secret import Secret, redacting
 
 
-class Nobody:
+class NoAuth:
     """No credentials at all, for tests (method ``none``)."""
 
     method = "none"
@@ -24,12 +24,12 @@ class Nobody:
         *,
         headers: Mapping[str, str] = NO_HEADERS,
         body: bytes = b"",  # noqa: ARG002 - the interface
-    ) -> AsyncIterator[Attempt]:
+    ) -> AsyncIterator[AuthenticatedRequest]:
         """See `Credentials`."""
-        yield Attempt(lambda: headers)
+        yield AuthenticatedRequest(lambda: headers)
 
 
-class ReadyToken:
+class StaticToken:
     """A token that somebody else renews, perhaps in a file."""
 
     method = "token"
@@ -48,7 +48,7 @@ class ReadyToken:
         *,
         headers: Mapping[str, str] = NO_HEADERS,
         body: bytes = b"",  # noqa: ARG002 - the interface
-    ) -> AsyncIterator[Attempt]:
+    ) -> AsyncIterator[AuthenticatedRequest]:
         """See `Credentials`."""
         token = self._token.read()
 
@@ -58,7 +58,7 @@ class ReadyToken:
             except AuthError:
                 return False
 
-        with hushed(token):
-            yield Attempt(
+        with redacting(token):
+            yield AuthenticatedRequest(
                 lambda: {**headers, "X-Auth-Token": token}, secrets=(token,), rejected=rejected
             )

@@ -1,1 +1,1 @@
-"""What the service sends, as the exporter knows it: JSON in (`decode`), flat jobs out (`job`)."""
+"""The API's JSON → flat, frozen `Job`s. Pure."""

@@ -17,7 +17,7 @@ from exporter.jobs.job import (
     TERMINAL,
     UNKNOWN_PHASE,
     Job,
-    Page,
+    JobPage,
     Problem,
     Run,
 )
@@ -54,7 +54,7 @@ _NO_STATUS = Status()
 _NO_FAILURE = ("", None, "")
 
 
-def decode_page(body: bytes, *, workspace: str, now: float) -> Page:
+def decode_page(body: bytes, *, workspace: str, now: float) -> JobPage:
     """Decode the answer to a search.
 
     Args:
@@ -69,12 +69,12 @@ def decode_page(body: bytes, *, workspace: str, now: float) -> Page:
     return _page(decode_listing(body), workspace, now)
 
 
-def decode_job(body: bytes, *, workspace: str, now: float) -> Page:
+def decode_job(body: bytes, *, workspace: str, now: float) -> JobPage:
     """Decode the answer for a single job, as a page of one item; else as `decode_page`."""
     return _page(decode_item(body), workspace, now)
 
 
-def _page(decoded: Decoded, workspace: str, now: float) -> Page:
+def _page(decoded: Decoded, workspace: str, now: float) -> JobPage:
     jobs = []
     vague = []
     problems = []
@@ -92,7 +92,7 @@ def _page(decoded: Decoded, workspace: str, now: float) -> Page:
                 for (field, kind), value in check.odd.items()
             ]
             check.odd.clear()
-    return Page(
+    return JobPage(
         jobs=jobs,
         broken=decoded.broken,
         vague=vague,

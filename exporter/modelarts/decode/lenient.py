@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from exporter.errors import BrokenAnswer, InvalidAnswer
+from exporter.errors import BrokenResponseError, InvalidResponseError
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _LONGEST_INTEGER = 18
@@ -27,14 +27,14 @@ def json_object(body: bytes) -> dict[str, Any]:
     """The object that an answer consists of.
 
     Raises:
-        InvalidAnswer: empty, HTML or anything else than an object.
-        BrokenAnswer: JSON that was cut off or garbled.
+        InvalidResponseError: empty, HTML or anything else than an object.
+        BrokenResponseError: JSON that was cut off or garbled.
         RecursionError: nested too deeply.
     """
     text = body.decode("utf-8-sig", errors="replace").strip()
     if not text.startswith(("{", "[")):
         kind = "empty" if not text else "an HTML page" if text[0] == "<" else "no JSON object"
-        raise InvalidAnswer(f"the answer is {kind}")
+        raise InvalidResponseError(f"the answer is {kind}")
     parsed: Any = None
     try:
         parsed = json.loads(text, parse_int=_integer, strict=False)
@@ -43,9 +43,9 @@ def json_object(body: bytes) -> dict[str, Any]:
     else:
         cut_off = False
     if cut_off:  # raised here, where no context drags the body along
-        raise BrokenAnswer("the answer is JSON that was cut off or garbled")
+        raise BrokenResponseError("the answer is JSON that was cut off or garbled")
     if not isinstance(parsed, dict):
-        raise InvalidAnswer("the answer is no JSON object")
+        raise InvalidResponseError("the answer is no JSON object")
     return parsed
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.errors import InvalidAnswer
+from exporter.errors import InvalidResponseError
 from exporter.modelarts.decode.hardware import PUBLIC_POOL
 from exporter.modelarts.decode.lenient import json_object
 from exporter.modelarts.decode.schema import ERRORS, Text, complaint
@@ -60,7 +60,7 @@ def decode_pools(body: bytes) -> dict[str, str]:
     of jobs without a pool.
 
     Raises:
-        InvalidAnswer: no list of pools, or an error in a 200.
+        InvalidResponseError: no list of pools, or an error in a 200.
         BrokenAnswer: JSON that was cut off or garbled.
     """
     with contextlib.suppress(ValueError, RecursionError):  # all that msgspec raises, see `wire`
@@ -69,20 +69,20 @@ def decode_pools(body: bytes) -> dict[str, str]:
             return _names(answer.items)
     with contextlib.suppress(RecursionError):
         return _names(_salvaged(json_object(body)))
-    raise InvalidAnswer("the answer is nested too deeply")
+    raise InvalidResponseError("the answer is nested too deeply")
 
 
 def _salvaged(answer: dict[str, Any]) -> list[_Pool]:
     """The pools that have the right types, of an answer of which something has not."""
     items = answer.get("items")
     if any(map(answer.get, ERRORS)) or not isinstance(items, list):
-        raise InvalidAnswer(complaint(answer, missing="list of pools"))
+        raise InvalidResponseError(complaint(answer, missing="list of pools"))
     pools: list[_Pool] = []
     for item in items:
         with contextlib.suppress(msgspec.ValidationError):
             pools.append(msgspec.convert(item, _Pool))
     if items and not pools:
-        raise InvalidAnswer("the answer lists things of which none is a pool")
+        raise InvalidResponseError("the answer lists things of which none is a pool")
     return pools
 
 

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from exporter.errors import InvalidAnswer
+from exporter.errors import InvalidResponseError
 from exporter.modelarts.decode.lenient import UnusableError, json_object, leaf, salvage
 
 _Found = TypeVar("_Found")
@@ -212,7 +212,7 @@ def decode_listing(body: bytes) -> Decoded:
     """Decode the answer to a search.
 
     Raises:
-        InvalidAnswer: not the answer to a search, or an error in a 200.
+        InvalidResponseError: not the answer to a search, or an error in a 200.
         BrokenAnswer: JSON that was cut off or garbled.
     """
     with contextlib.suppress(*_NOT_AS_DOCUMENTED):
@@ -263,19 +263,19 @@ def printable(text: str, limit: int) -> str:
 def _patiently(decode: Callable[[dict[str, Any]], _Found], body: bytes) -> _Found:
     with contextlib.suppress(RecursionError):
         return decode(json_object(body))
-    raise InvalidAnswer("the answer is nested too deeply")
+    raise InvalidResponseError("the answer is nested too deeply")
 
 
 def _salvage_listing(answer: dict[str, Any]) -> Decoded:
     items = answer.get("items")
     if any(map(answer.get, ERRORS)) or not isinstance(items, list):
-        raise InvalidAnswer(complaint(answer, missing="list of items"))
+        raise InvalidResponseError(complaint(answer, missing="list of items"))
     return _salvage_items(items, total=_number(answer, "total"), count=_number(answer, "count"))
 
 
 def _salvage_detail(answer: dict[str, Any]) -> Decoded:
     if answer.get("metadata") is None:
-        raise InvalidAnswer(complaint(answer, missing="metadata"))
+        raise InvalidResponseError(complaint(answer, missing="metadata"))
     return _salvage_items([answer])
 
 

@@ -12,27 +12,35 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from exporter.settings.problems import (
-    Path,
-    Unfit,
-    a,
+    InvalidValueError,
+    OptionPath,
     dotted,
     key,
     nearest,
     printable,
     problem,
+    type_name,
 )
-from exporter.settings.yaml import Document, Unusable, parse
+from exporter.settings.yaml import Document, InvalidYamlError, parse
 from exporter.web.config.keys import (
     CIPHERS,
     CURVES,
-    LEVEL,
+    KEYS,
     TLS_SERVER,
     USERS,
+    KeyTree,
     Leaf,
-    Level,
     bcrypt_hash,
 )
-from exporter.web.config.model import Flaw, Loaded, Pem, Rate, Tls, WebConfig, content
+from exporter.web.config.model import (
+    LoadedConfig,
+    Pem,
+    Rate,
+    Tls,
+    WebConfig,
+    WebConfigError,
+    content,
+)
 from exporter.web.config.tls import make_context
 
 OPTION = "web.config.file"
@@ -43,7 +51,7 @@ _USER = re.compile(r"[^:\x00-\x1f\x7f]+")
 # --- the document ---------------------------------------------------------------------------------
 
 
-class Parsed(NamedTuple):
+class ParsedConfig(NamedTuple):
     """What a file says by itself.
 
     Attributes:
@@ -55,7 +63,7 @@ class Parsed(NamedTuple):
     problems: list[tuple[str, str, int | None]]
 
 
-def read(text: str, folder: str) -> Parsed:
+def read(text: str, folder: str) -> ParsedConfig:
     """A web configuration; the files that it names are not looked at.
 
     Args:
@@ -64,16 +72,16 @@ def read(text: str, folder: str) -> Parsed:
     """
     try:
         document = parse(text)
-    except Unusable as error:
-        return Parsed(None, [("", str(error), error.place.line if error.place else None)])
+    except InvalidYamlError as error:
+        return ParsedConfig(None, [("", str(error), error.place.line if error.place else None)])
     reader = _Reader(document)
     if reader.problems:
-        return Parsed(None, reader.problems)
+        return ParsedConfig(None, reader.problems)
     try:
-        return Parsed(_config(reader.values, folder), [])
-    except Flaw as flaw:
+        return ParsedConfig(_config(reader.values, folder), [])
+    except WebConfigError as flaw:
         path = tuple(flaw.key.split("."))
-        return Parsed(None, [(flaw.key, flaw.wrong, document.lines.get(path))])
+        return ParsedConfig(None, [(flaw.key, flaw.wrong, document.lines.get(path))])
 
 
 class _Reader:
@@ -86,16 +94,16 @@ class _Reader:
         for path, _ in document.twice:
             self._complain(path, "is there twice; valid: once")
         if document.value is not None:
-            self.values = self._mapping(document.value, LEVEL, ())
+            self.values = self._mapping(document.value, KEYS, ())
 
-    def _complain(self, path: Path, wrong: str) -> None:
+    def _complain(self, path: OptionPath, wrong: str) -> None:
         shown = dotted(tuple(part if isinstance(part, int) else key(part) for part in path))
         self.problems.append((shown, wrong, self._lines.get(path)))
 
-    def _mapping(self, value: object, level: Level, path: Path) -> dict[str, Any]:
+    def _mapping(self, value: object, level: KeyTree, path: OptionPath) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if not isinstance(value, dict):
-            self._complain(path, f"{a(value)} where a mapping belongs; {_MAPPING}")
+            self._complain(path, f"{type_name(value)} where a mapping belongs; {_MAPPING}")
             return found
         for name, inner in value.items():
             here = (*path, str(name))
@@ -111,11 +119,11 @@ class _Reader:
         return found
 
     def _value(
-        self, found: dict[str, Any], name: str, value: object, known: Leaf, path: Path
+        self, found: dict[str, Any], name: str, value: object, known: Leaf, path: OptionPath
     ) -> None:
         try:
             found[name] = known(value)
-        except Unfit as error:
+        except InvalidValueError as error:
             self._complain(path, str(error))
 
     def _user(self, found: dict[str, Any], name: object, value: object) -> None:
@@ -126,19 +134,19 @@ class _Reader:
             wrong = "is no user; valid: text without a colon, in quotes if it looks like a number"
             self._complain(path, wrong)
 
-    def _unknown(self, path: Path, name: str, level: Level) -> None:
+    def _unknown(self, path: OptionPath, name: str, level: KeyTree) -> None:
         meant = nearest(name, level)
         if meant:
             meant = dotted((*path[:-1], meant))
         else:
-            everywhere = {str(inner[-1]): dotted(inner) for inner in _paths(LEVEL)}
+            everywhere = {str(inner[-1]): dotted(inner) for inner in _paths(KEYS)}
             near = nearest(name, everywhere)
             meant = everywhere[near] if near else None
         hint = f"did you mean {meant}?" if meant else f"valid: {', '.join(level)}"
         self._complain(path, f"unknown; {hint}")
 
 
-def _paths(level: Level, path: Path = ()) -> Iterator[Path]:
+def _paths(level: KeyTree, path: OptionPath = ()) -> Iterator[OptionPath]:
     for name, inner in level.items():
         yield (*path, name)
         if isinstance(inner, dict):
@@ -149,7 +157,7 @@ def _config(values: dict[str, Any], folder: str) -> WebConfig:
     """What the values mean together.
 
     Raises:
-        Flaw: they do not go together.
+        WebConfigError: they do not go together.
     """
     headers = values.get("http_server_config", {}).get("headers", {})
     return WebConfig(
@@ -163,7 +171,7 @@ def _config(values: dict[str, Any], folder: str) -> WebConfig:
 def _rate(values: dict[str, Any]) -> Rate | None:
     interval, burst = values.get("interval", 0.0), values.get("burst", 0)
     if interval and not burst:
-        raise Flaw("rate_limit.burst", "0 would refuse every request; valid: 1 or more")
+        raise WebConfigError("rate_limit.burst", "0 would refuse every request; valid: 1 or more")
     return Rate(interval, burst) if interval else None
 
 
@@ -179,18 +187,18 @@ def _tls(values: dict[str, Any], folder: str) -> Tls:
     )
     if lowest > highest:
         wrong = "TLS12 is below min_version TLS13; valid: TLS13"
-        raise Flaw(f"{TLS_SERVER}.max_version", wrong)
+        raise WebConfigError(f"{TLS_SERVER}.max_version", wrong)
     suites = values.get("cipher_suites", [])
     ciphers = tuple(CIPHERS[name] for name in suites if name in CIPHERS)
     if suites and not ciphers:  # nothing is left for TLS 1.2
         lowest = ssl.TLSVersion.TLSv1_3
         if highest < lowest:
             wrong = "has none for max_version TLS12; valid: one of TLS_ECDHE_*"
-            raise Flaw(f"{TLS_SERVER}.cipher_suites", wrong)
+            raise WebConfigError(f"{TLS_SERVER}.cipher_suites", wrong)
     curves = values.get("curve_preferences", [])
     if len(curves) > 1:
         wrong = "Python's TLS takes one; valid: one, or none for the usual ones"
-        raise Flaw(f"{TLS_SERVER}.curve_preferences", wrong)
+        raise WebConfigError(f"{TLS_SERVER}.curve_preferences", wrong)
     return Tls(
         certificate=certificate,
         private_key=private_key,
@@ -210,15 +218,17 @@ def _check_clients(
 ) -> None:
     if client_auth != ssl.CERT_NONE and client_ca is None:
         wrong = "required with this client_auth_type: who signs the certificates of clients"
-        raise Flaw(f"{TLS_SERVER}.client_ca_file", wrong)
+        raise WebConfigError(f"{TLS_SERVER}.client_ca_file", wrong)
     if client_auth == ssl.CERT_NONE and client_ca is not None:
         wrong = "is not used with NoClientCert; valid: client_auth_type RequireAndVerifyClientCert"
-        raise Flaw(client_ca.key, wrong)
+        raise WebConfigError(client_ca.key, wrong)
     if sans is not None and client_auth != ssl.CERT_REQUIRED:
         wrong = "needs client_auth_type RequireAndVerifyClientCert"
-        raise Flaw(f"{TLS_SERVER}.client_allowed_sans", f"{wrong}; valid: both, or neither")
+        raise WebConfigError(
+            f"{TLS_SERVER}.client_allowed_sans", f"{wrong}; valid: both, or neither"
+        )
     if sans == []:
-        raise Flaw(
+        raise WebConfigError(
             f"{TLS_SERVER}.client_allowed_sans", "the list is empty; valid: at least one name"
         )
 
@@ -226,7 +236,9 @@ def _check_clients(
 def _given(values: dict[str, Any], name: str, folder: str) -> Pem | None:
     file, text = values.get(f"{name}_file"), values.get(name)
     if file and text:
-        raise Flaw(f"{TLS_SERVER}.{name}", f"{name}_file is given, too; valid: only one of the two")
+        raise WebConfigError(
+            f"{TLS_SERVER}.{name}", f"{name}_file is given, too; valid: only one of the two"
+        )
     if file:
         path = os.path.join(folder, file)  # noqa: PTH118 - "a" stays "a"
         return Pem(f"{TLS_SERVER}.{name}_file", path)
@@ -236,7 +248,9 @@ def _given(values: dict[str, Any], name: str, folder: str) -> Pem | None:
 def _needed(values: dict[str, Any], name: str, folder: str) -> Pem:
     found = _given(values, name, folder)
     if found is None:
-        raise Flaw(f"{TLS_SERVER}.{name}_file", f"required for TLS, or {name}; valid: a path")
+        raise WebConfigError(
+            f"{TLS_SERVER}.{name}_file", f"required for TLS, or {name}; valid: a path"
+        )
     return found
 
 
@@ -259,16 +273,16 @@ class WebFile:
     def __init__(self, path: str, origin: str | None = None) -> None:
         self._path = path
         self._origin = origin or f"file {printable(path)}"
-        self._parsed: tuple[bytes, Parsed] = (b"", read("", ""))
+        self._parsed: tuple[bytes, ParsedConfig] = (b"", read("", ""))
         self._judged: list[bytes | str] = []
         self._suspected: list[bytes | str] = []
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedConfig:
         """The files as they are now."""
         self._judged = self._suspected = self._state()
         return self._judge()
 
-    def look(self) -> Loaded | None:
+    def look(self) -> LoadedConfig | None:
         """The files, if they have changed since they were judged last, and are at rest."""
         before, self._suspected = self._suspected, self._state()
         if self._suspected == self._judged or self._suspected != before:
@@ -280,36 +294,36 @@ class WebFile:
         """What is in all files; of those that cannot be read, why."""
         try:
             text = content(self._path)
-        except Flaw as flaw:
+        except WebConfigError as flaw:
             return [flaw.wrong]
         tls = config.tls if (config := self._parse(text).config) else None
         pems = [tls.certificate, tls.private_key, tls.client_ca] if tls else []
         return [text, *(_content(pem) for pem in pems if pem)]
 
-    def _parse(self, text: bytes) -> Parsed:
+    def _parse(self, text: bytes) -> ParsedConfig:
         if text != self._parsed[0]:
             self._parsed = text, self._read(text)
         return self._parsed[1]
 
-    def _read(self, text: bytes) -> Parsed:
+    def _read(self, text: bytes) -> ParsedConfig:
         try:
             decoded = text.decode("utf-8-sig")
         except UnicodeDecodeError:
-            return Parsed(None, [("", "is not UTF-8 text; valid: a YAML file", None)])
+            return ParsedConfig(None, [("", "is not UTF-8 text; valid: a YAML file", None)])
         return read(decoded, os.path.dirname(self._path))  # noqa: PTH120 - "" stays ""
 
-    def _judge(self) -> Loaded:
+    def _judge(self) -> LoadedConfig:
         text = self._judged[0]
         if isinstance(text, str):
-            return Loaded(None, None, (problem(OPTION, text, self._origin),))
+            return LoadedConfig(None, None, (problem(OPTION, text, self._origin),))
         config, problems = self._parse(text)
         if config is None:
-            return Loaded(None, None, tuple(self._line(*each) for each in problems))
+            return LoadedConfig(None, None, tuple(self._line(*each) for each in problems))
         try:
             context = make_context(config.tls) if config.tls else None
-        except Flaw as flaw:
-            return Loaded(config, None, (self._line(flaw.key, flaw.wrong, None),))
-        return Loaded(config, context, ())
+        except WebConfigError as flaw:
+            return LoadedConfig(config, None, (self._line(flaw.key, flaw.wrong, None),))
+        return LoadedConfig(config, context, ())
 
     def _line(self, where: str, wrong: str, line: int | None) -> str:
         origin = f"file {printable(self._path)}" + (f", line {line}" if line else "")
@@ -329,5 +343,5 @@ def check_file(path: str, origin: str) -> tuple[str, ...]:
 def _content(pem: Pem) -> bytes | str:
     try:
         return pem.read()
-    except Flaw as flaw:
+    except WebConfigError as flaw:
         return flaw.wrong

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from exporter.settings import durations
 from exporter.settings import types as kinds
-from exporter.settings.problems import Unfit, a, nearest, quoted, unfit
+from exporter.settings.problems import InvalidValueError, invalid_value, nearest, quoted, type_name
 
 TLS_SERVER = "tls_server_config"
 USERS = "basic_auth_users"
@@ -58,7 +58,7 @@ def _one_of(words: Mapping[str, Any] | set[str]) -> "Leaf":
         if not isinstance(value, str) or value not in words:
             near = nearest(value, words) if isinstance(value, str) else None
             hint = f"; did you mean {near}?" if near else ""
-            raise Unfit(f"{quoted(value)} is no choice; valid: {listed}{hint}")
+            raise InvalidValueError(f"{quoted(value)} is no choice; valid: {listed}{hint}")
         return value
 
     return read
@@ -66,21 +66,23 @@ def _one_of(words: Mapping[str, Any] | set[str]) -> "Leaf":
 
 def _version(value: object) -> object:
     if value in ("TLS10", "TLS11"):
-        raise Unfit(f"{quoted(value)} is no longer safe; valid: TLS12, TLS13")
+        raise InvalidValueError(f"{quoted(value)} is no longer safe; valid: TLS12, TLS13")
     return _VERSIONS[_one_of(_VERSIONS)(value)]
 
 
 def _client_auth(value: object) -> object:
     if isinstance(value, str) and value in _UNVERIFIED:
         listed = ", ".join(_CLIENT_AUTH)
-        raise Unfit(f"{quoted(value)} would take any certificate unread; valid: {listed}")
+        raise InvalidValueError(
+            f"{quoted(value)} would take any certificate unread; valid: {listed}"
+        )
     return _CLIENT_AUTH[_one_of(_CLIENT_AUTH)(value)]
 
 
 def _list_of(one: "Leaf", noun: str) -> "Leaf":
     def read(value: object) -> list[Any]:
         if not isinstance(value, list):
-            raise Unfit(f"{a(value)} is no list; valid: a list of {noun}")
+            raise InvalidValueError(f"{type_name(value)} is no list; valid: a list of {noun}")
         return [one(item) for item in value]
 
     return read
@@ -88,13 +90,13 @@ def _list_of(one: "Leaf", noun: str) -> "Leaf":
 
 def _boolean(value: object) -> object:
     if not isinstance(value, bool):
-        raise unfit(value, "yes or no", "true, false")
+        raise invalid_value(value, "yes or no", "true, false")
     return value
 
 
 def _pem(value: object) -> object:
     if not isinstance(value, str) or "-----BEGIN " not in value:
-        raise unfit(value, "text in PEM format", 'a text of lines, after "|"', hidden=True)
+        raise invalid_value(value, "text in PEM format", 'a text of lines, after "|"', hidden=True)
     return value
 
 
@@ -102,13 +104,13 @@ def bcrypt_hash(value: object) -> bytes:
     """An encrypted password.
 
     Raises:
-        Unfit: it is none, or checking one would take too long.
+        InvalidValueError: it is none, or checking one would take too long.
     """
     match = _BCRYPT.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise unfit(value, "bcrypt hash", "as htpasswd -nBC 10 USER prints it", hidden=True)
+        raise invalid_value(value, "bcrypt hash", "as htpasswd -nBC 10 USER prints it", hidden=True)
     if not 4 <= int(match[1]) <= _MOST_COST:  # noqa: PLR2004 - bcrypt's least
-        raise Unfit(f"its cost is {match[1]}; valid: 04 to {_MOST_COST}, 10 is usual")
+        raise InvalidValueError(f"its cost is {match[1]}; valid: 04 to {_MOST_COST}, 10 is usual")
     return match[0].encode()
 
 
@@ -117,7 +119,7 @@ def _header(*values: str) -> "Leaf":
         if values:
             return _one_of(set(values))(value)
         if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
-            raise unfit(value, "header field", "printable ASCII on one line")
+            raise invalid_value(value, "header field", "printable ASCII on one line")
         return value.strip()
 
     return read
@@ -128,7 +130,7 @@ def _interval(value: object) -> object:
         return 0.0
     text = value if isinstance(value, str) and _GO_DURATION.fullmatch(value) else ""
     if (seconds := durations.parse(text)) is None:
-        raise unfit(value, "interval", "100ms, 1s, 1m30s, or 0 for no limit")
+        raise invalid_value(value, "interval", "100ms, 1s, 1m30s, or 0 for no limit")
     return seconds
 
 
@@ -137,9 +139,9 @@ def _text(value: object) -> object:
 
 
 Leaf: TypeAlias = Callable[[object], Any]
-Level: TypeAlias = "dict[str, Leaf | Level]"
+KeyTree: TypeAlias = "dict[str, Leaf | KeyTree]"
 
-LEVEL: Level = {
+KEYS: KeyTree = {
     TLS_SERVER: {
         "cert_file": kinds.PATH.take,
         "key_file": kinds.PATH.take,

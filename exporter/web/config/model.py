@@ -14,7 +14,7 @@ from typing import NamedTuple
 _MAX_BYTES = 2**20
 
 
-class Flaw(ValueError):
+class WebConfigError(ValueError):
     """Something in a web configuration cannot work.
 
     Attributes:
@@ -51,7 +51,7 @@ class Pem:
         """What it is now.
 
         Raises:
-            Flaw: it cannot be read.
+            WebConfigError: it cannot be read.
         """
         return self.text.encode() if self.file is None else content(self.file, self.key)
 
@@ -109,7 +109,7 @@ class WebConfig:
     rate: Rate | None = None
 
 
-class Loaded(NamedTuple):
+class LoadedConfig(NamedTuple):
     """What became of a file.
 
     Attributes:
@@ -127,17 +127,23 @@ def content(path: str, key: str = "") -> bytes:
     """The bytes of a small file.
 
     Raises:
-        Flaw: it is none, or cannot be read.
+        WebConfigError: it is none, or cannot be read.
     """
     try:
         # Opening a named pipe would block for ever.
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise Flaw(key, f'"{path}" is no regular file; valid: a file that can be read')
+            raise WebConfigError(
+                key, f'"{path}" is no regular file; valid: a file that can be read'
+            )
         with Path(path).open("rb") as file:
             found = file.read(_MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or "error"
-        raise Flaw(key, f'"{path}" cannot be read: {reason}; valid: a readable file') from None
+        raise WebConfigError(
+            key, f'"{path}" cannot be read: {reason}; valid: a readable file'
+        ) from None
     if len(found) > _MAX_BYTES:
-        raise Flaw(key, f'"{path}" is larger than {_MAX_BYTES} bytes; valid: a smaller file')
+        raise WebConfigError(
+            key, f'"{path}" is larger than {_MAX_BYTES} bytes; valid: a smaller file'
+        )
     return found

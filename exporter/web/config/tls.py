@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, NoReturn, Self
 
-from exporter.web.config.model import Flaw, Pem, Tls
+from exporter.web.config.model import Pem, Tls, WebConfigError
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _STRENGTH = "@SECLEVEL=2"
 """At least 112 bits everywhere, as in Python's own choice of ciphers."""
 
 
-class _Encrypted(Exception):
+class _EncryptedKeyError(Exception):
     """A key wants a passphrase; OpenSSL would ask for it on the terminal."""
 
 
@@ -52,7 +52,7 @@ class _Context(ssl.SSLContext):
     client_sans: frozenset[str]
 
 
-class Current(ssl.SSLContext):
+class ReloadableContext(ssl.SSLContext):
     """Serves every new connection with the context of the moment.
 
     A context in use can take another certificate, but never loses an authority of clients or a
@@ -80,7 +80,7 @@ def make_context(tls: Tls) -> ssl.SSLContext:
     """The context that a configuration describes; reads the files.
 
     Raises:
-        Flaw: it cannot work.
+        WebConfigError: it cannot work.
     """
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.client_sans = tls.client_sans
@@ -108,21 +108,21 @@ def _set_ciphers(context: ssl.SSLContext, ciphers: tuple[str, ...]) -> None:
         context.set_ciphers(":".join([_STRENGTH, *ciphers]))
     except ssl.SSLError:
         wrong = "this OpenSSL has none of them; valid: none, for the usual ones"
-        raise Flaw("tls_server_config.cipher_suites", wrong) from None
+        raise WebConfigError("tls_server_config.cipher_suites", wrong) from None
 
 
 def _certificates(pem: Pem) -> str:
     """The certificates in it, and nothing else.
 
     Raises:
-        Flaw: there is none, or one that is broken.
+        WebConfigError: there is none, or one that is broken.
     """
     found = b"\n".join(_CERTIFICATE.findall(pem.read())).decode()
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=found or "none")
     except ssl.SSLError:
         wrong = f"{pem.shown} holds no sound certificate; valid: one or more in PEM format"
-        raise Flaw(pem.key, wrong) from None
+        raise WebConfigError(pem.key, wrong) from None
     return found
 
 
@@ -132,29 +132,31 @@ def _load(context: ssl.SSLContext, certificate: Pem, private_key: Pem) -> None:
     try:
         with _path(certificate) as cert, _path(private_key) as key:
             context.load_cert_chain(cert, key, password=_refuse)
-    except _Encrypted:
+    except _EncryptedKeyError:
         wrong = f"{private_key.shown} is encrypted; valid: a private key without a passphrase"
-        raise Flaw(private_key.key, wrong) from None
+        raise WebConfigError(private_key.key, wrong) from None
     except ssl.SSLError as error:
         raise _unloaded(error.reason or "", certificate, private_key) from None
     except OSError as error:  # it was there a moment ago
         reason = error.strerror or "error"
-        raise Flaw(private_key.key, f"cannot be read: {reason}; valid: a readable file") from None
+        raise WebConfigError(
+            private_key.key, f"cannot be read: {reason}; valid: a readable file"
+        ) from None
 
 
-def _unloaded(reason: str, certificate: Pem, private_key: Pem) -> Flaw:
+def _unloaded(reason: str, certificate: Pem, private_key: Pem) -> WebConfigError:
     if reason in _TOO_WEAK:
         wrong = f"{certificate.shown} is too weak; valid: RSA of 2048 bits, P-256, or better"
-        return Flaw(certificate.key, wrong)
+        return WebConfigError(certificate.key, wrong)
     if "MISMATCH" in reason:
         wrong = f"does not belong to the certificate of {certificate.key}; valid: its private key"
-        return Flaw(private_key.key, f"{private_key.shown} {wrong}")
+        return WebConfigError(private_key.key, f"{private_key.shown} {wrong}")
     wrong = f"{private_key.shown} holds no sound private key; valid: one in PEM format"
-    return Flaw(private_key.key, wrong)
+    return WebConfigError(private_key.key, wrong)
 
 
 def _refuse() -> NoReturn:
-    raise _Encrypted
+    raise _EncryptedKeyError
 
 
 @contextlib.contextmanager

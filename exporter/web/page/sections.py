@@ -7,9 +7,9 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE
-from exporter.jobs.tracker import Known
+from exporter.jobs.tracker import TrackedJob
 from exporter.web.page.markup import NOTHING, Column, bar, name, since, span, table, text
-from exporter.web.page.summary import FAILED, ROWS, WAITING, Pool, Some, Summary, moment
+from exporter.web.page.summary import FAILED, ROWS, WAITING, JobList, PoolSummary, Summary, moment
 
 _LONGEST_REASON = 200
 _UNKNOWN = "unknown"
@@ -30,11 +30,11 @@ class Part(NamedTuple):
 
 
 class _Line(NamedTuple):
-    known: Known
+    known: TrackedJob
     part: Part
 
 
-class _Found(NamedTuple):
+class _JobRows(NamedTuple):
     """The jobs that a table shows, and how many there are."""
 
     lines: Sequence[_Line]
@@ -157,7 +157,7 @@ def _section(
     order: str,
     columns: Sequence[Column],
     cells: Callable[[_Line], Sequence[str]],
-    found: _Found,
+    found: _JobRows,
 ) -> str:
     head = f"{found.number:,}, {order}" if found.number > 1 else f"{found.number}"
     rows = table(columns, map(cells, found.lines), empty="None.")
@@ -167,11 +167,11 @@ def _section(
 
 
 def _first(
-    parts: Sequence[Part], limit: int, some: Callable[[Summary], Some], *, sign: int = 1
-) -> _Found:
+    parts: Sequence[Part], limit: int, some: Callable[[Summary], JobList], *, sign: int = 1
+) -> _JobRows:
     lines = [_Line(known, part) for part in parts for known in some(part.summary).first]
     number = sum(some(part.summary).number for part in parts)
-    return _Found(nlargest(limit, lines, key=lambda line: sign * moment(line.known)), number)
+    return _JobRows(nlargest(limit, lines, key=lambda line: sign * moment(line.known)), number)
 
 
 def _who(line: _Line) -> tuple[str, str, str]:
@@ -207,7 +207,7 @@ def _size(line: _Line) -> str:
     return f"{cards}<small>{count} node{'s' * (count != '1')}</small>"
 
 
-def _restarts(known: Known) -> str:
+def _restarts(known: TrackedJob) -> str:
     if not known.restarts:
         return '<span class="dim">0</span>'
     return f"{len(known.restarts)}" + _small(known.restarts[-1].recovery)
@@ -229,7 +229,7 @@ def _more(number: int) -> str:
     return f'<p class="more">and {number:,} more</p>\n' if number > 0 else ""
 
 
-def _active(pool: Pool) -> int:
+def _active(pool: PoolSummary) -> int:
     return _sum(pool.phases, ACTIVE)
 
 

@@ -6,7 +6,7 @@ from heapq import nlargest
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.job import TERMINAL
-from exporter.jobs.tracker import Fleet, Known
+from exporter.jobs.tracker import Fleet, TrackedJob
 
 ROWS = 50
 """At most so many rows in a table."""
@@ -24,14 +24,14 @@ Words: TypeAlias = Sequence[str]
 """All of them must be found; none finds everything."""
 
 
-class Some(NamedTuple):
+class JobList(NamedTuple):
     """The first few jobs of a kind, and how many there are in all."""
 
-    first: Sequence[Known]
+    first: Sequence[TrackedJob]
     number: int
 
 
-class Pool(NamedTuple):
+class PoolSummary(NamedTuple):
     """A pool's jobs: how many in each phase, and the cards that they use or wait for."""
 
     name: str
@@ -53,11 +53,11 @@ class Summary(NamedTuple):
     """
 
     phases: Mapping[str, int]
-    pools: Mapping[str, Pool]
-    running: Some
-    waiting: Some
-    failed: Some
-    others: Some
+    pools: Mapping[str, PoolSummary]
+    running: JobList
+    waiting: JobList
+    failed: JobList
+    others: JobList
 
 
 def words_of(query: str) -> Words:
@@ -73,7 +73,7 @@ def summarize(fleet: Fleet, words: Words = (), *, horizon: float | None = None) 
         words: jobs without one of them are left out.
         horizon: those that ended before are left out; unix seconds.
     """
-    by_phase: dict[str, list[Known]] = {}
+    by_phase: dict[str, list[TrackedJob]] = {}
     names = fleet.pool_names
     for known in fleet.jobs.values():
         if horizon is not None and _is_over_since(known, horizon):
@@ -92,7 +92,7 @@ def summarize(fleet: Fleet, words: Words = (), *, horizon: float | None = None) 
     )
 
 
-def moment(known: Known) -> float:
+def moment(known: TrackedJob) -> float:
     """Since when a job is as it is, as well as that is known, in unix seconds."""
     job = known.job
     since = known.ended if job.phase in TERMINAL else job.started
@@ -101,11 +101,11 @@ def moment(known: Known) -> float:
     return since if since is not None else job.created or 0.0
 
 
-def _is_over_since(known: Known, moment: float) -> bool:
+def _is_over_since(known: TrackedJob, moment: float) -> bool:
     return known.job.phase in TERMINAL and (known.ended is None or known.ended < moment)
 
 
-def _has(known: Known, words: Words, names: Mapping[str, str]) -> bool:
+def _has(known: TrackedJob, words: Words, names: Mapping[str, str]) -> bool:
     job = known.job
     pool = job.pool, job.pool_name, names.get(job.pool, "")
     places = job.workspace, *pool, job.flavor, job.accelerator, job.engine
@@ -113,13 +113,17 @@ def _has(known: Known, words: Words, names: Mapping[str, str]) -> bool:
     return all(word in text for word in words)
 
 
-def _some(by_phase: Mapping[str, Sequence[Known]], phases: Iterable[str], *, sign: int = 1) -> Some:
+def _some(
+    by_phase: Mapping[str, Sequence[TrackedJob]], phases: Iterable[str], *, sign: int = 1
+) -> JobList:
     jobs = [known for phase in phases for known in by_phase.get(phase, ())]
     first = nlargest(ROWS, jobs, key=lambda known: (sign * moment(known), known.job.id))
-    return Some(first, len(jobs))
+    return JobList(first, len(jobs))
 
 
-def _pools(by_phase: Mapping[str, Sequence[Known]], told: Mapping[str, str]) -> Mapping[str, Pool]:
+def _pools(
+    by_phase: Mapping[str, Sequence[TrackedJob]], told: Mapping[str, str]
+) -> Mapping[str, PoolSummary]:
     names: dict[str, str] = {}
     phases: dict[str, dict[str, int]] = {}
     used: Counter[str] = Counter()
@@ -135,6 +139,8 @@ def _pools(by_phase: Mapping[str, Sequence[Known]], told: Mapping[str, str]) -> 
             for known in found:
                 cards[known.job.pool] += known.job.accelerators or 0
     return {
-        pool: Pool(told.get(pool) or names.get(pool) or pool, numbers, used[pool], wanted[pool])
+        pool: PoolSummary(
+            told.get(pool) or names.get(pool) or pool, numbers, used[pool], wanted[pool]
+        )
         for pool, numbers in phases.items()
     }

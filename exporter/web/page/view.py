@@ -13,7 +13,7 @@ from exporter.web.page.summary import FEW_ROWS, LONGEST_QUERY, ROWS, Summary, su
 _LONGEST_ERROR = 400
 
 
-class Glance(NamedTuple):
+class TargetStatus(NamedTuple):
     """How a target does at one moment.
 
     Attributes:
@@ -44,10 +44,10 @@ class Glance(NamedTuple):
         return self.last_success - self.history
 
 
-def glance(poller: Poller) -> Glance:
+def target_status(poller: Poller) -> TargetStatus:
     """Look at a target, between two steps of the event loop."""
     cost = poller.costs.get("incremental") or poller.costs.get("sweep")
-    return Glance(
+    return TargetStatus(
         poller.name,
         poller.target.labels["region"],
         bool(poller.ended_polls),
@@ -59,7 +59,7 @@ def glance(poller: Poller) -> Glance:
     )
 
 
-class Page:
+class StatusPage:
     """Renders the page, one at a time; what took longest is kept until a poll brings news.
 
     Args:
@@ -73,7 +73,7 @@ class Page:
         self._metrics = "./" + telemetry_path.lstrip("/")
         self._summaries: dict[tuple[int, float | None], tuple[Fleet, Summary]] = {}
 
-    def render(self, targets: Sequence[Glance], *, query: str, now: float) -> bytes:
+    def render(self, targets: Sequence[TargetStatus], *, query: str, now: float) -> bytes:
         """The page.
 
         Args:
@@ -85,7 +85,7 @@ class Page:
         html = self._page(query, self._main(targets, query, now))
         return html.encode("utf-8", "replace")
 
-    def _main(self, targets: Sequence[Glance], query: str, now: float) -> str:
+    def _main(self, targets: Sequence[TargetStatus], query: str, now: float) -> str:
         summaries = self._summarized(targets, query)
         several = len(targets) > 1
         parts = [
@@ -107,7 +107,7 @@ class Page:
             )
         )
 
-    def _summarized(self, targets: Sequence[Glance], query: str) -> list[Summary]:
+    def _summarized(self, targets: Sequence[TargetStatus], query: str) -> list[Summary]:
         if words := words_of(query):
             return [summarize(each.fleet, words) for each in targets]
         # By identity: a fleet never changes, and one that is kept here is no other's address.
@@ -157,7 +157,7 @@ placeholder="Name, id, user, pool, phase, …" aria-label="Search jobs" autocomp
 """
 
 
-def _targets(targets: Sequence[Glance], now: float) -> str:
+def _targets(targets: Sequence[TargetStatus], now: float) -> str:
     columns = (
         Column("Target"), Column("State"), Column("Known jobs", "n"), Column("Last poll"),
         Column("Last success", "t"),
@@ -179,7 +179,7 @@ def _targets(targets: Sequence[Glance], now: float) -> str:
     return f"<section>\n<h2>Targets</h2>\n{body}{more}</section>\n"
 
 
-def _state(target: Glance) -> str:
+def _state(target: TargetStatus) -> str:
     if not target.polled:
         return "not polled yet"
     if target.error:
@@ -187,7 +187,7 @@ def _state(target: Glance) -> str:
     return '<span class="ok">ok</span>'
 
 
-def _warning(targets: Sequence[Glance]) -> str:
+def _warning(targets: Sequence[TargetStatus]) -> str:
     """What the state of the targets means for the rest of the page."""
     failing = sum(bool(each.error) for each in targets)
     new = sum(not each.polled for each in targets)
@@ -199,7 +199,7 @@ def _warning(targets: Sequence[Glance]) -> str:
     return f'<p class="note">{new} of {len(targets)} targets have not been read yet.</p>\n'
 
 
-def _history(targets: Sequence[Glance]) -> str:
+def _history(targets: Sequence[TargetStatus]) -> str:
     """Which finished jobs are left out."""
     longest = max((each.history for each in targets), default=0)
     if not longest:

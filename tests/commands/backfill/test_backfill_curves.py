@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from exporter.commands.backfill.curve import _FOLDED, Curve
 from exporter.commands.backfill.grid import Grid
-from exporter.commands.backfill.histogram import Bars
-from exporter.commands.backfill.oldest import Waiting
+from exporter.commands.backfill.histogram import HistogramCurve
+from exporter.commands.backfill.oldest import OldestWaiting
 
 SIZE = 20
 POSITIONS = st.integers(0, SIZE + 3)  # some after the grid
@@ -91,7 +91,7 @@ def test_a_counter_never_falls_however_many_amounts_are_spread():
 
 @given(st.lists(st.tuples(SPANS, st.floats(0, 100))))
 def test_the_oldest_that_waits(jobs):
-    waiting = Waiting()
+    waiting = OldestWaiting()
     for (lo, hi), created in jobs:
         waiting.add(lo, hi, created)
     assert values(waiting) == [
@@ -102,7 +102,7 @@ def test_the_oldest_that_waits(jobs):
 
 @given(st.lists(st.tuples(POSITIONS, st.floats(0, 40))), SPANS)
 def test_a_histogram_counts_by_bucket(observations, part):
-    bars = Bars((1, 10, 30))
+    bars = HistogramCurve((1, 10, 30))
     for position, amount in observations:
         bars.observe(position, amount)
     lo, hi = part[0], min(part[1], SIZE)

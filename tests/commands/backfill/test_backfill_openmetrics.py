@@ -4,18 +4,18 @@ from jobs.test_tracker import NOW, job
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter.commands.backfill.grid import Grid
-from exporter.commands.backfill.openmetrics import Told, document
-from exporter.commands.backfill.series import History
+from exporter.commands.backfill.openmetrics import TargetSeries, document
+from exporter.commands.backfill.series import SeriesBuilder
 
 GRID = Grid(NOW - 600, NOW + 300, 300.0)
 JOB = job(phase="Failed", created=NOW - 500, started=NOW - 400, ended=NOW + 100, duration=500.0)
 
 
 def text(*jobs, labels=None, lo=0, hi=4, **options):
-    history = History(GRID, **options)
+    history = SeriesBuilder(GRID, **options)
     for each in jobs:
         history.add(each, NOW + 300)
-    told = Told(list(history.families()), labels or {"project": "p"})
+    told = TargetSeries(list(history.families()), labels or {"project": "p"})
     return b"".join(document([told], GRID, lo, hi)).decode()
 
 
@@ -109,9 +109,9 @@ def test_no_jobs_no_families():
 def test_several_targets_share_their_families():
     told = []
     for project in ("p", "q"):
-        history = History(GRID)
+        history = SeriesBuilder(GRID)
         history.add(JOB, NOW + 300)
-        told.append(Told(list(history.families()), {"project": project}))
+        told.append(TargetSeries(list(history.families()), {"project": project}))
     found = list(
         text_string_to_metric_families(b"".join(document(told, GRID, 0, len(GRID))).decode())
     )

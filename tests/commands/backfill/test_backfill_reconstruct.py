@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs.test_tracker import NOW, job, run, waiting
 
-from exporter.commands.backfill.reconstruct import past
+from exporter.commands.backfill.reconstruct import reconstruct
 from exporter.jobs.job import PHASES, UNKNOWN_PHASE
 
 READ_AT = NOW + 1000
@@ -16,7 +16,7 @@ READ_AT = NOW + 1000
 
 def told(one, read_at=READ_AT):
     """When it went into which phase, in seconds after `NOW`."""
-    return [(moment.at - NOW, moment.job.phase) for moment in past(one, read_at)]
+    return [(moment.at - NOW, moment.job.phase) for moment in reconstruct(one, read_at)]
 
 
 def ended(phase="Completed", at=400, **changes):
@@ -63,7 +63,7 @@ def test_phases_are_told_from_the_times_of_a_job(one, expected):
 
 
 def test_a_job_that_tells_no_time_has_no_past():
-    assert past(waiting(created=None), READ_AT) == []
+    assert reconstruct(waiting(created=None), READ_AT) == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_an_earlier_self_does_not_know_what_comes_later():
         message="exit with 137",
         duration=800.0,
     )
-    created, started, stopped, again, over = (moment.job for moment in past(one, READ_AT))
+    created, started, stopped, again, over = (moment.job for moment in reconstruct(one, READ_AT))
     assert over == one
     assert (created.started, created.runs, created.duration) == (None, (), 0.0)
     assert (started.started, started.runs) == (one.started, (run(-500),))
@@ -111,12 +111,12 @@ def test_an_earlier_self_does_not_know_what_comes_later():
 def test_run_time_is_what_the_service_says_however_long_the_records_are():
     """A duration that its records do not explain is spread over them."""
     one = ended(runs=(run(-500, -400, "proc_restart"), run(-300, 400)), duration=80.0)
-    durations = [moment.job.duration for moment in past(one, READ_AT)]
+    durations = [moment.job.duration for moment in reconstruct(one, READ_AT)]
     assert durations == [0.0, 0.0, 10.0, 10.0, 80.0]
 
 
 def test_records_that_are_not_told_are_not_invented():
-    assert all(moment.job.runs is None for moment in past(job(), READ_AT))
+    assert all(moment.job.runs is None for moment in reconstruct(job(), READ_AT))
 
 
 TIMES = st.one_of(st.none(), st.floats(-2000, 2000))
@@ -144,7 +144,7 @@ JOBS = st.builds(
 
 @given(JOBS)
 def test_whatever_a_job_tells_its_past_runs_forward_and_ends_with_itself(one):
-    moments = past(one, READ_AT)
+    moments = reconstruct(one, READ_AT)
     if not moments:
         assert one.created is None
         return

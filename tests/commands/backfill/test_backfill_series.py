@@ -8,10 +8,10 @@ import pytest
 from jobs.test_tracker import NOW, job, run, waiting
 
 from exporter.commands.backfill.grid import Grid
-from exporter.commands.backfill.series import History
+from exporter.commands.backfill.series import SeriesBuilder
 from exporter.jobs.job import View
 from exporter.jobs.tracker import Fleet, observe
-from exporter.metrics.counters import post
+from exporter.metrics.counters import add
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.scope import Scope
 from exporter.modelarts.decode.jobs import decode_page
@@ -34,7 +34,7 @@ def read(world, now):
 
 
 def history(jobs, grid, read_at, **options):
-    told = History(grid, **options)
+    told = SeriesBuilder(grid, **options)
     for one in jobs:
         told.add(one, read_at)
     return {family.metric.name.removeprefix(PREFIX): family for family in told.families()}
@@ -177,7 +177,7 @@ def test_histograms_are_those_of_the_ledger(jobs):
     families = history(jobs, grid, START, histograms=True)
     fleet, ledger = Fleet(horizons=dict.fromkeys({one.workspace for one in jobs}, 0.0)), {}
     observed = observe(fleet, View({one.id: one for one in jobs}), START)
-    ledger, _ = post({}, observed.events, observed.fleet.accelerators, START)
+    ledger, _ = add({}, observed.events, observed.fleet.accelerators, START)
     names = {name for name, _ in ledger if name.endswith("_duration_seconds")}
     assert len(names) == 4
     for name in names:
@@ -302,7 +302,7 @@ def test_what_happens_after_the_end_is_left_out():
 
 
 def test_jobs_without_any_time_are_counted_as_left_out():
-    family = History(GRID)
+    family = SeriesBuilder(GRID)
     family.add(waiting(created=None), NOW)
     family.add(job(), NOW)
     assert family.timeless == 1

@@ -6,8 +6,8 @@ import pytest
 from huaweicloud.fake_cloud import Time
 
 from exporter.errors import AuthError, ConfigError
-from exporter.huaweicloud.auth.chain import AuthOptions, Surroundings, make
-from exporter.huaweicloud.auth.lockout import KeyGuards
+from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
+from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.auth.sdk_config import environment, profile, profile_path
 from exporter.huaweicloud.auth.secret import Secret
 
@@ -31,7 +31,7 @@ def home(tmp_path):
 def chosen(home, environ=None, *, profile=None, **options):
     if profile is not None:
         (home / ".huaweicloud" / "credentials").write_text(profile)
-    return make(replace(OPTIONS, **options), around(home, environ or {}))
+    return resolve(replace(OPTIONS, **options), around(home, environ or {}))
 
 
 def around(home, environ):
@@ -39,10 +39,10 @@ def around(home, environ):
         raise AssertionError
 
     time = Time()
-    return Surroundings(
+    return AuthContext(
         environ={"HOME": str(home), **environ},
         http=nothing_is_sent,
-        guards=KeyGuards(lambda: time.monotonic),
+        lockouts=KeyLockouts(lambda: time.monotonic),
         clock=lambda: time.wall,
         monotonic=lambda: time.monotonic,
     )

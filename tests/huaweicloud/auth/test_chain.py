@@ -9,17 +9,17 @@ from huaweicloud.fake_cloud import START, Time, api_error, iam_error, iso, runni
 
 from exporter.errors import (
     AuthError,
-    ConnectionFailed,
-    Forbidden,
-    InvalidAnswer,
+    ConnectionFailedError,
+    ForbiddenError,
+    InvalidResponseError,
     PollError,
-    Rejected,
-    TimedOut,
-    UpstreamFailed,
+    RejectedError,
+    TimedOutError,
+    UpstreamError,
 )
-from exporter.huaweicloud.auth.chain import AuthOptions, Surroundings, make
+from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
 from exporter.huaweicloud.auth.iam import find_project_id
-from exporter.huaweicloud.auth.lockout import KeyGuards
+from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.auth.secret import Secret
 
 DAY = 86_400.0
@@ -48,22 +48,22 @@ async def http():
 
 
 @pytest.fixture
-def guards(time):
-    return KeyGuards(lambda: time.monotonic)
+def lockouts(time):
+    return KeyLockouts(lambda: time.monotonic)
 
 
 @pytest.fixture
-def signed_in(cloud, http, guards, time, tmp_path):
+def signed_in(cloud, http, lockouts, time, tmp_path):
     """Make credentials for the cloud."""
 
     def signed_in(environ=None, *, http=http, **options):
         given = {"region": "cn-north-4", "iam_endpoint": cloud.url + "/", "project_id": "p"}
-        return make(
+        return resolve(
             AuthOptions(**given | options),
-            Surroundings(
+            AuthContext(
                 environ=environ or {"HOME": str(tmp_path)},
                 http=http,
-                guards=guards,
+                lockouts=lockouts,
                 clock=lambda: time.wall,
                 monotonic=lambda: time.monotonic,
                 metadata_endpoint=cloud.url,
@@ -173,7 +173,7 @@ async def always(answer):
 async def test_a_missing_permission_is_no_reason_to_sign_in_again(cloud, http, user):
     cloud.forced[SEARCH] = lambda _: always(api_error(403, "ModelArts.0108", "no"))
     for _ in range(3):
-        await refused(search(http, cloud, user), Forbidden)
+        await refused(search(http, cloud, user), ForbiddenError)
     assert cloud.signed_in == 1
     del cloud.forced[SEARCH]
     assert await search(http, cloud, user) == "ok"
@@ -190,7 +190,7 @@ async def test_iam_is_down_while_the_token_is_valid(cloud, http, user, time, cap
     assert "used as long as it is valid" in caplog.text
     assert "signing in to IAM as user u of domain d: the service failed: 503" in caplog.text
     time.passes(3601)
-    await refused(search(http, cloud, user), UpstreamFailed)
+    await refused(search(http, cloud, user), UpstreamError)
     del cloud.forced[SIGN_IN]
     assert await search(http, cloud, user) == "ok"
 
@@ -234,7 +234,7 @@ async def test_a_rotated_password_is_used_by_the_next_renewal(cloud, http, user,
 )
 async def test_a_sign_in_that_gives_no_token(cloud, http, user, answer, problem):
     cloud.forced[SIGN_IN] = lambda _: always(answer())
-    assert problem in await refused(search(http, cloud, user), InvalidAnswer)
+    assert problem in await refused(search(http, cloud, user), InvalidResponseError)
     del cloud.forced[SIGN_IN]
     assert await search(http, cloud, user) == "ok"
 
@@ -259,7 +259,7 @@ async def test_iam_does_not_answer(cloud, user, signed_in):
         cloud.forced[SIGN_IN] = lambda _: asyncio.sleep(1)
         cloud.passwords["d", "u"] = "pw"
         user = signed_in(username="u", domain="d", password=Secret("password", "pw"), http=hasty)
-        message = await refused(search(hasty, cloud, user), TimedOut)
+        message = await refused(search(hasty, cloud, user), TimedOutError)
     assert message == (
         f"signing in to IAM as user u of domain d: {cloud.url} did not answer within 0.1 s"
     )
@@ -363,7 +363,7 @@ async def test_unjudged_requests_do_not_block_an_unproven_key(cloud, http, signe
     cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
     cloud.hold = asyncio.Event()
     async with session(0.05) as hasty:
-        await refused(search(hasty, cloud, signer), TimedOut)
+        await refused(search(hasty, cloud, signer), TimedOutError)
     given_up = asyncio.create_task(search(http, cloud, signer))
     async with asyncio.timeout(5):
         await cloud.arrived(1)
@@ -371,7 +371,7 @@ async def test_unjudged_requests_do_not_block_an_unproven_key(cloud, http, signe
     await asyncio.wait([given_up])
     cloud.hold = None
     cloud.forced[SEARCH] = lambda _: always(web.Response(status=502))
-    await refused(search(http, cloud, signer), UpstreamFailed)
+    await refused(search(http, cloud, signer), UpstreamError)
     del cloud.forced[SEARCH]
     async with asyncio.timeout(5):
         assert await search(http, cloud, signer) == "ok"
@@ -381,7 +381,7 @@ async def test_a_missing_permission_proves_the_key(cloud, http, signer):
     cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
     for _ in range(10):
         cloud.forced[SEARCH] = lambda _: always(api_error(403, "APIG.0302", "not allowed"))
-        await refused(search(http, cloud, signer), Forbidden)
+        await refused(search(http, cloud, signer), ForbiddenError)
     assert len(cloud.asked(SEARCH)) == 10
 
 
@@ -452,10 +452,10 @@ async def test_the_metadata_service_is_asked_directly_and_briefly(cloud, agency)
 
     async def recording(operation, method, url, *, headers, body=b"", timeout=None, direct=False):  # noqa: ASYNC109 - the interface
         asked.append((operation, timeout, direct))
-        raise ConnectionFailed("not here")
+        raise ConnectionFailedError("not here")
 
     agency._http = recording
-    await refused(search(recording, cloud, agency), ConnectionFailed)
+    await refused(search(recording, cloud, agency), ConnectionFailedError)
     assert asked == [("metadata", 3.0, True)]
 
 
@@ -644,7 +644,7 @@ async def test_the_project_is_looked_up_with_a_signed_request(cloud, http, signe
 async def test_no_project_or_several(cloud, http, signer, projects, problem):
     cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
     cloud.projects = projects
-    message = await refused(find_project_id(http, signer, cloud.url, "cn-north-4"), Rejected)
+    message = await refused(find_project_id(http, signer, cloud.url, "cn-north-4"), RejectedError)
     assert message.startswith("looking up the project of region cn-north-4 (not needed with ")
     assert problem in message
 
@@ -664,10 +664,10 @@ async def test_the_lookup_is_tried_once_more_with_a_new_token(cloud, http, user)
 
 async def test_a_lookup_without_permission_names_it(cloud, http, signer):
     cloud.forced["/v3/projects"] = lambda _: always(iam_error(403, "no"))
-    message = await refused(find_project_id(http, signer, cloud.url, "cn-north-4"), Forbidden)
+    message = await refused(find_project_id(http, signer, cloud.url, "cn-north-4"), ForbiddenError)
     assert "iam:projects:listProjects" in message
     for _ in range(5):
-        await refused(find_project_id(http, signer, cloud.url, "cn-north-4"), Forbidden)
+        await refused(find_project_id(http, signer, cloud.url, "cn-north-4"), ForbiddenError)
 
 
 async def test_what_is_said_of_the_endpoint_is_said_of_iams(cloud, http, signer, signed_in):
@@ -676,7 +676,7 @@ async def test_what_is_said_of_the_endpoint_is_said_of_iams(cloud, http, signer,
     password = Secret("password", "pass word MARKER")
     user = signed_in(iam_endpoint=nobody, username="u", domain="d", password=password)
     for asking in (lookup, search(http, cloud, user)):
-        message = await refused(asking, ConnectionFailed)
+        message = await refused(asking, ConnectionFailedError)
         assert "cannot connect to http://127.0.0.1:1" in message
         assert "check target.iam_endpoint and the network" in message
 

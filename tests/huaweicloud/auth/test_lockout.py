@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import AuthError
-from exporter.huaweicloud.auth.lockout import KeyGuards, shown
+from exporter.huaweicloud.auth.lockout import KeyLockouts, shown
 from exporter.huaweicloud.auth.signature import Key
 
 KEY = Key("ABCDEFGH", "wrong")
@@ -24,13 +24,13 @@ def time():
 
 
 @pytest.fixture
-def guards(time):
-    return KeyGuards(lambda: time.monotonic)
+def lockouts(time):
+    return KeyLockouts(lambda: time.monotonic)
 
 
 @pytest.fixture
-def guard(guards):
-    return guards.of_key(KEY)
+def guard(lockouts):
+    return lockouts.of_key(KEY)
 
 
 async def fails(guard, secret="wrong"):
@@ -136,15 +136,15 @@ async def test_a_wrong_secret_of_one_target_does_not_stop_another_target(guard, 
     await succeeds(guard)
 
 
-async def test_keys_do_not_stop_each_other(guards):
+async def test_keys_do_not_stop_each_other(lockouts):
     for _ in range(3):
-        await fails(guards.of_key(KEY))
-    await succeeds(guards.of_key(Key("OTHER", "wrong")))
-    await refuses(guards.of_key(Key("ABCDEFGH", "shared by all who use the access key")))
+        await fails(lockouts.of_key(KEY))
+    await succeeds(lockouts.of_key(Key("OTHER", "wrong")))
+    await refuses(lockouts.of_key(Key("ABCDEFGH", "shared by all who use the access key")))
 
 
-async def test_a_user_waits_longer_than_an_access_key(guards, time):
-    user = guards.of_user("d", "u")
+async def test_a_user_waits_longer_than_an_access_key(lockouts, time):
+    user = lockouts.of_user("d", "u")
     for _ in range(3):
         await fails(user)
     time.passes(PAUSE)
@@ -266,7 +266,7 @@ async def test_who_gives_up_waiting_blocks_nobody(guard):
 def test_no_history_locks_a_key(history):
     async def play():
         time = Time()
-        guard = KeyGuards(lambda: time.monotonic).of_key(KEY)
+        guard = KeyLockouts(lambda: time.monotonic).of_key(KEY)
         in_a_row, last = 0, float("-inf")
         for secret, gap, good in history:
             time.passes(gap)

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from huaweicloud.fake_cloud import START, Time, iso
 
-from exporter.errors import AuthError, ConnectionFailed
-from exporter.huaweicloud.auth.refresh import Grant, Renewal, granted
+from exporter.errors import AuthError, ConnectionFailedError
+from exporter.huaweicloud.auth.refresh import Grant, Refresher, granted
 
 DAY = 86_400.0
 REFUSED = AuthError("401 APIG.0301")
@@ -47,7 +47,7 @@ def source(time):
 
 @pytest.fixture
 def renewal(source, time):
-    return Renewal(
+    return Refresher(
         source, what="the token of u", clock=lambda: time.wall, monotonic=lambda: time.monotonic
     )
 
@@ -89,7 +89,7 @@ async def test_one_sign_in_for_many_requests(renewal, source):
 
 async def test_one_failed_sign_in_for_many_requests(renewal, source):
     source.hold = asyncio.Event()
-    source.error = ConnectionFailed("IAM is down")
+    source.error = ConnectionFailedError("IAM is down")
     waiting = [asyncio.create_task(used(renewal)) for _ in range(5)]
     await asyncio.sleep(0)
     source.hold.set()
@@ -123,7 +123,7 @@ async def test_nobody_waits_for_a_renewal_while_the_old_one_is_valid(renewal, so
 async def test_what_is_valid_is_used_while_it_cannot_be_renewed(renewal, source, time, caplog):
     await used(renewal)
     time.passes(DAY - 3600)
-    source.error = ConnectionFailed("IAM is down")
+    source.error = ConnectionFailedError("IAM is down")
     with caplog.at_level(logging.WARNING):
         assert [await used(renewal) for _ in range(3)] == ["1"] * 3
     assert source.asked == 2
@@ -136,7 +136,7 @@ async def test_what_is_valid_is_used_while_it_cannot_be_renewed(renewal, source,
     assert await used(renewal) == "1"
     assert source.asked == 3
     time.passes(3600)
-    with pytest.raises(ConnectionFailed):
+    with pytest.raises(ConnectionFailedError):
         await used(renewal)
     source.error = None
     assert await used(renewal) == "5"
@@ -146,7 +146,7 @@ async def test_an_expired_one_is_renewed_even_right_after_a_failed_try(renewal, 
     source.lifetime = 100.0
     await used(renewal)
     time.passes(95)
-    source.error = ConnectionFailed("IAM is down")
+    source.error = ConnectionFailedError("IAM is down")
     await used(renewal)
     source.error = None
     time.passes(5)
@@ -213,7 +213,7 @@ async def test_one_success_ends_the_growing(renewal, source, time):
 async def test_refused_while_iam_is_down(renewal, source, caplog):
     grant = await renewal.current()
     renewal.accepted(grant)
-    source.error = ConnectionFailed("IAM is down")
+    source.error = ConnectionFailedError("IAM is down")
     assert not await renewal.refused(grant, REFUSED)
     assert caplog.messages == ["the token of u was refused and cannot be renewed: IAM is down"]
     source.error = None
@@ -265,7 +265,7 @@ async def test_the_machine_sleeps(renewal, time):
 async def test_the_wall_clock_jumps_ahead_while_iam_is_down(renewal, source, time):
     await used(renewal)
     time.wall += 2 * DAY
-    source.error = ConnectionFailed("IAM is down")
+    source.error = ConnectionFailedError("IAM is down")
     assert await used(renewal) == "1", "as far as the monotonic clock knows, it is valid"
 
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from exporter.errors import AuthError, InvalidAnswer, Throttled
-from exporter.huaweicloud.auth.secret import Secret, blotted, hushed
+from exporter.errors import AuthError, InvalidResponseError, ThrottledError
+from exporter.huaweicloud.auth.secret import Secret, redact, redacting
 
 MARKER = "s3cr3t-MARKER-value"
 
@@ -96,24 +96,24 @@ def test_an_empty_value_is_named():
     ],
 )
 def test_secrets_are_blotted_out_whole_or_cut_off(text, clean):
-    assert blotted(text, None, "", MARKER) == clean
+    assert redact(text, None, "", MARKER) == clean
 
 
 def test_a_secret_with_spaces_is_blotted_out_whole():
-    assert blotted("user u, password pass word (1)!", "pass word (1)") == "user u, password ***!"
+    assert redact("user u, password pass word (1)!", "pass word (1)") == "user u, password ***!"
 
 
 def test_errors_that_pass_are_hushed_and_keep_what_they_know():
     with (
-        pytest.raises(Throttled) as caught,
-        hushed(MARKER, doing="signing in"),
+        pytest.raises(ThrottledError) as caught,
+        redacting(MARKER, doing="signing in"),
     ):
-        raise Throttled(f"slow down, {MARKER}", retry_after=7.0)
+        raise ThrottledError(f"slow down, {MARKER}", retry_after=7.0)
     assert (str(caught.value), caught.value.retry_after) == ("signing in: slow down, ***", 7.0)
-    with pytest.raises(InvalidAnswer, match=r"^\*\*\*$"), hushed(MARKER):
-        raise InvalidAnswer(MARKER)
+    with pytest.raises(InvalidResponseError, match=r"^\*\*\*$"), redacting(MARKER):
+        raise InvalidResponseError(MARKER)
 
 
 def test_other_errors_pass_as_they_are():
-    with pytest.raises(KeyError, match="x"), hushed(MARKER, doing="signing in"):
+    with pytest.raises(KeyError, match="x"), redacting(MARKER, doing="signing in"):
         raise KeyError("x")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import BrokenAnswer, InvalidAnswer
-from exporter.jobs.job import PHASES, Job, Page, Problem, Run, View
+from exporter.errors import BrokenResponseError, InvalidResponseError
+from exporter.jobs.job import PHASES, Job, JobPage, Problem, Run, View
 from exporter.jobs.tracker import Fleet, observe
 from exporter.modelarts.decode import jobs as decoding
 from exporter.modelarts.decode import schema as wire
@@ -83,7 +83,7 @@ def invalid(*fields):
 def test_the_vendors_example():
     page = decode_page(VENDOR.read_bytes(), workspace="0", now=NOW)
 
-    assert page == Page(
+    assert page == JobPage(
         jobs=[
             Job(
                 id="3faf5c03-aaa1-4cbe-879d-24b05d997347",
@@ -187,7 +187,7 @@ def test_totals_are_passed_on_if_they_can_be_right(total, kept):
 
 
 def test_an_empty_list_is_a_page():
-    assert decode(total=0, count=0) == Page([], [], [], [], total=0, count=0, size=0)
+    assert decode(total=0, count=0) == JobPage([], [], [], [], total=0, count=0, size=0)
 
 
 # --- Times ----------------------------------------------------------------------------------------
@@ -506,7 +506,7 @@ def test_a_huge_resource_is_as_good_as_any_but_not_kept():
 def test_a_garbled_resource_is_a_garbled_answer():
     body = as_json(item(spec={"resource": {"node_count": "HERE"}})).replace(b'"HERE"', b"1-2")
 
-    with pytest.raises(BrokenAnswer) as caught:
+    with pytest.raises(BrokenResponseError) as caught:
         decode_page(body, workspace="0", now=NOW)
 
     assert caught.value.__context__ is None
@@ -687,7 +687,7 @@ def test_unusable_items_are_told_apart(one, other):
 
 @pytest.mark.parametrize("items", [{}, {"a": item()}, "items", 7, True, None])
 def test_items_of_a_wrong_type_are_no_answer(items):
-    with pytest.raises(InvalidAnswer, match=r"^the answer has no list of items$") as caught:
+    with pytest.raises(InvalidResponseError, match=r"^the answer has no list of items$") as caught:
         decode_page(json.dumps({"items": items, "total": 1}).encode(), workspace="0", now=NOW)
 
     assert not caught.value.retryable
@@ -704,7 +704,9 @@ def test_items_of_a_wrong_type_are_no_answer(items):
     ],
 )
 def test_an_error_is_never_an_empty_fleet(answer, words):
-    with pytest.raises(InvalidAnswer, match=r"^the service answered 200 with an error: ") as caught:
+    with pytest.raises(
+        InvalidResponseError, match=r"^the service answered 200 with an error: "
+    ) as caught:
         decode_page(json.dumps(answer).encode(), workspace="0", now=NOW)
 
     assert words in str(caught.value)
@@ -714,14 +716,14 @@ def test_an_error_is_never_an_empty_fleet(answer, words):
 
 @pytest.mark.parametrize("answer", [{}, {"metadata": None}, {"items": []}])
 def test_a_single_job_without_metadata_is_no_answer(answer):
-    with pytest.raises(InvalidAnswer, match=r"^the answer has no metadata$"):
+    with pytest.raises(InvalidResponseError, match=r"^the answer has no metadata$"):
         decode_job(json.dumps(answer).encode(), workspace="0", now=NOW)
 
 
 def test_nesting_without_end_is_no_answer():
     deep = b'{"items": ' + b"[" * 200_000
 
-    with pytest.raises(InvalidAnswer):
+    with pytest.raises(InvalidResponseError):
         decode_page(deep, workspace="0", now=NOW)
 
 
@@ -781,7 +783,7 @@ def test_secrets_are_not_in_what_is_remembered(monkeypatch, more):
     ],
 )
 def test_secrets_are_not_in_errors(body):
-    with pytest.raises(InvalidAnswer) as caught:
+    with pytest.raises(InvalidResponseError) as caught:
         decode_page(body, workspace="0", now=NOW)
 
     assert SECRET not in repr(caught.value)
@@ -1073,7 +1075,7 @@ ANY_JSON = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(st.binary(), ANY_JSON, damaged()))
 def test_an_answer_is_decoded_or_no_answer(decoder, body):
-    with contextlib.suppress(InvalidAnswer):
+    with contextlib.suppress(InvalidResponseError):
         page = decoder(body, workspace="0", now=NOW)
         assert page.size == len(page.jobs) + len(page.broken)
         assert_bounded(page)

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from exporter.errors import BrokenAnswer, InvalidAnswer
+from exporter.errors import BrokenResponseError, InvalidResponseError
 from exporter.modelarts.decode.lenient import UnusableError, json_object, leaf, salvage
 
 
@@ -137,7 +137,7 @@ def test_objects_are_read_with_patience(body, value):
     ],
 )
 def test_what_is_no_object_is_no_answer(body, complaint):
-    with pytest.raises(InvalidAnswer, match=f"^{complaint}$") as caught:
+    with pytest.raises(InvalidResponseError, match=f"^{complaint}$") as caught:
         json_object(body)
 
     assert not caught.value.retryable
@@ -145,14 +145,14 @@ def test_what_is_no_object_is_no_answer(body, complaint):
 
 @pytest.mark.parametrize("body", [b"{", b'{"a": ', b'{"a": "secr', b'{"a": 1}}', b"[1,", b"{'a'}"])
 def test_what_was_cut_off_or_garbled_is_worth_another_try(body):
-    with pytest.raises(BrokenAnswer) as caught:
+    with pytest.raises(BrokenResponseError) as caught:
         json_object(body)
 
     assert caught.value.retryable
 
 
 def test_an_error_does_not_drag_the_body_along():
-    with pytest.raises(BrokenAnswer) as caught:
+    with pytest.raises(BrokenResponseError) as caught:
         json_object(b'{"command": "export TOKEN=hunter2')
 
     assert "hunter2" not in str(caught.value)

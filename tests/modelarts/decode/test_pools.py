@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from exporter.errors import BrokenAnswer, InvalidAnswer, PollError
+from exporter.errors import BrokenResponseError, InvalidResponseError, PollError
 from exporter.modelarts.decode.pools import MOST_POOLS, decode_pools
 
 NODES = {"flavor": "modelarts.kat1.8xlarge", "count": 4, "maxCount": 4}
@@ -92,18 +92,22 @@ def test_the_number_of_pools_is_bounded(odd):
 @pytest.mark.parametrize(
     ("body", "error", "said"),
     [
-        (b"", InvalidAnswer, "empty"),
-        (b"<html>", InvalidAnswer, "an HTML page"),
-        (b"[]", InvalidAnswer, "no JSON object"),
-        (b"7", InvalidAnswer, "no JSON object"),
-        (b"{}", InvalidAnswer, "no list of pools"),
-        (b'{"items": null}', InvalidAnswer, "no list of pools"),
-        (b'{"items": {}}', InvalidAnswer, "no list of pools"),
-        (b'{"items": [null, 3, {"metadata": null}]}', InvalidAnswer, "none is a pool"),
-        (b'{"items": [], "error_code": "X.1", "error_msg": "odd"}', InvalidAnswer, "X.1 odd"),
-        (b'{"error": {"code": 500, "message": "odd"}}', InvalidAnswer, "500 odd"),
-        (b'{"items": [{"metadata"', BrokenAnswer, "cut off"),
-        (b'{"items": [' + b"[" * 100_000, InvalidAnswer, "nested too deeply"),
+        (b"", InvalidResponseError, "empty"),
+        (b"<html>", InvalidResponseError, "an HTML page"),
+        (b"[]", InvalidResponseError, "no JSON object"),
+        (b"7", InvalidResponseError, "no JSON object"),
+        (b"{}", InvalidResponseError, "no list of pools"),
+        (b'{"items": null}', InvalidResponseError, "no list of pools"),
+        (b'{"items": {}}', InvalidResponseError, "no list of pools"),
+        (b'{"items": [null, 3, {"metadata": null}]}', InvalidResponseError, "none is a pool"),
+        (
+            b'{"items": [], "error_code": "X.1", "error_msg": "odd"}',
+            InvalidResponseError,
+            "X.1 odd",
+        ),
+        (b'{"error": {"code": 500, "message": "odd"}}', InvalidResponseError, "500 odd"),
+        (b'{"items": [{"metadata"', BrokenResponseError, "cut off"),
+        (b'{"items": [' + b"[" * 100_000, InvalidResponseError, "nested too deeply"),
     ],
 )
 def test_what_is_no_list_of_pools(body, error, said):

@@ -11,7 +11,7 @@ import bcrypt
 import trustme
 
 from exporter.clock import Clocks
-from exporter.web.access import Guard
+from exporter.web.access import AccessControl
 from exporter.web.config.file import WebFile
 from exporter.web.server import make_app, serve
 
@@ -130,7 +130,7 @@ async def guarded(publisher, path, **options):
     loaded = file.load()
     assert loaded.problems == ()
     ticks = Ticks()
-    guard = Guard(loaded, file.look, ticks.clocks)
+    guard = AccessControl(loaded, file.look, ticks.clocks)
     app = make_app(publisher, guard=guard, **options)
     async with serve(app, ["127.0.0.1:0"], guard.tls) as (url,):
         looking = asyncio.create_task(guard.run())
