@@ -313,6 +313,29 @@ def test_options_and_metrics_in_pages_exist(generate, name):
             assert variable in {option.variable for option in known}, span
 
 
+def definitions(source):
+    """The names of all functions and classes of a module; methods as ``Class.method``."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            yield from (
+                f"{node.name}.{inner.name}" for inner in node.body if hasattr(inner, "name")
+            )
+        if hasattr(node, "name"):
+            yield node.name
+
+
+def test_modules_and_names_in_the_architecture_exist():
+    package = Path(sys.modules["exporter"].__file__).parent
+    text = (ROOT / "docs/architecture.md").read_text()
+    modules = {name for name in re.findall(r"`((?:\w+/)+\w+\.py)`", text) if "tests/" not in name}
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`,\s+`([\w.]+)`", text)
+    assert len(named) > 20
+    lost = {name for name in modules if not (package / name.removeprefix("exporter/")).is_file()}
+    assert lost == set()
+    for module, name in named:
+        assert name in {*definitions((package / module).read_text())}, module
+
+
 def messages():
     """All texts in the code of the exporter, cut where something is filled in."""
     package = Path(sys.modules["exporter"].__file__).parent
