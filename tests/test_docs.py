@@ -27,11 +27,13 @@ PAGES = sorted(
 PROSE = [
     "README.md",
     "README.zh-CN.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
     *(
         f"docs/{name}.md"
         for name in (
             *("README", "migration", "faq", "troubleshooting", "backfill"),
-            *("configuration", "metrics"),
+            *("configuration", "metrics", "how-it-counts", "architecture", "dependencies"),
         )
     ),
 ]

@@ -55,7 +55,7 @@ def _histogram(name: str, text: str) -> Metric:
 
 
 CREATED = EventFamily(
-    _counter("jobs_created", "Training jobs that were seen for the first time."), (), "created"
+    _counter("jobs_created", "Training jobs seen for the first time."), (), "created"
 )
 FINISHED = EventFamily(
     _counter(
@@ -69,7 +69,7 @@ CARD_SECONDS = EventFamily(
     _counter(
         "accelerator_seconds",
         "Run time of training jobs times their cards, in seconds (status.duration); grows while "
-        "they run; jobs whose number of cards is unknown are left out.",
+        "they run; jobs with an unknown number of cards are omitted.",
     ),
     ("accelerator",),
     "ran",
@@ -78,7 +78,7 @@ CARD_SECONDS = EventFamily(
 QUEUE = EventFamily(
     _histogram(
         "queue",
-        "How long training jobs waited for their first start, in seconds: status.start_time minus "
+        "Time that training jobs waited for their first start, in seconds: status.start_time minus "
         "metadata.create_time; once per job.",
     ),
     (),
@@ -93,7 +93,7 @@ EVENT_FAMILIES = (
     EventFamily(
         _counter(
             "jobs_deleted",
-            "Training jobs that are gone from the service, by the phase last seen.",
+            "Training jobs that no longer exist in the service, by the phase last seen.",
         ),
         ("phase",),
         "deleted",
@@ -101,8 +101,8 @@ EVENT_FAMILIES = (
     EventFamily(
         _counter(
             "restarts",
-            "Runs of training jobs after their first (status.running_records), by start_type and "
-            "by end_recover of the run before.",
+            "Runs of training jobs after the first (status.running_records), by start_type and by "
+            "end_recover of the previous run.",
         ),
         ("start_type", "recovery"),
         "restarted",
@@ -110,7 +110,7 @@ EVENT_FAMILIES = (
     EventFamily(
         _counter(
             "recovery_downgrades",
-            "Recoveries for which another policy had been tried first: end_recover differs from "
+            "Recoveries for which another policy was tried first: end_recover differs from "
             "end_recover_before_downgrade.",
         ),
         ("from_recovery", "to_recovery"),
@@ -120,8 +120,8 @@ EVENT_FAMILIES = (
     EventFamily(
         _counter(
             "finished_accelerator_seconds",
-            "Run time of finished training jobs times their cards, in seconds, by how they ended; "
-            "counted once, at the end.",
+            "Run time of finished training jobs times their cards, in seconds (status.duration), "
+            "by how they ended; counted once, at the end.",
         ),
         ("phase",),
         "finished",
@@ -130,8 +130,8 @@ EVENT_FAMILIES = (
     EventFamily(
         _counter(
             "recovery_accelerator_seconds",
-            "Time between two runs of a training job (start_at minus end_at of the run before) "
-            "times its cards, in seconds, by the recovery policy.",
+            "Time between two runs of a training job (start_at minus end_at of the previous run) "
+            "times its cards, in seconds, by recovery policy.",
         ),
         ("recovery",),
         "recovered",
@@ -141,8 +141,8 @@ EVENT_FAMILIES = (
     EventFamily(
         _histogram(
             "run",
-            "How long finished training jobs have run, in seconds (status.duration), by how they "
-            "ended; once per job, only jobs that ran.",
+            "Run time of finished training jobs, in seconds (status.duration), by how they ended; "
+            "once per job, only for jobs that ran.",
         ),
         ("phase",),
         "finished",
@@ -153,7 +153,7 @@ EVENT_FAMILIES = (
         _histogram(
             "recovery",
             "Time between two runs of a training job, in seconds: start_at minus end_at of the "
-            "run before, by the recovery policy.",
+            "previous run, by recovery policy.",
         ),
         ("recovery",),
         "recovered",
@@ -163,8 +163,8 @@ EVENT_FAMILIES = (
     EventFamily(
         _histogram(
             "attempt",
-            "How long runs lasted that ended in a recovery, in seconds (end_at minus start_at): "
-            "time between failures.",
+            "Duration of runs that ended in a recovery, in seconds (end_at minus start_at): time "
+            "between failures.",
         ),
         ("recovery",),
         "attempted",

@@ -39,8 +39,8 @@ FLEET_FAMILIES = (
         Metric(
             "modelarts_training_jobs",
             "gauge",
-            "Training jobs that the service lists now, by status.phase; finished jobs within "
-            "jobs.history.",
+            "Training jobs that the service currently lists, by phase (status.phase); finished "
+            "jobs are limited by jobs.history.",
         ),
         (*BASE, "phase"),
         "jobs",
@@ -59,7 +59,7 @@ FLEET_FAMILIES = (
             "modelarts_training_accelerators",
             "gauge",
             "Cards (NPUs, GPUs) requested by unfinished training jobs: cards per node times "
-            "nodes; jobs whose number of cards is unknown are left out.",
+            "nodes; jobs with an unknown number of cards are omitted.",
         ),
         (*BASE, "phase", "accelerator"),
         "accelerators",
@@ -68,8 +68,8 @@ FLEET_FAMILIES = (
         Metric(
             "modelarts_training_oldest_pending_timestamp_seconds",
             "gauge",
-            "When the oldest training job in Creating or Pending was created "
-            "(metadata.create_time), in unix seconds; absent when none waits.",
+            "Creation time (metadata.create_time) of the oldest training job in Creating or "
+            "Pending, in unix seconds; absent if no job is waiting.",
         ),
         BASE,
         "oldest_pending",
@@ -79,7 +79,7 @@ FLEET_FAMILIES = (
             "modelarts_training_pool_info",
             "gauge",
             "Names of resource pools, for joins on the label pool; always 1 (metadata.name and "
-            "os.modelarts/name of the list of pools, else spec.resource.pool_id and pool_name).",
+            "os.modelarts/name in the pool list, otherwise spec.resource.pool_id and pool_name).",
         ),
         ("pool", "pool_name"),
         "pools",

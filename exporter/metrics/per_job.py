@@ -88,8 +88,8 @@ def _exit_code(jobs: Sequence[TrackedJob], _around: Around) -> Samples:
 RESTARTS = Metric(
     "modelarts_training_job_restarts_total",
     "counter",
-    "Runs of a training job after its first (status.running_records), by start_type and by "
-    "end_recover of the run before.",
+    "Runs of a training job after the first (status.running_records), by start_type and by "
+    "end_recover of the previous run.",
 )
 
 JOB_FAMILIES = (
@@ -97,7 +97,7 @@ JOB_FAMILIES = (
         Metric(
             "modelarts_training_job_info",
             "gauge",
-            "What a training job is, for joins on job_id; always 1.",
+            "Properties of a training job as labels, for joins on job_id; always 1.",
         ),
         (
             "job_name",
@@ -117,25 +117,25 @@ JOB_FAMILIES = (
         Metric(
             "modelarts_training_job_phase",
             "gauge",
-            "The current phase of a training job (status.phase); always 1.",
+            "Current phase of a training job (status.phase) as a label; always 1.",
         ),
         ("phase",),
         _phase,
     ),
     _gauge(
         "created_timestamp_seconds",
-        "When a training job was created (metadata.create_time), in unix seconds.",
+        "Creation time of a training job (metadata.create_time), in unix seconds.",
         lambda job: job.created,
     ),
     _gauge(
         "start_timestamp_seconds",
-        "When a training job first started (status.start_time), in unix seconds; absent before.",
+        "First start of a training job (status.start_time), in unix seconds; absent before.",
         lambda job: job.started,
     ),
     _gauge(
         "end_timestamp_seconds",
-        "When a finished training job ended, in unix seconds: end_at of its last running record, "
-        "else status.start_time plus status.duration; absent before, and if it never started.",
+        "End of a finished training job, in unix seconds: end_at of its last running record, "
+        "otherwise status.start_time plus status.duration; absent before, and if it never started.",
         lambda job: job.ended,
     ),
     _gauge(
@@ -145,13 +145,13 @@ JOB_FAMILIES = (
     ),
     _gauge(
         "nodes",
-        "Nodes of a training job: last point of status.node_count_metrics while it runs, else "
-        "spec.resource.node_count.",
+        "Nodes of a training job: last point of status.node_count_metrics while it runs, "
+        "otherwise spec.resource.node_count.",
         lambda job: job.current_nodes,
     ),
     _gauge(
         "accelerators",
-        "Cards (NPUs, GPUs) of a training job: cards per node times nodes; absent when unknown.",
+        "Cards (NPUs, GPUs) of a training job: cards per node times nodes; absent if unknown.",
         lambda job: job.accelerators,
     ),
     JobFamily(
@@ -163,7 +163,7 @@ JOB_FAMILIES = (
         Metric(
             "modelarts_training_job_exit_code",
             "gauge",
-            "Exit code of the first task of a training job that failed (status.task_statuses).",
+            "Exit code of the first failed task of a training job (status.task_statuses).",
         ),
         ("task",),
         _exit_code,

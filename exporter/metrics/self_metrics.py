@@ -55,77 +55,77 @@ class Instruments:
         def counter(name: str, text: str, labels: Sequence[str] = TARGET) -> Counter:
             return Counter(name, text, labels, registry=registry)
 
-        self.up = gauge("modelarts_up", "1 if the last poll of the target succeeded, else 0.")
+        self.up = gauge("modelarts_up", "1 if the last poll of the target succeeded, otherwise 0.")
         self.last_success = gauge(
             "modelarts_exporter_last_success_timestamp_seconds",
-            "When the last successful poll of the target ended, in unix seconds.",
+            "End of the last successful poll of the target, in unix seconds.",
         )
         self.polls = counter(
             "modelarts_exporter_polls_total",
-            "Polls of the target by kind and result.",
+            "Polls of the target, by kind and result.",
             (*TARGET, "kind", "result"),
         )
         self.poll_duration = Histogram(
             "modelarts_exporter_poll_duration_seconds",
-            "How long polls took, in seconds, failed ones too.",
+            "Duration of polls, in seconds, including failed ones.",
             (*TARGET, "kind"),
             buckets=_POLL_BUCKETS,
             registry=registry,
         )
         self.late_polls = counter(
             "modelarts_exporter_late_polls_total",
-            "Polls that started later than poll.interval after the one before.",
+            "Polls that started later than poll.interval after the previous one.",
         )
         self.requests = counter(
             "modelarts_exporter_api_requests_total",
-            "API requests by operation and HTTP status, or timeout, or connection.",
+            "API requests, by operation and by HTTP status (or timeout, connection).",
             (*TARGET, "operation", "code"),
         )
         self.request_duration = Histogram(
             "modelarts_exporter_api_request_duration_seconds",
-            "How long API requests took, in seconds.",
+            "Duration of API requests, in seconds.",
             ("operation",),
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
         self.retries = counter(
             "modelarts_exporter_api_retries_total",
-            "API requests that were sent again, by the reason why.",
+            "API requests that were retried, by reason.",
             (*TARGET, "reason"),
         )
         self.duplicate_jobs = counter(
             "modelarts_exporter_duplicate_jobs_total",
-            "Jobs that one search brought more than once because pages shifted.",
+            "Jobs that one search returned more than once because pages shifted.",
         )
         self.invalid_jobs = counter(
             "modelarts_exporter_invalid_jobs_total",
-            "Jobs that could not be decoded, or had a field that could not be used; each once.",
+            "Jobs that could not be decoded or had an unusable field; each counted once.",
         )
         self.inconsistent_pages = counter(
             "modelarts_exporter_inconsistent_pages_total",
-            "Pages that contradicted the pages before and were read again.",
+            "Pages that contradicted earlier pages and were read again.",
         )
         self.unknown_values = counter(
             "modelarts_exporter_unknown_values_total",
-            "Jobs with a value that is not documented, by field; each once.",
+            "Jobs with an undocumented value, by field; each counted once.",
             (*TARGET, "field"),
         )
         self.tracked_jobs = gauge(
-            "modelarts_exporter_tracked_jobs", "Jobs of the target held in memory."
+            "modelarts_exporter_tracked_jobs", "Jobs of the target that are held in memory."
         )
         self.jobs_without_series = gauge(
             "modelarts_exporter_jobs_without_series",
-            "Jobs without series of their own because of jobs.max_series_jobs.",
+            "Jobs without their own series because of jobs.max_series_jobs.",
         )
         self.pagination = gauge(
             "modelarts_exporter_pagination_info",
-            "What offset means at the target: page, row, or auto while one page holds all jobs; "
+            "What offset means for the target: page, row, or auto while one page holds all jobs; "
             "always 1.",
             (*TARGET, "mode"),
         )
         self.credentials_expiry = gauge(
             "modelarts_exporter_credentials_expiry_timestamp_seconds",
-            "When the credentials in use expire, in unix seconds; absent if they do not.",
+            "When the credentials in use expire, in unix seconds; absent if they do not expire.",
         )
         self.state_errors = counter(
             "modelarts_exporter_state_errors_total",
@@ -134,7 +134,7 @@ class Instruments:
         )
         self.config_reload = gauge(
             "modelarts_exporter_config_last_reload_successful",
-            "1 if the configuration could be read the last time it was, else 0.",
+            "1 if the last configuration reload succeeded, otherwise 0.",
             (),
         )
         self.config_reload.set(1)  # or we would not be here

@@ -83,7 +83,7 @@ JOB = ' # {job_id="a"}'
 
 GOLDEN_COUNTERS = {
     "jobs_created": [
-        "Training jobs that were seen for the first time.",
+        "Training jobs seen for the first time.",
         (BASE_ONLY, "1.0", ""),
     ],
     "jobs_finished": [
@@ -94,34 +94,34 @@ GOLDEN_COUNTERS = {
         (('phase="Abnormal",', "", ""), "0.0", ""),
     ],
     "jobs_deleted": [
-        "Training jobs that are gone from the service, by the phase last seen.",
+        "Training jobs that no longer exist in the service, by the phase last seen.",
         ((PHASE, "", ""), "1.0", ""),
     ],
     "restarts": [
         (
-            "Runs of training jobs after their first (status.running_records), by start_type and "
-            "by end_recover of the run before."
+            "Runs of training jobs after the first (status.running_records), by start_type and by "
+            "end_recover of the previous run."
         ),
         (("", 'recovery="proc_restart",', 'start_type="restarted",'), "1.0", ""),
     ],
     "accelerator_seconds": [
         (
             "Run time of training jobs times their cards, in seconds (status.duration); grows "
-            "while they run; jobs whose number of cards is unknown are left out."
+            "while they run; jobs with an unknown number of cards are omitted."
         ),
         (None, "8000.5", ""),
     ],
     "finished_accelerator_seconds": [
         (
-            "Run time of finished training jobs times their cards, in seconds, by how they ended; "
-            "counted once, at the end."
+            "Run time of finished training jobs times their cards, in seconds (status.duration), "
+            "by how they ended; counted once, at the end."
         ),
         ((PHASE, "", ""), "8000.0", ""),
     ],
     "recovery_accelerator_seconds": [
         (
-            "Time between two runs of a training job (start_at minus end_at of the run before) "
-            "times its cards, in seconds, by the recovery policy."
+            "Time between two runs of a training job (start_at minus end_at of the previous run) "
+            "times its cards, in seconds, by recovery policy."
         ),
         (RECOVERY, "336.0", ""),
     ],
@@ -174,7 +174,7 @@ def test_downgrades_in_full():
 
 GOLDEN_HISTOGRAM = """\
 # HELP modelarts_training_recovery_duration_seconds Time between two runs of a training job, in \
-seconds: start_at minus end_at of the run before, by the recovery policy.
+seconds: start_at minus end_at of the previous run, by recovery policy.
 # TYPE modelarts_training_recovery_duration_seconds histogram
 modelarts_training_recovery_duration_seconds_bucket{flavor_type="Ascend",le="1.0",pool="p1",\
 project="llm",recovery="proc_restart",region="cn-north-4",workspace="0"} 0.0

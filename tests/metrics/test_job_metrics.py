@@ -117,8 +117,8 @@ def example():
 
 GOLDEN = {
     "modelarts_training_jobs": """\
-# HELP modelarts_training_jobs Training jobs that the service lists now, by status.phase; \
-finished jobs within jobs.history.
+# HELP modelarts_training_jobs Training jobs that the service currently lists, by phase \
+(status.phase); finished jobs are limited by jobs.history.
 # TYPE modelarts_training_jobs gauge
 modelarts_training_jobs{flavor_type="Ascend",phase="Creating",pool="p1",project="llm",\
 region="cn-north-4",workspace="0"} 0.0
@@ -152,7 +152,7 @@ region="cn-north-4",workspace="0"} 0.0
 """,
     "modelarts_training_accelerators": """\
 # HELP modelarts_training_accelerators Cards (NPUs, GPUs) requested by unfinished training jobs: \
-cards per node times nodes; jobs whose number of cards is unknown are left out.
+cards per node times nodes; jobs with an unknown number of cards are omitted.
 # TYPE modelarts_training_accelerators gauge
 modelarts_training_accelerators{accelerator="D910B",flavor_type="Ascend",phase="Creating",\
 pool="p1",project="llm",region="cn-north-4",workspace="0"} 0.0
@@ -164,22 +164,23 @@ modelarts_training_accelerators{accelerator="D910B",flavor_type="Ascend",phase="
 pool="p1",project="llm",region="cn-north-4",workspace="0"} 0.0
 """,
     "modelarts_training_oldest_pending_timestamp_seconds": """\
-# HELP modelarts_training_oldest_pending_timestamp_seconds When the oldest training job in \
-Creating or Pending was created (metadata.create_time), in unix seconds; absent when none waits.
+# HELP modelarts_training_oldest_pending_timestamp_seconds Creation time (metadata.create_time) of \
+the oldest training job in Creating or Pending, in unix seconds; absent if no job is waiting.
 # TYPE modelarts_training_oldest_pending_timestamp_seconds gauge
 modelarts_training_oldest_pending_timestamp_seconds{flavor_type="Ascend",pool="p1",\
 project="llm",region="cn-north-4",workspace="0"} 1.7499964e+09
 """,
     "modelarts_training_pool_info": """\
-# HELP modelarts_training_pool_info Names of resource pools, for joins on the label pool; always \
-1 (metadata.name and os.modelarts/name of the list of pools, else spec.resource.pool_id and \
+# HELP modelarts_training_pool_info Names of resource pools, for joins on the label pool; always 1 \
+(metadata.name and os.modelarts/name in the pool list, otherwise spec.resource.pool_id and \
 pool_name).
 # TYPE modelarts_training_pool_info gauge
 modelarts_training_pool_info{pool="p1",pool_name="llm-pool",project="llm",\
 region="cn-north-4"} 1.0
 """,
     "modelarts_training_job_info": """\
-# HELP modelarts_training_job_info What a training job is, for joins on job_id; always 1.
+# HELP modelarts_training_job_info Properties of a training job as labels, for joins on job_id; \
+always 1.
 # TYPE modelarts_training_job_info gauge
 modelarts_training_job_info{accelerator="D910B",engine="PyTorch",flavor="8xlarge",\
 flavor_type="Ascend",job_id="b",job_name="train",kind="job",pool="p1",pool_name="",\
@@ -189,13 +190,14 @@ flavor_type="Ascend",job_id="a",job_name="train",kind="job",pool="p1",pool_name=
 project="llm",region="cn-north-4",user="li",workspace="0"} 1.0
 """,
     "modelarts_training_job_phase": """\
-# HELP modelarts_training_job_phase The current phase of a training job (status.phase); always 1.
+# HELP modelarts_training_job_phase Current phase of a training job (status.phase) as a label; \
+always 1.
 # TYPE modelarts_training_job_phase gauge
 modelarts_training_job_phase{job_id="b",phase="Pending",project="llm",region="cn-north-4"} 1.0
 modelarts_training_job_phase{job_id="a",phase="Failed",project="llm",region="cn-north-4"} 1.0
 """,
     "modelarts_training_job_created_timestamp_seconds": """\
-# HELP modelarts_training_job_created_timestamp_seconds When a training job was created \
+# HELP modelarts_training_job_created_timestamp_seconds Creation time of a training job \
 (metadata.create_time), in unix seconds.
 # TYPE modelarts_training_job_created_timestamp_seconds gauge
 modelarts_training_job_created_timestamp_seconds{job_id="b",project="llm",\
@@ -204,16 +206,16 @@ modelarts_training_job_created_timestamp_seconds{job_id="a",project="llm",\
 region="cn-north-4"} 1.7499964e+09
 """,
     "modelarts_training_job_start_timestamp_seconds": """\
-# HELP modelarts_training_job_start_timestamp_seconds When a training job first started \
+# HELP modelarts_training_job_start_timestamp_seconds First start of a training job \
 (status.start_time), in unix seconds; absent before.
 # TYPE modelarts_training_job_start_timestamp_seconds gauge
 modelarts_training_job_start_timestamp_seconds{job_id="a",project="llm",\
 region="cn-north-4"} 1.749997e+09
 """,
     "modelarts_training_job_end_timestamp_seconds": """\
-# HELP modelarts_training_job_end_timestamp_seconds When a finished training job ended, in unix \
-seconds: end_at of its last running record, else status.start_time plus status.duration; absent \
-before, and if it never started.
+# HELP modelarts_training_job_end_timestamp_seconds End of a finished training job, in unix \
+seconds: end_at of its last running record, otherwise status.start_time plus status.duration; \
+absent before, and if it never started.
 # TYPE modelarts_training_job_end_timestamp_seconds gauge
 modelarts_training_job_end_timestamp_seconds{job_id="a",project="llm",\
 region="cn-north-4"} 1.7499994e+09
@@ -227,28 +229,28 @@ modelarts_training_job_duration_seconds{job_id="a",project="llm",region="cn-nort
 """,
     "modelarts_training_job_nodes": """\
 # HELP modelarts_training_job_nodes Nodes of a training job: last point of \
-status.node_count_metrics while it runs, else spec.resource.node_count.
+status.node_count_metrics while it runs, otherwise spec.resource.node_count.
 # TYPE modelarts_training_job_nodes gauge
 modelarts_training_job_nodes{job_id="b",project="llm",region="cn-north-4"} 2.0
 modelarts_training_job_nodes{job_id="a",project="llm",region="cn-north-4"} 2.0
 """,
     "modelarts_training_job_accelerators": """\
 # HELP modelarts_training_job_accelerators Cards (NPUs, GPUs) of a training job: cards per node \
-times nodes; absent when unknown.
+times nodes; absent if unknown.
 # TYPE modelarts_training_job_accelerators gauge
 modelarts_training_job_accelerators{job_id="b",project="llm",region="cn-north-4"} 16.0
 modelarts_training_job_accelerators{job_id="a",project="llm",region="cn-north-4"} 16.0
 """,
     "modelarts_training_job_restarts_total": """\
-# HELP modelarts_training_job_restarts_total Runs of a training job after its first \
-(status.running_records), by start_type and by end_recover of the run before.
+# HELP modelarts_training_job_restarts_total Runs of a training job after the first \
+(status.running_records), by start_type and by end_recover of the previous run.
 # TYPE modelarts_training_job_restarts_total counter
 modelarts_training_job_restarts_total{job_id="a",project="llm",recovery="proc_restart",\
 region="cn-north-4",start_type="restarted"} 2.0
 """,
     "modelarts_training_job_exit_code": """\
-# HELP modelarts_training_job_exit_code Exit code of the first task of a training job that \
-failed (status.task_statuses).
+# HELP modelarts_training_job_exit_code Exit code of the first failed task of a training job \
+(status.task_statuses).
 # TYPE modelarts_training_job_exit_code gauge
 modelarts_training_job_exit_code{job_id="a",project="llm",region="cn-north-4",\
 task="worker-3"} 137.0

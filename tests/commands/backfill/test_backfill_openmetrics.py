@@ -30,9 +30,9 @@ def test_a_small_job_to_the_letter():
     )
     assert family(text(job(created=NOW - 500, started=NOW + 100)), "oldest") == [
         (
-            "# HELP modelarts_training_oldest_pending_timestamp_seconds When the oldest training "
-            "job in Creating or Pending was created (metadata.create_time), in unix seconds; "
-            "absent when none waits."
+            "# HELP modelarts_training_oldest_pending_timestamp_seconds Creation time "
+            "(metadata.create_time) of the oldest training job in Creating or Pending, in unix "
+            "seconds; absent if no job is waiting."
         ),
         "# TYPE modelarts_training_oldest_pending_timestamp_seconds gauge",
         f"{series} 1.7499995e+09 {NOW - 300:.0f}",
