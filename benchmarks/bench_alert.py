@@ -1,12 +1,12 @@
 """From a job's failure in the service to the webhook: exporter, Prometheus and Alertmanager.
 
-Polls, scrapes and evaluations come every 15 seconds, with the rules as they are shipped and at the
-default rate of requests. Six exporters of the same service, whose polls are spread over the
-interval, are scraped by one Prometheus: so each failure is told six times, each time by other
-moments of poll and scrape. Jobs fail at random moments.
+Polls, scrapes and evaluations happen every 15 seconds, with the rules as shipped and the default
+request rate. One Prometheus scrapes six exporters of the same service, whose polls are spread over
+the interval. So each failure is reported six times, each time with different moments of poll and
+scrape. Jobs fail at random moments.
 
-Alertmanager groups nothing and waits for nothing (``group_wait: 0s``): what it waits for is its
-user's choice. Both are those of the folder PROMETHEUS3_DIR, else of the PATH.
+Alertmanager does not group or wait (``group_wait: 0s``), because that is up to its user. Both
+programs are taken from the directory PROMETHEUS3_DIR, or from the PATH if that is not set.
 """
 
 import calendar
@@ -37,21 +37,21 @@ _INTERVAL = 15.0
 _EXPORTERS = 6
 _FAILURES = 12
 _OURS = 3.0
-"""Seconds that may come on top of the intervals."""
+"""Seconds allowed in addition to the intervals."""
 
 _RULES = HERE.parent / "deploy/prometheus"
 _ALERT = "ModelArtsTrainingJobFailed"
 _PATIENCE_SECONDS = 120.0
 
 
-class Told(NamedTuple):
-    """A job's failure by one exporter; unix seconds.
+class FailureTimes(NamedTuple):
+    """When one exporter's report of a failed job passed each stage, in unix seconds.
 
     Attributes:
-        failed: the service was told to let it fail.
-        shown: it was in ``/metrics``.
-        scraped: Prometheus asked for these.
-        fired: the time of the evaluation that found it.
+        failed: the job failed in the service.
+        shown: the failure was in ``/metrics``.
+        scraped: Prometheus scraped it.
+        fired: the evaluation found it.
         arrived: the webhook was called.
     """
 
@@ -63,19 +63,19 @@ class Told(NamedTuple):
 
 
 class _Server(ThreadingHTTPServer):
-    request_queue_size = 128  # with the usual 5 some connections would wait for a second
+    request_queue_size = 128  # with the default of 5, some connections would wait for a second
 
 
 class Webhook:
-    """Remembers what it was told first of each job of an exporter: its project, and the job's id.
+    """Records the first notification for each job of each exporter.
 
     Attributes:
-        told: since when Prometheus knows, and when it was told.
+        received: by project and job ID, when the alert fired and when the webhook was called.
     """
 
     def __init__(self) -> None:
-        self.told: dict[tuple[str, str], tuple[float, float]] = {}
-        told = self.told
+        self.received: dict[tuple[str, str], tuple[float, float]] = {}
+        received = self.received
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -85,7 +85,7 @@ class Webhook:
                     labels = alert["labels"]
                     if labels["alertname"] == _ALERT:
                         key = labels["project"], labels["job_id"]
-                        told.setdefault(key, (_unix(alert["startsAt"]), arrived))
+                        received.setdefault(key, (_unix(alert["startsAt"]), arrived))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -106,23 +106,23 @@ class Webhook:
 
 
 def _unix(moment: str) -> float:
-    """Of a time in UTC with as many digits as Go likes."""
+    """Unix seconds of a UTC time with any number of decimals, as Go writes it."""
     whole, _, digits = moment.removesuffix("Z").partition(".")
     return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{digits or 0}")
 
 
 def program(*names: str) -> str:
-    """The path of a program, by any of its names."""
+    """The path of a program that may have several names."""
     folder = os.environ.get("PROMETHEUS3_DIR")
     for name in names:
         if found := shutil.which(name, path=folder) if folder else shutil.which(name):
             return found
-    raise SystemExit(f"{names[0]} is needed: on the PATH, or in the folder PROMETHEUS3_DIR")
+    raise SystemExit(f"{names[0]} is required, on the PATH or in the directory PROMETHEUS3_DIR")
 
 
 @contextlib.contextmanager
 def alertmanager(folder: Path, webhook: str) -> Iterator[Peer]:
-    """It sends every alert on its own, at once."""
+    """Run an Alertmanager that sends every alert immediately and separately."""
     config = {
         "route": {
             "receiver": "webhook",
@@ -134,7 +134,7 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[Peer]:
         "receivers": [{"name": "webhook", "webhook_configs": [{"url": webhook}]}],
     }
     path = folder / "alertmanager.yml"
-    path.write_text(json.dumps(config))  # is YAML, too
+    path.write_text(json.dumps(config))  # JSON is valid YAML
     command = (
         program("alertmanager", "prometheus-alertmanager"),
         f"--config.file={path}",
@@ -148,15 +148,15 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[Peer]:
 
 @contextlib.contextmanager
 def prometheus(folder: Path, exporters: list[Peer], manager: Peer) -> Iterator[Peer]:
-    """It scrapes all exporters, with our rules."""
+    """Run a Prometheus that scrapes all exporters and evaluates our rules."""
     interval = f"{_INTERVAL:g}s"
     addresses = [f"127.0.0.1:{each.port}" for each in exporters]
-    told = [{"static_configs": [{"targets": [f"127.0.0.1:{manager.port}"]}]}]
+    managers = [{"static_configs": [{"targets": [f"127.0.0.1:{manager.port}"]}]}]
     config = {
         "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": [str(path) for path in sorted(_RULES.glob("*.yml"))],
         "scrape_configs": [{"job_name": "modelarts", "static_configs": [{"targets": addresses}]}],
-        "alerting": {"alertmanagers": told},
+        "alerting": {"alertmanagers": managers},
     }
     path = folder / "prometheus.yml"
     path.write_text(json.dumps(config))
@@ -171,7 +171,7 @@ def prometheus(folder: Path, exporters: list[Peer], manager: Peer) -> Iterator[P
 
 
 def ask(port: int, query: str) -> list[dict[str, Any]]:
-    """What Prometheus answers; nothing while it starts."""
+    """The result of a query; empty while Prometheus is starting."""
     words = urllib.parse.urlencode({"query": query})
     with (
         contextlib.suppress(OSError),
@@ -183,16 +183,16 @@ def ask(port: int, query: str) -> list[dict[str, Any]]:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Return once it is true."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit(f"never: {what}")
+            raise SystemExit(f"timed out: {what}")
         time.sleep(0.2)
 
 
 class Watch:
-    """Looks for failed jobs in ``/metrics`` of one exporter, every 50 ms."""
+    """Watches ``/metrics`` of one exporter for failed jobs, every 50 ms."""
 
     def __init__(self, exporter: Peer, shown: dict[str, float]) -> None:
         self._client = Client(exporter.port, gzip=False)
@@ -219,7 +219,7 @@ class Watch:
 
 
 def fail(service: int, jobs: list[str]) -> dict[str, float]:
-    """Let them fail one after another at random moments; when each did."""
+    """Let jobs fail one after another at random moments. Returns when each did."""
     chance = random.Random(0)
     failed = {}
     for job in jobs:
@@ -230,14 +230,14 @@ def fail(service: int, jobs: list[str]) -> dict[str, float]:
 
 
 def first_sample(port: int, project: str, job: str) -> float:
-    """The time of the first sample of a job that has failed."""
+    """Time of the first sample that shows a job as failed."""
     labels = f'project="{project}",job_id="{job}",phase="Failed"'
     (series,) = ask(port, f"modelarts_training_job_phase{{{labels}}}[1h]")
     return min(float(at) for at, _ in series["values"])
 
 
-def measure(folder: Path) -> list[Told]:
-    """All that were told of all failures."""
+def measure(folder: Path) -> list[FailureTimes]:
+    """The times of all failures, as reported by all exporters."""
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(world(_JOBS, _ACTIVE))
         names = [f"exporter-{number}" for number in range(_EXPORTERS)]
@@ -263,27 +263,27 @@ def measure(folder: Path) -> list[Told]:
                 len(ask(server.port, "count by (project) (modelarts_training_job_info)"))
                 == _EXPORTERS
             ),
-            "all are scraped",
+            "all exporters scraped",
         )
         shown: dict[str, dict[str, float]] = {name: {} for name in names}
         for name, each in zip(names, exporters, strict=True):
             stack.enter_context(Watch(each, shown[name]))
         failed = fail(service.port, running_jobs(service.port)[:_FAILURES])
         keys = [(name, job) for name in names for job in failed]
-        until(lambda: all(key in webhook.told for key in keys), "all are told")
+        until(lambda: all(key in webhook.received for key in keys), "all failures reported")
         return [
-            Told(
+            FailureTimes(
                 failed[job],
                 shown[name][job],
                 first_sample(server.port, name, job),
-                *webhook.told[name, job],
+                *webhook.received[name, job],
             )
             for name, job in keys
         ]
 
 
 def main() -> int:
-    """Measure; where the time went."""
+    """Measure, and report where the time went."""
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder))
     whole = [each.arrived - each.failed for each in found]
@@ -299,7 +299,7 @@ def main() -> int:
     return report(
         [
             Figure("failure to webhook, at most", [max(whole)], "s", limit, most=True),
-            Figure("the same, if the worst of all parts met", [worst], "s", limit, most=True),
+            Figure("the same, if the worst of all parts coincided", [worst], "s", limit, most=True),
             Figure("failure to webhook", whole, "s"),
             Figure("failure to /metrics, at most", [shown], "s", _INTERVAL + _OURS, most=True),
             *(Figure(name, values, "s") for name, values in parts.items()),

@@ -1,11 +1,10 @@
-"""``backfill`` of 100,000 jobs over 90 days at 5 minutes, and what promtool makes of it.
+"""``backfill`` of 100,000 jobs over 90 days at 5 minutes, and promtool on its output.
 
-The simulated service runs in another process, the command as a child process, with as many requests
-as it likes. *Time*: from its start to its end, reading included. *Memory*: the most that was ever
-resident, as the kernel has counted it. Then promtool makes blocks of every day file; it has to
-accept them all.
+The simulated service runs in another process, the command as a child process without a rate limit.
+*Time*: from its start to its end, including reading. *Memory*: peak resident memory as counted by
+the kernel. Then promtool creates blocks from every day's file and has to accept all of them.
 
-For information, ``--pools 100`` for many series, ``--histograms --days 7`` for yet more.
+For information: ``--pools 100`` for many series, ``--histograms --days 7`` for even more.
 """
 
 import argparse
@@ -28,43 +27,44 @@ _MOST_SECONDS = 300.0
 _MOST_MB = 300.0
 
 
-class Ran(NamedTuple):
-    """A process that has ended well: seconds, CPU seconds, MB resident at most, what it said."""
+class FinishedProcess(NamedTuple):
+    """A finished process: seconds, CPU seconds, peak resident MB, output."""
 
     seconds: float
     cpu: float
     resident: float
-    said: str
+    output: str
 
 
-def run(command: Iterable[str], environ: Mapping[str, str]) -> Ran:
-    """Run it to its end."""
-    with tempfile.TemporaryFile("w+") as output:
+def run(command: Iterable[str], environ: Mapping[str, str]) -> FinishedProcess:
+    """Run a command until it ends."""
+    with tempfile.TemporaryFile("w+") as file:
         started = time.perf_counter()
         process = subprocess.Popen(
             [*command],
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environ},
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        said = output.read()
+        file.seek(0)
+        output = file.read()
     if process.returncode:
-        raise SystemExit(f"{process.args!r} ended with {process.returncode}:\n{said}")
-    return Ran(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / _MB, said)
+        raise SystemExit(f"{process.args!r} ended with {process.returncode}:\n{output}")
+    cpu = usage.ru_utime + usage.ru_stime
+    return FinishedProcess(seconds, cpu, usage.ru_maxrss * 1024 / _MB, output)
 
 
 def size(paths: Iterable[Path]) -> float:
-    """MB of all of them."""
+    """Total size in MB."""
     return sum(path.stat().st_size for path in paths) / _MB
 
 
 def lines(path: Path) -> int:
-    """Samples of a file: its lines, but for comments."""
+    """Number of samples in a file: its lines without comments."""
     found = 0
     with path.open("rb") as file:
         for line in file:
@@ -72,14 +72,14 @@ def lines(path: Path) -> int:
     return found
 
 
-def blocks(files: Iterable[Path], folder: Path, promtool: str) -> list[Ran]:
-    """What promtool needs for each file; all have to be accepted."""
+def blocks(files: Iterable[Path], folder: Path, promtool: str) -> list[FinishedProcess]:
+    """Create blocks from each file with promtool, which has to accept all of them."""
     make = (promtool, "tsdb", "create-blocks-from", "openmetrics")
     return [run((*make, str(file), str(folder)), {}) for file in files]
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> list[Figure]:
-    """Backfill, then promtool."""
+    """Run backfill, then promtool."""
     out, made = folder / "history", folder / "blocks"
     command = (PYTHON, "-m", "exporter", "backfill")
     options = (f"--from={arguments.days}d", "--step=5m", f"--output={out}")
@@ -89,17 +89,17 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[Figure]:
     with world(arguments.jobs - _ACTIVE, _ACTIVE, days, pools) as service:
         environ = environment(f"http://127.0.0.1:{service.port}")
         ran = run((*command, *options, *labels, *more), environ)
-    told = re.search(r"([\d,]+) jobs, ([\d,]+) series, ([\d,]+) samples of each", ran.said)
-    if not told:
-        raise SystemExit(f"it says something else:\n{ran.said}")
-    jobs, series, _ = (int(number.replace(",", "")) for number in told.groups())
+    summary = re.search(r"([\d,]+) jobs, ([\d,]+) series, ([\d,]+) samples of each", ran.output)
+    if not summary:
+        raise SystemExit(f"unexpected output:\n{ran.output}")
+    jobs, series, _ = (int(number.replace(",", "")) for number in summary.groups())
     if jobs != arguments.jobs:
         raise SystemExit("jobs are missing")
     files = sorted(out.glob("*.om"))
     samples = sum(map(lines, files))
     figures = [
         Figure("backfill", [ran.seconds], "s", _MOST_SECONDS, most=True),
-        Figure("backfill: memory, at most", [ran.resident], "MB", _MOST_MB, most=True),
+        Figure("backfill: peak memory", [ran.resident], "MB", _MOST_MB, most=True),
         Figure("backfill: CPU", [ran.cpu], "s"),
         Figure("series", [series], ""),
         Figure("samples, millions", [samples / 1e6], ""),
@@ -108,23 +108,23 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[Figure]:
     ]
     promtool = shutil.which("promtool")
     if promtool is None:
-        print("no promtool on the PATH: it is not asked", file=sys.stderr)
+        print("promtool is not on the PATH: skipped", file=sys.stderr)
         return figures
     accepted = blocks(files, made, promtool)
     kept = size(path for path in made.rglob("*") if path.is_file())
     return [
         *figures,
         Figure("promtool, all files", [sum(each.seconds for each in accepted)], "s"),
-        Figure("promtool, a file", [each.seconds for each in accepted], "s"),
+        Figure("promtool, per file", [each.seconds for each in accepted], "s"),
         Figure("promtool: memory", [each.resident for each in accepted], "MB"),
         Figure("blocks", [len([*made.glob("*/meta.json")])], ""),
         Figure("size of the blocks", [kept], "MB"),
-        Figure("bytes of a sample in the blocks", [kept * _MB / samples], "B"),
+        Figure("bytes per sample in the blocks", [kept * _MB / samples], "B"),
     ]
 
 
 def main() -> int:
-    """Everything is written below the temporary directory, and removed."""
+    """Run the benchmark in a temporary directory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--days", type=int, default=90)

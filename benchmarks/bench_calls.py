@@ -1,7 +1,7 @@
-"""API calls of a steady poll, against the naive way: reading the whole list, 50 jobs a page.
+"""API calls of a steady poll, compared with reading the whole list, 50 jobs a page.
 
-30 jobs are active, 500 or 100,000 are history, ``offset`` means either. Between two polls nothing
-happens; or a job fails and another one begins.
+30 jobs are active, 500 or 100,000 are finished, ``offset`` counts pages or rows. Between two polls
+either nothing happens, or one job fails and another one starts.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ _PAGE = 50
 
 
 async def calls_of(running: Exporter, service: SimulatedService) -> float:
-    """The requests that came for one poll."""
+    """Number of requests of one poll."""
     service.requests.clear()
     if not await running.poll_once():
         raise SystemExit(f"a poll failed: {running.pollers[0].error}")
     return len(service.requests)
 
 
-def happens(fleet: Fleet) -> None:
-    """One job fails, one begins."""
+def change(fleet: Fleet) -> None:
+    """Let one job fail and another one start."""
     fleet.finish(next(job for job in fleet if job.phase == "Running"), "Failed")
     fleet.start(fleet.create())
 
@@ -42,7 +42,7 @@ def happens(fleet: Fleet) -> None:
 async def measure(
     fleet: Fleet, offset: Literal["page", "row"], state: Path
 ) -> tuple[list[float], list[float]]:
-    """Calls of quiet polls, and of such with changes; the first poll is not among them."""
+    """Calls of polls without and with changes, not counting the first poll."""
     async with SimulatedService(fleet, Behaviour(offset=offset)) as service:
         options = environment(service.url, state__file=str(state), poll__sweep_timeout="1h")
         async with exporter(load([], options), {}) as running:
@@ -50,15 +50,15 @@ async def measure(
             quiet = [await calls_of(running, service) for _ in range(_POLLS)]
             busy = []
             for _ in range(_POLLS):
-                happens(fleet)
+                change(fleet)
                 busy.append(await calls_of(running, service))
             if running.pollers[0].costs["incremental"].requests != busy[-1]:
-                raise SystemExit("the poller counts otherwise")
+                raise SystemExit("the poller counts differently")
     return quiet, busy
 
 
 def main() -> int:
-    """Each world is swept once: the second mode goes on with the state of the first."""
+    """Measure. Each world is swept once: the second mode uses the state file of the first."""
     rows = []
     for history in _HISTORIES:
         fleet = make_fleet(history, _ACTIVE)
@@ -66,19 +66,19 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             for offset in ("page", "row"):
                 quiet, busy = asyncio.run(measure(fleet, offset, Path(folder) / "state.db"))
-                name = f"{history} jobs of history, offset of a {offset}"
+                name = f"{history} finished jobs, offset counts {offset}s"
                 rows += [
                     Figure(
                         f"{name}: nothing happens, at most", [max(quiet)], "calls", 4, most=True
                     ),
                     Figure(
-                        f"{name}: a job fails, one begins, at most",
+                        f"{name}: a job fails, one starts, at most",
                         [max(busy)],
                         "calls",
                         4,
                         most=True,
                     ),
-                    Figure(f"{name}: fewer than naive", [naive / max(busy)], "times"),
+                    Figure(f"{name}: fewer than reading the list", [naive / max(busy)], "times"),
                 ]
     return report(rows)
 

@@ -1,7 +1,7 @@
-"""Decoding pages of 50 jobs into `Job`s, against ``json.loads`` of the same bytes.
+"""Decoding pages of 50 jobs into `Job`s, compared with ``json.loads`` of the same bytes.
 
-The pages are those of the simulated service, in worlds of several seeds: the active jobs, which
-every poll reads, and some pages of the history, which sweeps read.
+The pages come from simulated services with several seeds: the active jobs, which every poll reads,
+and some pages of finished jobs, which sweeps read.
 """
 
 import json
@@ -28,7 +28,7 @@ _ROUNDS = 15
 
 
 def pages(seed: int, now: float) -> Iterator[tuple[str, str, bytes]]:
-    """Kind, workspace and bytes of some pages of a world."""
+    """Kind, workspace and bytes of some pages of a simulated service."""
     behaviour = Behaviour()
     fleet = LivingFleet.populated(seed, now, jobs=_JOBS)
     searches = Searches(fleet, behaviour)
@@ -42,12 +42,12 @@ def pages(seed: int, now: float) -> Iterator[tuple[str, str, bytes]]:
 
 
 def answer(searches: Searches, query: dict[str, object], behaviour: Behaviour) -> bytes:
-    """The body that the service answers a search with."""
+    """The response body of a search."""
     return searches.answer(parse(json.dumps(query).encode(), behaviour))
 
 
 def main() -> int:
-    """Every page for itself, as pages differ a lot; what counts is the page in the middle."""
+    """Measure every page separately, because pages differ a lot; the median page counts."""
     now = time.time()
     ratios: dict[str, list[float]] = {"active": [], "history": []}
     rows: dict[str, list[float]] = {}

@@ -1,8 +1,8 @@
-"""From a job's failure in the service to the new value in ``/metrics``, while a sweep goes on.
+"""From a job's failure in the service to the new value in ``/metrics``, while a sweep is running.
 
-100,000 jobs are known from a state file, 30 are active; polls come every 5 seconds, requests at the
-default rate of 5 a second. So the sweep after the start takes longer than all that is measured. The
-jobs fail at random moments, and their counter was born before. The client looks every 20 ms.
+100,000 jobs are known from a state file, 30 are active; the exporter polls every 5 seconds with the
+default rate of 5 requests a second, so the sweep after the start takes longer than the benchmark.
+Jobs fail at random moments; their counter already exists. The client scrapes every 20 ms.
 """
 
 import random
@@ -22,14 +22,14 @@ _FAMILY = b"modelarts_training_jobs_finished_total{"
 
 
 def failed(client: Client) -> float:
-    """What the counters of all pools say together."""
+    """Sum of the counters of all pools."""
     lines = client.body().split(b"\n")
     found = [each for each in lines if each.startswith(_FAMILY) and b'phase="Failed"' in each]
     return sum(float(each.rpartition(b" ")[2]) for each in found)
 
 
 def measure(service: int, exporter: int, ids: list[str]) -> list[float]:
-    """Seconds for each failure."""
+    """Seconds until each failure was counted."""
     chance = random.Random(0)
     client = Client(exporter, gzip=False)
     found = []
@@ -47,13 +47,13 @@ def measure(service: int, exporter: int, ids: list[str]) -> list[float]:
 
 
 def running_jobs(service: int) -> list[str]:
-    """Ids, of those that the newest page does not show first."""
+    """IDs of the running jobs."""
     facts = control(service, "GET", "truth?jobs=1")["facts"]
     return [job["id"] for job in facts if job["phase"] == "Running"]
 
 
 def main() -> int:
-    """A first exporter makes the state, the second is watched."""
+    """Create the state file with one exporter, then measure a second one."""
     with tempfile.TemporaryDirectory() as folder, world(_JOBS - _ACTIVE, _ACTIVE) as service:
         url = f"http://127.0.0.1:{service.port}"
         state = str(Path(folder) / "state.db")
@@ -66,7 +66,7 @@ def main() -> int:
             wait_for(exporter.port, "incremental", 2)
             found = measure(service.port, exporter.port, ids)
             if polls(exporter.port)["sweep"]:
-                raise SystemExit("the sweep is over already")
+                raise SystemExit("the sweep ended too early")
     return report(
         [
             Figure("seconds until counted, at most", [max(found)], "s", _INTERVAL + 1, most=True),

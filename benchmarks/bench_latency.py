@@ -1,7 +1,7 @@
-"""How long a scrape takes: idle, while a poll runs, while the service hangs, with slow readers.
+"""Duration of a scrape: idle, while a poll runs, while the service hangs, with slow readers.
 
-Two exporters as processes, each with some 80,000 series of the same simulated service: one has
-polled and rests, one polls without a pause, unless the service is stopped. The states take turns.
+Two exporter processes, each with about 80,000 series of the same simulated service: one has polled
+once and is idle, one polls without a pause, unless the service is stopped. The states alternate.
 """
 
 import contextlib
@@ -47,12 +47,12 @@ def ready(port: int) -> None:
             if answer.status == 200:
                 return
         time.sleep(0.1)
-    raise SystemExit("the first poll does not end")
+    raise SystemExit("the first poll did not end")
 
 
 @contextlib.contextmanager
 def slow_readers(port: int) -> Iterator[None]:
-    """Clients that ask for everything, uncompressed, and read next to nothing of it."""
+    """Clients that request the uncompressed body and read almost nothing of it."""
     with contextlib.ExitStack() as stack:
         for _ in range(_READERS):
             reader = stack.enter_context(socket.socket())
@@ -64,7 +64,7 @@ def slow_readers(port: int) -> Iterator[None]:
 
 
 def scrapes(client: Client) -> list[float]:
-    """Milliseconds of some scrapes, one after another."""
+    """Durations of some scrapes in a row, in milliseconds."""
     found = []
     for _ in range(_SCRAPES):
         found.append(client.scrape() * 1000)
@@ -73,13 +73,13 @@ def scrapes(client: Client) -> list[float]:
 
 
 def polls_of(client: Client) -> float:
-    """How many polls have succeeded."""
+    """Number of successful polls."""
     text = gzip.decompress(client.body())
     return sum(map(float, re.findall(rb'polls_total\{.*result="success"\} (\S+)', text)))
 
 
 def measure(simulated: Peer, resting: Peer, polling: Peer) -> dict[str, list[float]]:
-    """By state, milliseconds of all scrapes."""
+    """Durations of all scrapes by state, in milliseconds."""
     ready(resting.port)
     ready(polling.port)
     rest, poll = Client(resting.port), Client(polling.port)
@@ -87,7 +87,7 @@ def measure(simulated: Peer, resting: Peer, polling: Peer) -> dict[str, list[flo
     times: dict[str, list[float]] = {"idle": [], "hanging": [], "readers": [], "polling": []}
     for _ in range(_ROUNDS):
         os.kill(simulated.pid, signal.SIGSTOP)
-        time.sleep(0.3)  # what was under way ends
+        time.sleep(0.3)  # let requests in progress end
         times["idle"] += scrapes(rest)
         times["hanging"] += scrapes(poll)
         with slow_readers(resting.port):
@@ -95,14 +95,14 @@ def measure(simulated: Peer, resting: Peer, polling: Peer) -> dict[str, list[flo
         os.kill(simulated.pid, signal.SIGCONT)
         times["polling"] += scrapes(poll)
     if polls_of(poll) < before + 2:
-        raise SystemExit("no polls where there should have been some")
+        raise SystemExit("there were no polls")
     rest.close()
     poll.close()
     return times
 
 
 def main() -> int:
-    """Start all, measure, compare with idle."""
+    """Start all processes, measure, and compare with idle."""
     with simulator("--jobs", _JOBS) as simulated:
         command = (PYTHON, "-m", "exporter")
         rests = environment(simulated, poll__interval="1h", poll__stale_after="2h", **_OPTIONS)
@@ -119,9 +119,9 @@ def main() -> int:
         for percent in (50, 99):
             idle = percentile(times["idle"], percent)
             ratio = percentile(times[state], percent) / idle
-            wanted = 2.0 if percent == 50 and state != "polling" else None
-            text = f"{name}: p{percent} against idle"
-            rows.append(Figure(text, [ratio], "times", wanted, most=True))
+            target = 2.0 if percent == 50 and state != "polling" else None
+            text = f"{name}: p{percent} relative to idle"
+            rows.append(Figure(text, [ratio], "times", target, most=True))
     rows += [
         Figure(f"{state}: p{percent}", [percentile(values, percent)], "ms")
         for state, values in times.items()

@@ -1,7 +1,7 @@
-"""CPU time of rendering and compressing 100,000 series, against prometheus_client.
+"""CPU time of rendering and compressing 100,000 series, compared with prometheus_client.
 
-Ours renders and compresses both formats, once a poll. The library renders the one that is asked
-for, once a scrape.
+The exporter renders and compresses both formats once per poll. The library renders the requested
+format once per scrape.
 """
 
 import gzip
@@ -19,7 +19,7 @@ _ROUNDS = 5
 
 
 def main() -> int:
-    """Compare outputs, then times."""
+    """Compare the outputs, then the times."""
     blocks = series.blocks()
     registry = series.registry()
 
@@ -34,7 +34,7 @@ def main() -> int:
 
     made = ours()
     if made.text != generate_latest(registry) or made.openmetrics != generate_openmetrics(registry):
-        raise SystemExit("not the library's bytes")
+        raise SystemExit("the output differs from the library's")
     seconds = interleaved(
         {
             name: clocked(action, time.process_time)
@@ -47,13 +47,13 @@ def main() -> int:
     return report(
         [
             Figure(
-                "less CPU: both formats against the library's text alone",
+                "less CPU: both formats compared with the library's text alone",
                 ratios(seconds["text"], seconds["ours"]),
                 "times",
                 8,
             ),
             Figure(
-                "less CPU: both formats against the library's both",
+                "less CPU: both formats compared with both of the library",
                 ratios(both, seconds["ours"]),
                 "times",
                 8,

@@ -1,4 +1,4 @@
-"""A scrape of 100,000 series with gzip, against prometheus_client and node_exporter's textfiles."""
+"""Scrape 100,000 series with gzip; compare with prometheus_client and node_exporter's textfiles."""
 
 import gzip
 import sys
@@ -25,12 +25,12 @@ _SAYS = r"serving http://127\.0\.0\.1:(\d+)"
 
 
 def measure(peers: dict[str, Peer]) -> int:
-    """Scrape all of them in turns."""
+    """Scrape all servers in turns."""
     clients = {name: Client(each.port) for name, each in peers.items()}
     body = gzip.decompress(clients["ours"].body())
     theirs = gzip.decompress(clients["library"].body())
     if body.count(b"\n") != series.SERIES + 20 or theirs != body:
-        raise SystemExit("not the same series")
+        raise SystemExit("the series differ")
     seconds = interleaved(
         {name: client.scrape for name, client in clients.items()}, _ROUNDS, {"ours": 25}
     )
@@ -59,7 +59,7 @@ def measure(peers: dict[str, Peer]) -> int:
 
 
 def main() -> int:
-    """All three at the same time; the two that are not asked rest."""
+    """Run all three servers at the same time; those that are not scraped are idle."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "jobs.prom").write_bytes(series.exposition().text)

@@ -1,9 +1,9 @@
-"""Start with the state of 100,000 jobs, and the memory that an exporter of them needs.
+"""Start with the state of 100,000 jobs, and the memory that an exporter with them needs.
 
-Both with the simulated service in another process. *Start*: from the start of the process until
-``/-/ready`` is 200, at the default rate of requests, with 30 active jobs; no sweep may have been
-needed. *Memory*: what is resident after polls of 2,000 active jobs, once from nothing and once from
-the state file, before and after a sweep in the background.
+The simulated service runs in another process. *Start*: from the start of the process until
+``/-/ready`` returns 200, at the default request rate, with 30 active jobs and without a sweep.
+*Memory*: resident memory after polls of 2,000 active jobs, started without and with the state file,
+before and after a sweep in the background.
 """
 
 import gzip
@@ -37,7 +37,7 @@ class Start(NamedTuple):
 
 
 def is_ready(port: int) -> bool:
-    """Whether it answers so."""
+    """Whether ``/-/ready`` returns 200."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             connection.sendall(b"GET /-/ready HTTP/1.0\r\nHost: x\r\n\r\n")
@@ -47,22 +47,22 @@ def is_ready(port: int) -> bool:
 
 
 def wait_until_ready(port: int) -> None:
-    """Return when it is, within 10 ms."""
+    """Wait until the exporter is ready, checking every 10 ms."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not is_ready(port):
         if time.monotonic() > deadline:
-            raise SystemExit("never ready")
+            raise SystemExit("the exporter did not become ready")
         time.sleep(0.01)
 
 
 def cpu(pid: int) -> float:
-    """Seconds that a process has used."""
+    """CPU seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def resident(pid: int, which: str = "VmRSS") -> float:
-    """MB that a process has in memory, or ``VmHWM``: had at most."""
+    """Resident memory of a process in MB; its peak with ``VmHWM``."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(rf"^{which}:\s*(\d+) kB", status, re.MULTILINE)
     if not found:
@@ -71,7 +71,7 @@ def resident(pid: int, which: str = "VmRSS") -> float:
 
 
 def polls(port: int) -> dict[str, float]:
-    """How many polls have succeeded, by kind."""
+    """Number of successful polls by kind."""
     client = Client(port)
     text = gzip.decompress(client.body()).decode()
     client.close()
@@ -86,7 +86,7 @@ def polls(port: int) -> dict[str, float]:
 
 
 def wait_for(port: int, kind: str, number: float) -> None:
-    """Return when so many polls have succeeded."""
+    """Wait for a number of successful polls."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while polls(port)[kind] < number:
         if time.monotonic() > deadline:
@@ -102,7 +102,7 @@ def running(environ: Mapping[str, str]) -> Iterator[Peer]:
 
 
 def starts(folder: Path) -> list[Start]:
-    """Once from nothing, to have a state; then as often as wanted with that."""
+    """Start once to create the state file, then measure several starts with it."""
     with world(_JOBS - 30, 30) as service:
         url = f"http://127.0.0.1:{service.port}"
         state = str(folder / "start.db")
@@ -123,13 +123,13 @@ def starts(folder: Path) -> list[Start]:
                 wait_until_ready(port)
                 found.append(Start(time.monotonic() - started, cpu(process)))
                 if polls(port) != {"incremental": 1, "sweep": 0}:
-                    raise SystemExit("a sweep came first")
+                    raise SystemExit("there was a sweep")
     return found
 
 
 @contextmanager
 def _begun(environ: Mapping[str, str]) -> Iterator[int]:
-    """An exporter that has just been started: nobody waits until it says that it serves."""
+    """Start an exporter without waiting until it serves."""
     import subprocess  # noqa: PLC0415
 
     process = subprocess.Popen(
@@ -147,16 +147,16 @@ def _begun(environ: Mapping[str, str]) -> Iterator[int]:
 
 
 def memory(folder: Path) -> dict[str, list[float]]:
-    """MB by situation."""
+    """Resident MB by situation."""
     found: dict[str, list[float]] = {}
 
     def look(when: str, exporter: Peer) -> None:
-        """What is resident after each of some further polls."""
+        """Record the resident memory after each of five more polls."""
         found[when] = []
         for _ in range(5):
             wait_for(exporter.port, "incremental", polls(exporter.port)["incremental"] + 1)
             found[when].append(resident(exporter.pid))
-        found[f"{when}, at most ever"] = [resident(exporter.pid, "VmHWM")]
+        found[f"{when}, peak"] = [resident(exporter.pid, "VmHWM")]
 
     with world(_JOBS - 2000, 2000) as service:
         url = f"http://127.0.0.1:{service.port}"
@@ -164,9 +164,9 @@ def memory(folder: Path) -> dict[str, list[float]]:
         common = {"state__file": state, "poll__interval": "2s", "poll__sweep_interval": "15s"}
         with running(environment(url, **common)) as exporter:
             wait_until_ready(exporter.port)
-            look("from nothing", exporter)
+            look("without a state file", exporter)
             wait_for(exporter.port, "sweep", 3)
-            look("from nothing, two sweeps later", exporter)
+            look("without a state file, two sweeps later", exporter)
         with running(environment(url, **common)) as exporter:
             wait_until_ready(exporter.port)
             found["from a state file, ready"] = [resident(exporter.pid)]
@@ -176,7 +176,7 @@ def memory(folder: Path) -> dict[str, list[float]]:
 
 
 def main() -> int:
-    """Start, then memory."""
+    """Measure the start, then memory."""
     with tempfile.TemporaryDirectory() as folder:
         begun = starts(Path(folder))
         kept = memory(Path(folder))
@@ -185,7 +185,7 @@ def main() -> int:
             Figure("start until ready", [each.seconds for each in begun], "s", 2, most=True),
             Figure("start until ready: CPU", [each.cpu for each in begun], "s"),
             *(
-                Figure(f"memory, {when}", values, "MB", None if "ever" in when else 200, most=True)
+                Figure(f"memory, {when}", values, "MB", None if "peak" in when else 200, most=True)
                 for when, values in kept.items()
             ),
         ]

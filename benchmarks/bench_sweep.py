@@ -1,12 +1,12 @@
-"""Sweeps of 100,000 jobs: memory above the start, and how long the event loop ever stands still.
+"""Sweeps of 100,000 jobs: memory compared with the start, and how long the event loop is blocked.
 
-The exporter runs in this process as it always does, serving too, and the simulated service in
-another. Two sweeps: the second, in the background of polls, holds what it reads as well as what is
-known, if that differs. Further arguments are options of the exporter; with
+The exporter runs and serves in this process as usual, the simulated service in another one. There
+are two sweeps: the second runs in the background of polls and holds both what it reads and what was
+known before, if they differ. Additional arguments are options of the exporter; with
 ``--jobs.retention=30d`` as many jobs as possible have series.
 
-Another process that has the CPU makes the loop late, too. So the loop is blocked for as long as it
-is late, but no longer than this process, all of its threads, has used the CPU meanwhile.
+Other processes that use the CPU make the loop late, too. So the loop counts as blocked for as long
+as it is late, but no longer than the CPU time used meanwhile by all threads of this process.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _MB = 2**20
 
 
 class Turn(NamedTuple):
-    """What was seen 5 ms, or more, after the last look: milliseconds late, of CPU; MB."""
+    """One measurement, every 5 ms or later: milliseconds late, milliseconds of CPU, resident MB."""
 
     late: float
     cpu: float
@@ -40,20 +40,20 @@ class Turn(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A sweep that has ended: its cost, and the turns that the loop took meanwhile."""
+    """A finished sweep: its cost, and the measurements taken meanwhile."""
 
     cost: PollCost
     turns: list[Turn]
 
 
 def memory() -> float:
-    """MB that are resident now."""
+    """Current resident memory in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / _MB
 
 
 async def watch(poller: Poller) -> list[Sweep]:
-    """Look at the loop every 5 ms until enough sweeps have ended."""
+    """Measure the loop every 5 ms until enough sweeps have ended."""
     sweeps: list[Sweep] = []
     turns: list[Turn] = []
     last: PollCost | None = None
@@ -73,7 +73,7 @@ async def watch(poller: Poller) -> list[Sweep]:
 
 
 async def run(running: Exporter) -> tuple[float, list[Sweep]]:
-    """Memory when all is imported and serves, before the first poll; the sweeps."""
+    """Memory before the first poll, when everything is imported and serving; the sweeps."""
     stop = asyncio.Event()
     start = 0.0
 
@@ -91,7 +91,7 @@ async def run(running: Exporter) -> tuple[float, list[Sweep]]:
 
 @contextlib.contextmanager
 def collections() -> Iterator[list[float]]:
-    """Milliseconds of every garbage collection."""
+    """Durations of all garbage collections in milliseconds."""
     found: list[float] = []
     started = 0.0
 
@@ -108,7 +108,7 @@ def collections() -> Iterator[list[float]]:
 
 
 async def measure(simulated: Peer, jobs: int, options: list[str]) -> int:
-    """Run the exporter and say how it went."""
+    """Run the exporter and report the results."""
     settings = load(options, environment(simulated, poll__interval="1", poll__sweep_interval="1"))
     with collections() as garbage:
         async with exporter(settings, {}) as running:
@@ -139,7 +139,7 @@ async def measure(simulated: Peer, jobs: int, options: list[str]) -> int:
 
 
 def main() -> int:
-    """The simulated service first: it takes some seconds to make its world."""
+    """Start the simulated service, which takes some seconds, then measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
     arguments, options = parser.parse_known_args()

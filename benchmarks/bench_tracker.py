@@ -1,8 +1,8 @@
-"""CPU that a poll takes for the tracker, the ledger and the commit, all threads together.
+"""CPU time of a poll for the tracker, the counters and the commit, in all threads.
 
-100,000 jobs are known. The view has 5,000 active jobs, each decoded anew; either 100 of them have
-changed, or all that run have run for longer. The state file is on the disk of the temporary
-directory. For information: the series of that poll, and the body.
+100,000 jobs are known. The view has 5,000 active jobs, each newly decoded; either 100 of them have
+changed, or the duration of all running ones. The state file is in the temporary directory. For
+information: rendering the series of that poll, and the body.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ _LABELS = {"region": "cn-north-4", "project": "research"}
 
 
 def listed(now: float) -> dict[str, Job]:
-    """Jobs as decoded from the pages of a service."""
+    """Jobs decoded from the pages of a service."""
     behaviour = Behaviour()
     world = make_fleet(_KNOWN - _ACTIVE, _ACTIVE)
     searches = Searches(world, behaviour)
@@ -60,13 +60,13 @@ def listed(now: float) -> dict[str, Job]:
 
 
 def again(job: Job, seconds: float = 0.0) -> Job:
-    """The same, read again so much later."""
+    """The same job as read again some seconds later."""
     later = None if job.duration is None else job.duration + seconds
     return msgspec.structs.replace(job, duration=later)
 
 
 class Poll:
-    """What a poller does with a view, and the CPU seconds of each part."""
+    """Does what a poller does with a view, and measures the CPU seconds of each part."""
 
     def __init__(self, file: StateFile) -> None:
         self._file = file
@@ -78,7 +78,7 @@ class Poll:
         self._births = ZeroInit(60)
 
     async def take(self, view: View) -> dict[str, float]:
-        """Everything from the view to the body."""
+        """Do everything from the view to the body."""
         spent: dict[str, float] = {}
         self.now += 60
         observed, self.ledger, series = await self._timed(
@@ -86,7 +86,7 @@ class Poll:
         )
         started = time.process_time()
         await self._file.commit("target", _change(observed, series))
-        await self._file._run(int)  # noqa: SLF001 - what follows a commit in its thread is over
+        await self._file._run(int)  # noqa: SLF001 - wait for the checkpoint after the commit
         spent["commit"] = time.process_time() - started
         self.fleet = observed.fleet
         gauges, _ = await self._timed(
@@ -110,7 +110,7 @@ def _change(observed: Observation, series: dict[SeriesKey, Series]) -> StateChan
 
 
 async def measure(folder: Path) -> dict[str, list[dict[str, float]]]:
-    """By variant, what each poll took; the first view, of everything, apart."""
+    """CPU seconds of each poll by variant; the first view, of all jobs, separately."""
     chance = random.Random(0)
     file = await StateFile.open(folder / "state.db", problem=lambda: None)
     poll = Poll(file)
@@ -130,13 +130,13 @@ async def measure(folder: Path) -> dict[str, list[dict[str, float]]]:
 
 
 def main() -> int:
-    """Milliseconds."""
+    """Measure, and report milliseconds."""
     with tempfile.TemporaryDirectory() as folder:
         spent = asyncio.run(measure(Path(folder)))
     rows = []
     for variant, name in (
-        ("some", f"{_CHANGED} of {_ACTIVE} active jobs have changed"),
-        ("all", f"all of {_ACTIVE} active jobs that run have run for longer"),
+        ("some", f"{_CHANGED} of {_ACTIVE} active jobs changed"),
+        ("all", f"duration changed for all running ones of {_ACTIVE} active jobs"),
     ):
         both = [(each["tracker"] + each["commit"]) * 1000 for each in spent[variant]]
         rows.append(Figure(f"{name}: tracker and commit", both, "ms of CPU", 150, most=True))

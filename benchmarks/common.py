@@ -1,4 +1,4 @@
-"""What the benchmarks share: other processes, a client that costs nothing, medians, verdicts."""
+"""Shared by the benchmarks: processes, a cheap HTTP client, medians, and the table of results."""
 
 import contextlib
 import json
@@ -38,12 +38,12 @@ class Peer(NamedTuple):
 
 @contextlib.contextmanager
 def peer(command: Sequence[str], says: str, **environ: str) -> Iterator[Peer]:
-    """A process until the end of the context.
+    """Run a process until the end of the context.
 
     Args:
-        command: what to run.
-        says: pattern of what it writes once it serves; its first group is the port.
-        environ: further environment variables.
+        command: program and arguments.
+        says: pattern of the output once it serves; the first group is the port.
+        environ: additional environment variables.
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -77,19 +77,19 @@ def _port(process: subprocess.Popen[bytes], says: str, output: Any) -> int:
 
 
 def simulator(*arguments: str) -> contextlib.AbstractContextManager[Peer]:
-    """The simulated service."""
+    """Run the simulated service."""
     command = (PYTHON, "-m", "exporter", "simulate", "--listen-address", "127.0.0.1:0", *arguments)
     return peer(command, r"jobs: http://127\.0\.0\.1:(\d+)")
 
 
 def world(finished: int, active: int, *arguments: str) -> contextlib.AbstractContextManager[Peer]:
-    """The simulated service of `world`."""
+    """Run the simulated service of `world`."""
     command = (PYTHON, str(HERE / "world.py"), str(finished), str(active), *arguments)
     return peer(command, r"world at http://127\.0\.0\.1:(\d+)")
 
 
 def control(port: int, method: str, name: str, document: Any = None) -> Any:
-    """Ask the simulated service something, or tell it what to do."""
+    """Call the control API of the simulated service."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/-/sim/{name}",
         method=method,
@@ -102,9 +102,9 @@ def control(port: int, method: str, name: str, document: Any = None) -> Any:
 def environment(simulated: Peer | str, **options: str) -> dict[str, str]:
     """Environment of an exporter whose only target is a simulated service; ``a__b`` is a.b.
 
-    Of a service of which the URL is given, only the default workspace is read.
+    If the service is given by its URL, only the default workspace is read.
     """
-    # Only here: whoever measures memory wants to have imported what is measured, not more.
+    # Imported here, so that benchmarks that measure memory import only what they measure.
     from exporter.simulator.catalog import (  # noqa: PLC0415
         DEFAULT_WORKSPACE,
         VISION_WORKSPACE,
@@ -134,16 +134,16 @@ def environment(simulated: Peer | str, **options: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody has at the moment, for programs that cannot choose one."""
+    """A port that is free at the moment, for programs that cannot choose one."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
 def node_exporter() -> str:
-    """The program; unpacked from Debian's package, which would start it as a service, if missing.
+    """Path of node_exporter. If missing, Debian's package is unpacked but not installed.
 
-    What is unpacked stays beside the interpreter, in the virtual environment.
+    Installing it would start a service. The files stay in the virtual environment.
     """
     for name in ("node_exporter", _NODE_EXPORTER):
         if path := shutil.which(name):
@@ -176,7 +176,7 @@ def _quietly(*command: str, folder: str) -> bool:
 
 
 class Client:
-    """Asks for ``/metrics`` on one connection after another, and only counts what comes."""
+    """Requests ``/metrics`` and only counts the bytes; reconnects if the server closes."""
 
     def __init__(self, port: int, *, accept: str = "", gzip: bool = True) -> None:
         lines = ["GET /metrics HTTP/1.1", f"Host: 127.0.0.1:{port}"]
@@ -188,11 +188,11 @@ class Client:
         self._socket: socket.socket | None = None
 
     def scrape(self) -> float:
-        """Seconds from the request sent to the last byte; connecting is not part of it."""
+        """Seconds from sending the request to the last byte; without connecting."""
         return self._scrape(None)
 
     def body(self) -> bytes:
-        """The body as it came, chunked or not."""
+        """The body as received, possibly chunked."""
         parts: list[bytes] = []
         self._scrape(parts)
         return b"".join(parts).partition(b"\r\n\r\n")[2]
@@ -204,7 +204,7 @@ class Client:
             self._socket = None
 
     def _scrape(self, parts: list[bytes] | None) -> float:
-        # Anew if the server closed it, as prometheus_client's (HTTP/1.0) does.
+        # Reconnect if the server closed the connection, as prometheus_client (HTTP/1.0) does.
         if self._socket is None:
             self._socket = socket.create_connection(
                 ("127.0.0.1", self._port), timeout=_ANSWER_SECONDS
@@ -233,7 +233,7 @@ class Client:
     def _whole(
         self, ending: int | bytes | None, got: int, tail: bytes, parts: list[bytes] | None
     ) -> bool:
-        """Read to the end; whether the server closed the connection there."""
+        """Read to the end. Returns whether the server closed the connection there."""
         connection = self._socket
         if connection is None:
             raise RuntimeError("no connection")
@@ -244,7 +244,7 @@ class Client:
             size = connection.recv_into(self._buffer)
             if not size:
                 if ending is not None:
-                    raise SystemExit(f"port {self._port} broke off")
+                    raise SystemExit(f"port {self._port} closed the connection early")
                 return True
             got += size
             tail = (tail + self._buffer[max(0, size - 5) : size])[-5:]
@@ -254,7 +254,7 @@ class Client:
 
 
 def _ending(fields: bytes) -> int | bytes | None:
-    """How a body ends: by its length, the last chunk, or with the connection."""
+    """How a body ends: by its length, by the last chunk, or (None) with the connection."""
     if length := re.search(rb"\r\nContent-Length: *(\d+)", fields, re.IGNORECASE):
         return int(length[1])
     if re.search(rb"\r\nTransfer-Encoding: *chunked", fields, re.IGNORECASE):
@@ -270,12 +270,12 @@ def interleaved(
     rounds: int,
     repeat: Mapping[str, int] | None = None,
 ) -> dict[str, list[float]]:
-    """What each action returned, all of them in turns, so that a busy machine is busy for all.
+    """Run all actions in turns, so that other load on the machine affects them equally.
 
     Args:
-        actions: each measures itself.
-        rounds: how often all of them.
-        repeat: how often in a row, for those that are fast.
+        actions: each returns its own measurement.
+        rounds: number of rounds of all actions.
+        repeat: number of runs in a row, for fast actions.
     """
     results: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(rounds):
@@ -287,7 +287,7 @@ def interleaved(
 def clocked(
     action: Callable[[], object], clock: Callable[[], float] = time.perf_counter
 ) -> Callable[[], float]:
-    """The action, with the time it took as its result."""
+    """Wrap an action so that it returns the time it took."""
 
     def measure() -> float:
         started = clock()
@@ -303,49 +303,49 @@ def median(values: Sequence[float]) -> float:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that so many percent do not exceed."""
+    """The percentile of some values."""
     return sorted(values)[min(len(values) * percent // 100, len(values) - 1)]
 
 
 class Figure(NamedTuple):
-    """A row of the result: what is wanted, and what came out.
+    """A row of the results: a measurement and its target.
 
     Attributes:
-        values: all that were measured; the median counts.
-        wanted: the least, or with ``most`` the most, that it has to be; None: for information.
+        values: all measured values; the median counts.
+        target: lower limit, or with ``most`` the upper limit; None: for information only.
     """
 
     name: str
     values: Sequence[float]
     unit: str
-    wanted: float | None = None
+    target: float | None = None
     most: bool = False
 
     @property
     def reached(self) -> bool:
-        """Whether the median is as wanted."""
-        if self.wanted is None:
+        """Whether the median meets the target."""
+        if self.target is None:
             return True
         value = median(self.values)
-        return value <= self.wanted if self.most else value >= self.wanted
+        return value <= self.target if self.most else value >= self.target
 
     def cells(self) -> tuple[str, ...]:
-        """For the table."""
-        wanted = "-"
-        if self.wanted is not None:
-            wanted = f"{'<=' if self.most else '>='} {_short(self.wanted)} {self.unit}"
+        """The cells of the row."""
+        target = "-"
+        if self.target is not None:
+            target = f"{'<=' if self.most else '>='} {_short(self.target)} {self.unit}"
         return (
             self.name,
-            wanted,
+            target,
             f"{_short(median(self.values))} {self.unit}",
             f"{_short(min(self.values))} - {_short(max(self.values))}",
-            "" if self.wanted is None else "ok" if self.reached else "MISSED",
+            "" if self.target is None else "ok" if self.reached else "MISSED",
         )
 
 
 def report(figures: Sequence[Figure]) -> int:
-    """Print the table; the exit code: 1 if a figure is missed."""
-    rows = [("figure", "wanted", "median", "min - max", ""), *(each.cells() for each in figures)]
+    """Print the table. Returns the exit code: 1 if a figure misses its target."""
+    rows = [("figure", "target", "median", "min - max", ""), *(each.cells() for each in figures)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"{machine()}\n")
     for row in rows:
@@ -355,15 +355,15 @@ def report(figures: Sequence[Figure]) -> int:
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
-    """How many times faster: each of the slow ones against the median of the fast ones.
+    """Speedups: each slow value divided by the median of the fast ones.
 
-    The median of this is the ratio of the medians.
+    The median of the result is the ratio of the medians.
     """
     return [value / median(fast) for value in slow]
 
 
 def machine() -> str:
-    """In a line, what this runs on."""
+    """The machine and Python version, on one line."""
     model = ""
     with contextlib.suppress(OSError):
         found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())

@@ -1,6 +1,6 @@
-"""A process that serves the 100,000 series: ours, or the usual way with prometheus_client.
+"""Serve the 100,000 series, with the exporter's own server or with prometheus_client.
 
-Run by the benchmarks: ``serve.py ours`` or ``serve.py library``; says its port once it serves.
+Run by the benchmarks as ``serve.py ours`` or ``serve.py library``; prints its URL once it serves.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from exporter.web.server import make_app, serve
 
 
 async def ours() -> None:
-    """The exporter's own server and publisher."""
+    """Serve with the exporter's own server and publisher."""
     publisher = Publisher(Instruments())
     publisher.exposition = series.exposition()
     async with serve(make_app(publisher), [("127.0.0.1", 0)]) as urls:
@@ -25,7 +25,7 @@ async def ours() -> None:
 
 
 def library() -> None:
-    """As prometheus_client's manual has it."""
+    """Serve as shown in the manual of prometheus_client."""
     server, _ = start_http_server(0, "127.0.0.1", series.registry())
     print(f"serving http://127.0.0.1:{server.server_port}", flush=True)
     threading.Event().wait()

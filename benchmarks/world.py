@@ -1,7 +1,7 @@
-"""A simulated service whose world stands still, but for what it is told over HTTP.
+"""A simulated service in which nothing happens except what is requested over HTTP.
 
-Run by the benchmarks: ``world.py FINISHED ACTIVE``; says its port once it serves. All jobs are in
-one workspace, and nobody is asked who he is. With ``--pools`` all jobs are in dedicated pools.
+Run by the benchmarks as ``world.py FINISHED ACTIVE``; prints its URL once it serves. All jobs are
+in one workspace, and no credentials are checked. With ``--pools`` all jobs use dedicated pools.
 """
 
 import argparse
@@ -22,13 +22,13 @@ _POOLS = ("public-ascend", "llm-pretraining", "vision", "public-gpu", "lab-old")
 
 
 def make_fleet(finished: int, active: int, *, days: int = _SPAN, pools: int = 0) -> Fleet:
-    """Days of history; all active jobs run, but for one in ten that waits.
+    """A fleet with days of history; one in ten active jobs is waiting, the others are running.
 
     Args:
-        finished: so many jobs have ended.
-        active: so many have not.
-        days: how far back the first of them lies.
-        pools: so many dedicated pools; 0: the catalog's.
+        finished: number of finished jobs.
+        active: number of active jobs.
+        days: age of the oldest finished job.
+        pools: number of dedicated pools; 0: those of the catalog.
     """
     now = time.time()
     made = [replace(VISION_POOL, name=f"team-{n}", id=f"pool-{n:08x}") for n in range(pools)]
@@ -52,7 +52,7 @@ def make_fleet(finished: int, active: int, *, days: int = _SPAN, pools: int = 0)
 
 
 async def main() -> None:
-    """Serve until told to stop."""
+    """Serve until the process is stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("finished", type=int)
     parser.add_argument("active", type=int)
