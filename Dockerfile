@@ -1,14 +1,14 @@
 # docker build -t modelarts-exporter .
 # docker run --read-only --cap-drop=all -p 9978:9978 modelarts-exporter demo
 #
-# The tag keeps the minor version of Python and the Debian release and moves on with their security
-# fixes. Whoever needs the same bytes again pins the digest: --build-arg PYTHON_IMAGE=python@sha256:...
+# The tag fixes the minor version of Python and the Debian release, and gets their security fixes.
+# For reproducible builds, pin the digest: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-# One environment with pip and the build tool stays here; the other, without pip, is shipped.
+# The environment with pip and the build tool stays in this stage; the other one, without pip, is shipped.
 COPY requirements.lock requirements-build.lock ./
 RUN python3 -m venv /opt/build \
  && python3 -m venv --without-pip /opt/modelarts-exporter \
@@ -16,7 +16,7 @@ RUN python3 -m venv /opt/build \
  && /opt/build/bin/pip --python /opt/modelarts-exporter/bin/python install --only-binary=:all: --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
-# The compiled files are never checked against the sources: their times do not survive every builder.
+# Compiled files are not checked against the sources (unchecked-hash): not every builder keeps file times.
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/build/bin/pip --python /opt/modelarts-exporter/bin/python install --no-deps --no-index /dist/*.whl \
  && /opt/modelarts-exporter/bin/python -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/modelarts-exporter/lib
@@ -32,16 +32,16 @@ LABEL org.opencontainers.image.title="modelarts-exporter" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/modelarts-exporter /opt/modelarts-exporter
 ENV PATH=/opt/modelarts-exporter/bin:${PATH} PYTHONUNBUFFERED=1
-# The base image has no compiled standard library: this run compiles the part that the exporter and the
-# health check use, and shows that the exporter starts. From here on nothing is written.
+# The base image has no compiled standard library. This run compiles the part that the exporter and the
+# health check use, and checks that the exporter starts. After this, no compiled files are written.
 RUN modelarts-exporter --help > /dev/null && python3 -c "import exporter.app.exporter, http.client"
-# HOME is where a mounted .huaweicloud/credentials is looked for.
+# The exporter looks for .huaweicloud/credentials in HOME, where it can be mounted.
 ENV PYTHONDONTWRITEBYTECODE=1 HOME=/etc/modelarts-exporter
-# Numeric, so that Kubernetes can see that it is not root (runAsNonRoot).
+# Numeric, so that Kubernetes can verify that it is not root (runAsNonRoot).
 USER 65532:65532
 EXPOSE 9978
-# For the default web.listen-address; with another one, or with TLS, give --health-cmd or --no-healthcheck.
-# http.client goes through no proxy, whatever the environment says.
+# For the default web.listen-address; with a different one, or with TLS, use --health-cmd or --no-healthcheck.
+# http.client ignores the proxy settings of the environment.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
   CMD ["python3", "-ISc", "import http.client as h, sys; c = h.HTTPConnection('127.0.0.1', 9978, timeout=4); c.request('GET', '/-/healthy'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["modelarts-exporter"]

@@ -1,6 +1,6 @@
-# make demo     see the exporter at work, no account needed
-# make test     everything that CI checks
-# Works with make 3.81 (macOS) and newer. Everything it makes lives in .venv; "make clean" removes it.
+# make demo     try the exporter, no account needed
+# make test     run everything that CI checks
+# Works with make 3.81 (macOS) and newer. All files are created in .venv; "make clean" removes them.
 
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 VENV ?= .venv
@@ -10,7 +10,7 @@ SOAK_SEED ?= 1000000
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Directories are listed too: a deleted module changes its directory only.
+# Directories are listed, too: deleting a module changes only its directory.
 SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
 
 .DEFAULT_GOAL := help
@@ -19,51 +19,51 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycach
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# Ctrl-C belongs to the exporter alone, or make would end as "interrupted" however cleanly the
-# exporter ended. So in the foreground of a terminal ("+" in ps) it gets a process group of its own.
-demo: install ## run the exporter on a simulated service until Ctrl-C; options: ARGS="--help"
+# Only the exporter must receive Ctrl-C. Otherwise make ends as "interrupted", even if the exporter
+# stopped cleanly. So in the foreground of a terminal ("+" in ps) the exporter gets its own process group.
+demo: install ## run the exporter with a simulated service until Ctrl-C; options: ARGS="--help"
 	@case "$$(ps -o stat= -p $$$$ 2>/dev/null)" in \
 	  *+*) set -m; $(BIN)/modelarts-exporter demo $(ARGS) ;; \
 	  *) exec $(BIN)/modelarts-exporter demo $(ARGS) ;; \
 	esac
 
-# Without the checkout on the import path (PYTHONSAFEPATH, no rootdir), the tests see what users
+# The checkout is not on the import path (PYTHONSAFEPATH, no rootdir), so the tests use what users
 # get: the installed wheel.
-test: $(VENV)/.dev $(VENV)/.package prometheus lint types docs-check ## lint, types, docs, all tests; options: ARGS="-k paging"
+test: $(VENV)/.dev $(VENV)/.package prometheus lint types docs-check ## run lint, types, docs and all tests; options: ARGS="-k paging"
 	PYTHONSAFEPATH=1 TEST_INSTALLED=1 $(BIN)/pytest $(ARGS)
 
-soak: $(VENV)/.dev $(VENV)/.package ## random lives against a world's truth; options: SOAK_SECONDS=600 SOAK_SEED=1000000
+soak: $(VENV)/.dev $(VENV)/.package ## compare counters with random simulated regions; options: SOAK_SECONDS=600 SOAK_SEED=1000000
 	$(BIN)/python tests/model_based/soak.py $(SOAK_SECONDS) $(SOAK_SEED)
 
-install: $(VENV)/.package ## the exporter with its locked dependencies in .venv
+install: $(VENV)/.package ## install the exporter and its locked dependencies in .venv
 
-lint: $(VENV)/.dev ## ruff: rules and format
+lint: $(VENV)/.dev ## run the linter and check the format (ruff)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.dev ## mypy, strict
+types: $(VENV)/.dev ## check types (mypy, strict)
 	$(BIN)/mypy
 
-docs: $(VENV)/.dev $(VENV)/.package ## write the generated pages of docs/ again
+docs: $(VENV)/.dev $(VENV)/.package ## regenerate the generated pages of docs/
 	$(BIN)/python docs/generate.py
 
 docs-check: $(VENV)/.dev $(VENV)/.package
 	$(BIN)/python docs/generate.py --check
 
-format: $(VENV)/.dev ## let ruff format and fix
+format: $(VENV)/.dev ## format and fix the code (ruff)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev $(VENV)/.package ## the measurements of benchmarks/README.md, several minutes
+bench: $(VENV)/.dev $(VENV)/.package ## run the benchmarks of benchmarks/README.md, several minutes
 	@missed=; for script in benchmarks/bench_*.py; do \
 	  echo "== $$script"; $(BIN)/python $$script || missed="$$missed $$script"; \
-	done; test -z "$$missed" || { echo "missed a figure:$$missed" >&2; exit 1; }
+	done; test -z "$$missed" || { echo "missed a target:$$missed" >&2; exit 1; }
 
-screenshot: $(VENV)/.package ## the pictures in docs/images again (needs chromium)
+screenshot: $(VENV)/.package ## retake the pictures in docs/images (needs chromium)
 	$(BIN)/python docs/screenshot.py
 
-# uv.lock names the registry it was made with, so it stays in the temporary directory.
-lock: ## newest versions that pyproject.toml allows into the lock files (needs uv)
+# uv.lock contains the address of the registry, so it stays in the temporary directory.
+lock: ## update the lock files to the newest versions that pyproject.toml allows (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	mkdir "$$dir/exporter"; cp pyproject.toml README.md LICENSE "$$dir"; \
@@ -77,25 +77,25 @@ lock: ## newest versions that pyproject.toml allows into the lock files (needs u
 	cp "$$dir/build" requirements-build.lock; \
 	cp "$$dir/dev" requirements-dev.lock
 
-image: ## the container image modelarts-exporter (needs docker)
+image: ## build the container image modelarts-exporter (needs docker)
 	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag modelarts-exporter .
 
-image-test: ## build the image without a registry, run the demo in it, some minutes (needs root on Linux)
+image-test: ## build the image without a registry and run the demo in it, some minutes (needs root on Linux)
 	deploy/image_test.sh
 
-clean: ## remove everything that was made here
+clean: ## remove all created files
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
 	@for python in $(PYTHON); do \
 	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	    echo "Making $(VENV) with $$("$$python" --version)"; \
+	    echo "Creating $(VENV) with $$("$$python" --version)"; \
 	    "$$python" -m venv --clear $(VENV) && touch $@; exit; \
 	  fi; \
 	done; \
-	echo "No Python 3.11 or newer with its venv module found; tried: $(PYTHON)." >&2; \
-	echo "Install one (Debian, Ubuntu: apt-get install python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
+	echo "No Python 3.11 or newer with the venv module found; tried: $(PYTHON)." >&2; \
+	echo "Install one (Debian, Ubuntu: apt-get install python3-venv) or set its path: make PYTHON=/path/to/python3" >&2; \
 	exit 1
 
 $(VENV)/.runtime: $(VENV)/.made requirements.lock requirements-build.lock
@@ -113,7 +113,7 @@ $(VENV)/.package: $(VENV)/.runtime $(SOURCES)
 	@$(PIP) install --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
 
-# Debian's packages would start servers on ports 9090 and 9093: they are stopped at once and stay off.
+# Debian's packages start servers on ports 9090 and 9093: these are stopped and disabled at once.
 prometheus:
 	@if command -v prometheus >/dev/null && command -v promtool >/dev/null && \
 	    command -v prometheus-alertmanager >/dev/null; then exit 0; fi; \
@@ -127,6 +127,6 @@ prometheus:
 	      invoke-rc.d --quiet $$server stop || true; update-rc.d $$server disable || true; \
 	    done; exit 0; }; \
 	fi; \
-	echo "Prometheus is missing: the tests with a real Prometheus need it (prometheus and promtool on the PATH;" >&2; \
+	echo "Prometheus is missing. The tests with a real Prometheus need it (prometheus and promtool on the PATH;" >&2; \
 	echo "Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus)." >&2; \
 	test -z "$$REQUIRE_PROMETHEUS"
