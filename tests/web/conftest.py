@@ -12,7 +12,8 @@ import pytest
 from exporter.jobs.tracker import Fleet
 from exporter.metrics.exposition import Block, Exposition, Metric, assemble, render_block
 from exporter.metrics.scope import Scope
-from exporter.web.server import make_app, serve
+from exporter.web.listen import serve
+from exporter.web.server import make_app
 
 
 @dataclass

@@ -16,8 +16,9 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.metrics.exposition import assemble
+from exporter.web.listen import serve
 from exporter.web.publisher import Publisher
-from exporter.web.server import make_app, serve
+from exporter.web.server import make_app
 
 OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0"}
 GZIP = {"Accept-Encoding": "gzip"}
@@ -228,7 +229,7 @@ async def test_the_write_timeout_is_for_the_last_bytes_too(publisher, make_size,
     publisher.exposition = make_size(60_000)  # asyncio would hold 64 KiB without a word
     app = make_app(publisher, write_timeout=0.3)
     app.on_response_prepare.append(narrow)
-    async with serve(app, ["127.0.0.1:0"]) as (url,):
+    async with serve(app, [("127.0.0.1", 0)]) as (url,):
         served = served_at(url)
         (client,) = await stalled_clients(served, 1)
         assert served.busy

@@ -18,8 +18,8 @@ from exporter.jobs.job import PHASES, Job, Run
 from exporter.jobs.tracker import Fleet, Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.scope import Scope
-from exporter.web.page import LONGEST_QUERY, StatusPage, target_status
-from exporter.web.page.markup import since, span
+from exporter.web.page import MAX_QUERY, StatusPage, target_status
+from exporter.web.page.markup import duration, elapsed
 
 NOW = 1_750_000_000.0
 DASH = "\N{EN DASH}"
@@ -298,8 +298,8 @@ async def test_search_over_http(site, publisher, poller):
         answer = await site("GET", f"/?q={raw}")
         assert answer.status == 200
         assert answer.text.count("<script") == 1
-    assert "x" * LONGEST_QUERY in answer.text
-    assert "x" * (LONGEST_QUERY + 1) not in answer.text
+    assert "x" * MAX_QUERY in answer.text
+    assert "x" * (MAX_QUERY + 1) not in answer.text
 
 
 def hostile(value):
@@ -352,7 +352,7 @@ def test_long_texts_are_cut(render):
 
 @pytest.mark.parametrize("moment", [float("nan"), float("inf"), -1e18, 1e18, None, 0.0])
 def test_moments_that_are_none(moment):
-    assert since(moment, NOW) == '<span class="dim">unknown</span>'
+    assert elapsed(moment, NOW) == '<span class="dim">unknown</span>'
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_moments_that_are_none(moment):
     [(-5, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")],
 )
 def test_spans(seconds, words):
-    assert span(seconds) == words
+    assert duration(seconds) == words
 
 
 def test_what_a_fleet_adds_up_to_is_found_out_once(render, poller, monkeypatch):
@@ -407,7 +407,7 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
         "Failed 1",
     ]
     assert [row.split()[0] for row in section(show(), "failures")[0]] == ["job-3"]
-    assert "Finished jobs count for 2 h 0 min after their end (jobs.history)" in show()
+    assert "Finished jobs are counted for 2 h 0 min after they end (jobs.history)" in show()
     assert [row.split()[0] for row in section(show("job"), "failures")[0]] == ["job-3", "job-4"]
     assert "jobs.history" not in show("job")
 
@@ -609,7 +609,7 @@ async def test_it_refreshes_itself(serving, publisher, poller, tab):
 
     await tab.run("document.activeElement.blur()")
     await tab.run(look)
-    await tab.until(f"{live} == 'Cannot be refreshed, trying again'")
+    await tab.until(f"{live} == 'Refresh failed, retrying'")
     assert await tab.run("document.querySelector('main').textContent.includes('job-1')")
 
 
