@@ -1,4 +1,4 @@
-"""Routes, addresses, the end."""
+"""Routes, addresses, shutdown."""
 
 import asyncio
 import contextlib
@@ -99,7 +99,7 @@ async def test_ready_once_every_target_was_polled(site, publisher, poller):
     assert (answer.status, answer.text) == (503, "not polled yet: a, 训练\n")
 
     publisher.pollers[0].ended_polls = publisher.pollers[2].ended_polls = 1
-    publisher.pollers[2].error = "refused"  # badly is ended too
+    publisher.pollers[2].error = "refused"  # a failed poll has ended too
     answer = await site("GET", "/-/ready")
     assert (answer.status, answer.text) == (200, "OK\n")
 
