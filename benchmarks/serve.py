@@ -11,8 +11,9 @@ import series
 from prometheus_client import start_http_server
 
 from exporter.metrics.self_metrics import Instruments
+from exporter.web.listen import serve
 from exporter.web.publisher import Publisher
-from exporter.web.server import make_app, serve
+from exporter.web.server import make_app
 
 
 async def ours() -> None:

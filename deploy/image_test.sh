@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# make image-test: builds the image of the Dockerfile without a registry, and shows that it starts
-# read-only and as nobody, serves the demo, keeps a state file, and stops on SIGTERM as PID 1.
+# make image-test: builds the Dockerfile without a registry, and verifies that the image starts read-only
+# as an unprivileged user, serves the demo, keeps a state file, and stops on SIGTERM as PID 1.
 #
-# The base image is a stand-in of the same name: Debian with its own Python, made by debootstrap. So
-# what is shown is the Dockerfile and the package, not the Python version. Needs Linux, root and about
-# 2 GB in TMPDIR; takes some minutes. PIP_INDEX_URL, MIRROR: where packages come from, if not as usual.
+# The base image is a substitute with the same name: Debian with its own Python, made by debootstrap. So
+# this tests the Dockerfile and the package, not the Python version. Requires Linux, root and about 2 GB
+# in TMPDIR; takes a few minutes. PIP_INDEX_URL and MIRROR override the sources of packages.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,10 +19,10 @@ die() {
   exit 1
 }
 
-[ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ] || die "needs Linux and root (or use: make image)"
+[ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ] || die "requires Linux and root (or use: make image)"
 missing=()
 for tool in "${PACKAGES[@]}"; do command -v "$tool" >/dev/null || missing+=("$tool"); done
-[ ${#missing[@]} -eq 0 ] || die "missing; Debian, Ubuntu: apt-get install --no-install-recommends ${missing[*]}"
+[ ${#missing[@]} -eq 0 ] || die "missing tools; on Debian or Ubuntu: apt-get install --no-install-recommends ${missing[*]}"
 
 work=$(mktemp -d)
 container=""
@@ -38,11 +38,11 @@ trap finish EXIT
 
 base=$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)
 suite=${base##*-}
-say "a stand-in for $base: Debian $suite"
+say "building a substitute for $base: Debian $suite"
 root="$work/root"
 debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv "$suite" "$root" \
   ${MIRROR:+"$MIRROR"} >"$work/debootstrap.log" 2>&1 || { tail -n 20 "$work/debootstrap.log" >&2 && die "debootstrap failed"; }
-# The index of packages is reached as this machine reaches it.
+# Use this machine's package index and certificates.
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 index=${PIP_INDEX_URL:-$(python3 -m pip config get global.index-url 2>/dev/null || true)}
 printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n%s\n' "${index:+index-url = $index}" >"$root/etc/pip.conf"
@@ -52,14 +52,14 @@ rm -rf --one-file-system "$root"
 
 # --- the image -------------------------------------------------------------------------------------
 
-say "the image"
+say "building the image"
 buildah "${store[@]}" bud --isolation chroot --network host --pull-never --quiet \
   --tag modelarts-exporter . >"$work/build.log" 2>&1 ||
   { tail -n 40 "$work/build.log" >&2 && die "the build failed"; }
 "${podman[@]}" image inspect --format 'user {{.User}}, entrypoint {{.Config.Entrypoint}}, command {{.Config.Cmd}}' modelarts-exporter
 
-limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024) # the defaults may be above what this machine allows
-# Like a hardened pod, with no network but its own loopback: the demo needs no other.
+limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024) # the defaults may exceed this machine's limits
+# Like a hardened pod, with only a loopback network: the demo needs no other.
 run() { # podman's options, --, the command
   local options=()
   while [ "$1" != -- ]; do options+=("$1") && shift; done
@@ -69,14 +69,14 @@ run() { # podman's options, --, the command
     "${options[@]}" modelarts-exporter "$@"
 }
 
-say "without a target it says what is missing, and ends with 2"
+say "without a target it reports what is missing and exits with 2"
 code=0
 run --rm -- serve >"$work/serve.log" 2>&1 || code=$?
 sed 's/^/   /' "$work/serve.log"
 [ "$code" = 2 ] || die "exit code $code"
 
 say "the demo"
-# A new volume belongs to root; given to the exporter as compose.yaml does it.
+# A new volume is owned by root; change the owner as compose.yaml does.
 "${podman[@]}" run --rm --network none --read-only --cap-drop all --cap-add CHOWN "${limits[@]}" --no-healthcheck --user 0:0 \
   --volume "state:$STATE" --entrypoint chown modelarts-exporter "$UID_IN_IMAGE:$UID_IN_IMAGE" "$STATE"
 container=$(run --detach --volume "state:$STATE" \
@@ -93,14 +93,14 @@ sys.exit(r.status != 200)' $PORT "$1" 2>/dev/null
 }
 for _ in $(seq 120); do
   if get /-/ready >/dev/null; then break; fi
-  kill -0 "$pid" 2>/dev/null || { "${podman[@]}" logs "$container" >&2 && die "it ended"; }
+  kill -0 "$pid" 2>/dev/null || { "${podman[@]}" logs "$container" >&2 && die "it exited"; }
   sleep 0.5
 done
 get /-/ready >/dev/null || { "${podman[@]}" logs "$container" >&2 && die "not ready"; }
 
 status() { awk -v "key=$1:" '$1 == key { $1 = ""; sub(/^ /, ""); print }' "/proc/$pid/status"; }
-expect() { # what, is, should be
-  [ "$2" = "$3" ] || die "$1: $2, not $3"
+expect() { # description, actual, expected
+  [ "$2" = "$3" ] || die "$1: got $2, expected $3"
   printf '   %s: %s\n' "$1" "$2"
 }
 nspid=$(status NSpid)
@@ -116,19 +116,19 @@ expect "modelarts_up" "$(awk '/^modelarts_up\{/ { print $2 }' "$work/metrics")" 
 printf '   series: %s\n' "$(grep -vc '^#' "$work/metrics")"
 get / | grep -q '<html' || die "no page at /"
 
-# Images of buildah's own format have no health check: its code is taken from the Dockerfile.
+# buildah's image format has no health check, so its code is taken from the Dockerfile.
 code=$(sed -n 's/.*CMD \["python3", "-ISc", "\(.*\)"\]$/\1/p' Dockerfile)
 "${podman[@]}" exec "$container" python3 -ISc "$code" || die "the Dockerfile's health check fails"
-say "the Dockerfile's health check is content"
+say "the Dockerfile's health check succeeds"
 
 say "SIGTERM to PID 1"
 before=$(date +%s%N)
 kill -TERM "$pid"
-code=$(timeout 10 "${podman[@]}" wait "$container") || die "still there after 10 s"
+code=$(timeout 10 "${podman[@]}" wait "$container") || die "still running after 10 s"
 after=$(date +%s%N)
 expect "exit code" "$code" 0
 printf '   after %d ms\n' $(((after - before) / 1000000))
 state="$("${podman[@]}" volume inspect --format '{{.Mountpoint}}' state)/state.db"
 [ -s "$state" ] || die "no state file"
 printf '   state file: %s\n' "$(stat --format '%s bytes, owner %u' "$state")"
-say "image-test: all good"
+say "image-test: passed"

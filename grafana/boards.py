@@ -1,4 +1,4 @@
-"""Dashboards, and the variables, links and annotations that they have in common."""
+"""Dashboards, and their common variables, links and annotations."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,14 +6,14 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as model
 from panels import DATASOURCE, Builder
 
-# Links and annotations have ``placement(None)``: they stand on top. The SDK would hide them in a
-# menu of newer Grafanas.
+# Links and annotations have ``placement(None)``, which puts them at the top. The SDK's default hides
+# them in a menu in newer Grafana versions.
 
 
 def variable(name: str, label: str, query: str, *, every: str = ".*", regex: str = "") -> Builder:
-    """A variable that has every value of a label, several of which can be chosen."""
+    """A multi-value variable with all values of a label."""
     return (
-        _asked(name, label, query, regex)
+        _query_variable(name, label, query, regex)
         .multi(multi=True)
         .include_all(include_all=True)
         .all_value(every)
@@ -21,12 +21,14 @@ def variable(name: str, label: str, query: str, *, every: str = ".*", regex: str
     )
 
 
-def one(name: str, label: str, query: str, *, regex: str = "") -> Builder:
-    """A variable of which one value is chosen."""
-    return _asked(name, label, query, regex).multi(multi=False).include_all(include_all=False)
+def single_variable(name: str, label: str, query: str, *, regex: str = "") -> Builder:
+    """A single-value variable."""
+    return (
+        _query_variable(name, label, query, regex).multi(multi=False).include_all(include_all=False)
+    )
 
 
-def _asked(name: str, label: str, query: str, regex: str) -> Builder:
+def _query_variable(name: str, label: str, query: str, regex: str) -> Builder:
     built = (
         dashboard.QueryVariable(name)
         .label(label)
@@ -40,17 +42,17 @@ def _asked(name: str, label: str, query: str, regex: str) -> Builder:
 
 
 def _exporters(label: str, matchers: str = "") -> str:
-    """Values of a label of the exporters that are scraped, whether they can poll or not."""
+    """Values of a label of all scraped exporters, even if their polls fail."""
     return f"label_values(modelarts_exporter_build_info{matchers}, {label})"
 
 
 def _targets(label: str, matchers: str) -> str:
-    """Values of a label of their targets, whether a poll has succeeded or not."""
+    """Values of a label of all targets, even if no poll has succeeded."""
     return f"label_values(modelarts_exporter_poll_duration_seconds_count{{{matchers}}}, {label})"
 
 
 def scrape_variables() -> list[Builder]:
-    """The data source, and which exporters and targets are looked at."""
+    """Variables that select the data source, exporters and targets."""
     return [
         dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"),
         variable("job", "Job", _exporters("job"), every=".+"),
@@ -65,12 +67,12 @@ def scrape_variables() -> list[Builder]:
 
 
 def console_variable() -> Builder:
-    """Where the service's console is, for links to jobs there."""
+    """The base URL of the ModelArts console, for links to jobs."""
     address = "https://console.huaweicloud.com"
     return (
         dashboard.TextBoxVariable("console")
         .label("Console")
-        .description("Where links to a job lead, e.g. https://console-intl.huaweicloud.com")
+        .description("Base URL of links to jobs, for example https://console-intl.huaweicloud.com")
         .default_value(address)
         .current(model.VariableOption(text=address, value=address))
     )
@@ -79,7 +81,7 @@ def console_variable() -> Builder:
 def annotation(
     name: str, expr: str, *, color: str, title: str, text: str, tags: str = ""
 ) -> Builder:
-    """Marks at the times (in milliseconds) that a query has as values."""
+    """Annotations at the times given by a query's values, in milliseconds."""
     return (
         dashboard.AnnotationQuery()
         .name(name)
@@ -107,7 +109,7 @@ def board(
     sections: Mapping[str, Sequence[Builder]],
     annotations: Sequence[Builder] = (),
 ) -> model.Dashboard:
-    """A dashboard: sections from top to bottom, in each the panels line by line."""
+    """A dashboard of sections; the panels of a section are laid out row by row."""
     built = (
         dashboard.Dashboard(f"ModelArts / {title}")
         .uid(f"modelarts-{name}")

@@ -1,4 +1,4 @@
-"""The dashboard *Fleet overview*: what runs, what waits, what failed, who has the cards."""
+"""The dashboard *Fleet overview*: running, waiting and failed jobs, and the use of cards."""
 
 from boards import annotation, board, console_variable, scrape_variables
 from grafana_foundation_sdk.models import dashboard as model
@@ -24,9 +24,9 @@ from panels import (
     SPARSE,
     Builder,
     Query,
-    curves,
-    ranking,
-    single,
+    bar_gauge,
+    stat_panel,
+    time_series,
 )
 from promql import (
     BAD,
@@ -36,82 +36,82 @@ from promql import (
     TARGET,
     WAITING,
     by_pool,
-    identified,
     increase,
     quantile,
     rate,
     share,
     total,
-    training,
+    training_series,
+    with_job_info,
 )
 
 
 def now_section() -> list[Builder]:
-    """What is, in one line."""
+    """The current state, in one row."""
     return [
-        single(
+        stat_panel(
             "Data",
-            "Whether the exporter could read every chosen target at its last poll. If not, the "
-            "numbers below are old; see the dashboard Exporter.",
+            "Whether the last poll of every selected target succeeded. If not, the numbers below are "
+            "outdated; see the Exporter dashboard.",
             [Query(f"min(modelarts_up{{{TARGET}}})")],
             unit="none",
             texts={"1": ("Current", "green"), "0": ("Failing", "red")},
             none="No exporter",
         ),
-        single(
+        stat_panel(
             "Running jobs",
-            "Training jobs in the phase Running now.",
+            "Training jobs currently in the phase Running.",
             [Query(total(jobs(RUNNING)))],
             colors=((None, COLORS["Running"]),),
             graph=True,
             none="No data",
         ),
-        single(
+        stat_panel(
             "Waiting jobs",
-            "Training jobs that are Creating or Pending now: accepted, but not started.",
+            "Training jobs currently in the phase Creating or Pending: accepted, but not started.",
             [Query(total(jobs(WAITING)))],
             colors=((None, COLORS["Pending"]),),
             graph=True,
             none="No data",
         ),
-        single(
+        stat_panel(
             "Oldest waiting job",
-            "How long the job that was created first, of those that still wait, has waited.",
+            "How long the oldest waiting job has been waiting.",
             [Query(f"max({AGE})")],
             unit="s",
             colors=LONG_WAIT,
             decimals=0,
-            none="None waits",
+            none="None waiting",
         ),
-        single(
+        stat_panel(
             "Cards in use",
-            "Cards (NPUs, GPUs) of jobs that are Running or Terminating. Jobs that do not tell "
-            "their cards are left out.",
+            "Cards (NPUs, GPUs) of jobs that are Running or Terminating. Jobs that do not report their "
+            "cards are not included.",
             [Query(total(cards(IN_USE)))],
             colors=((None, COLORS["Running"]),),
             graph=True,
             none="No cards seen",
         ),
-        single(
+        stat_panel(
             "Cards queued",
-            "Cards that the waiting jobs ask for.",
+            "Cards requested by waiting jobs.",
             [Query(total(cards(WAITING)))],
             colors=((None, COLORS["Pending"]),),
             graph=True,
             none="No cards seen",
         ),
-        single(
+        stat_panel(
             "Failed jobs",
-            "Jobs that ended Failed or Abnormal in this time range.",
+            "Jobs that ended as Failed or Abnormal in this time range.",
             [Query(f"round({total(increase(finished(BAD)))})", instant=True)],
             colors=((None, "green"), (1, "red")),
             decimals=0,
             none="No data",
         ),
-        single(
+        stat_panel(
             "Success rate",
-            "Of the jobs that ended by themselves in this time range, the share that Completed. "
-            "Jobs that somebody stopped (Terminated) do not count.",
+            "The share of jobs that Completed, of those that ended on their own in this time range. "
+            "Jobs stopped by users (Terminated) do not count.",
             [
                 Query(
                     share(increase(finished(COMPLETED)), increase(finished(ENDED))),
@@ -127,11 +127,11 @@ def now_section() -> list[Builder]:
 
 
 def jobs_section() -> list[Builder]:
-    """Jobs by phase, and how they end."""
+    """Jobs by phase, and how they ended."""
     return [
-        curves(
+        time_series(
             "Active jobs by phase",
-            "Jobs that have not ended. Creating: being set up; Pending: waits for resources; "
+            "Jobs that have not ended. Creating: being set up; Pending: waiting for resources; "
             "Running; Terminating: being stopped.",
             [
                 Query(
@@ -144,13 +144,13 @@ def jobs_section() -> list[Builder]:
             stacked=True,
             axis="jobs",
         ),
-        curves(
+        time_series(
             "Ended jobs by phase",
-            "Jobs that end, per hour. Completed: by themselves; Failed: with an error; Abnormal: "
-            "the platform's failure; Terminated: somebody stopped them.",
+            "Jobs that ended, per hour. Completed: successfully; Failed: with an error; Abnormal: a "
+            "failure of the platform; Terminated: stopped by a user.",
             [
                 Query(
-                    f"{total(rate(training('jobs_finished_total')), 'phase')} * 3600",
+                    f"{total(rate(training_series('jobs_finished_total')), 'phase')} * 3600",
                     "{{phase}}",
                     POLL,
                 )
@@ -160,10 +160,10 @@ def jobs_section() -> list[Builder]:
             axis="jobs per hour",
             calcs=("mean", "max"),
         ),
-        curves(
+        time_series(
             "Success rate by pool",
-            "Of the jobs that ended by themselves, the share that Completed, in windows of at "
-            "least an hour. Gaps: none ended.",
+            "The share of jobs that Completed, of those that ended on their own, in windows of at "
+            "least an hour. Gaps: no job ended.",
             [
                 Query(
                     f"{by_pool(rate(finished(COMPLETED)))} / "
@@ -179,12 +179,12 @@ def jobs_section() -> list[Builder]:
             calcs=("lastNotNull", "min"),
             none="No job ended in this time range",
         ),
-        curves(
+        time_series(
             "Created jobs by pool",
-            "New jobs per hour: the demand.",
+            "New jobs per hour, a measure of demand.",
             [
                 Query(
-                    f"{by_pool(rate(training('jobs_created_total')))} * 3600",
+                    f"{by_pool(rate(training_series('jobs_created_total')))} * 3600",
                     "{{pool_name}}",
                     POLL,
                 )
@@ -195,11 +195,11 @@ def jobs_section() -> list[Builder]:
             calcs=("mean", "max"),
             none="No pool has been seen yet",
         ),
-        ranking(
+        bar_gauge(
             "Listed jobs by phase",
-            "All jobs that the service lists now, finished ones too (as far back as jobs.history "
-            "says).",
-            [Query(total(training("jobs"), "phase"), "{{phase}}", instant=True)],
+            "All jobs that the service currently lists, including finished jobs (as far back as "
+            "jobs.history allows).",
+            [Query(total(training_series("jobs"), "phase"), "{{phase}}", instant=True)],
             colors=COLORS,
             none="No jobs",
         ),
@@ -209,7 +209,7 @@ def jobs_section() -> list[Builder]:
 def cards_section() -> list[Builder]:
     """Cards by pool and type."""
     return [
-        curves(
+        time_series(
             "Cards in use by pool",
             "Cards of jobs that are Running or Terminating.",
             [Query(by_pool(cards(IN_USE)), "{{pool_name}}", POLL)],
@@ -217,18 +217,19 @@ def cards_section() -> list[Builder]:
             axis="cards",
             none="No job with cards has been seen",
         ),
-        curves(
+        time_series(
             "Cards queued by pool",
-            "Cards that jobs in Creating or Pending ask for. What stays here for long is missing.",
+            "Cards requested by jobs in the phase Creating or Pending. A constantly high value means "
+            "that the pool is too small.",
             [Query(by_pool(cards(WAITING)), "{{pool_name}}", POLL)],
             stacked=True,
             axis="cards",
             none="No job with cards has been seen",
         ),
-        curves(
+        time_series(
             "Cards in use by type",
-            "The same by the product name of the card, or unknown where the service does not tell "
-            "it.",
+            "Cards of jobs that are Running or Terminating, by product name of the card, or unknown if "
+            "the service does not report it.",
             [
                 Query(
                     total(cards(IN_USE), "flavor_type, accelerator"),
@@ -240,9 +241,9 @@ def cards_section() -> list[Builder]:
             axis="cards",
             none="No job with cards has been seen",
         ),
-        curves(
+        time_series(
             "Cards queued by type",
-            "Cards that waiting jobs ask for, by the product name of the card.",
+            "Cards requested by waiting jobs, by product name of the card.",
             [
                 Query(
                     total(cards(WAITING), "flavor_type, accelerator"),
@@ -255,12 +256,12 @@ def cards_section() -> list[Builder]:
             none="No job with cards has been seen",
         ),
         pools(),
-        ranking(
+        bar_gauge(
             "Card-hours used by pool",
-            "Run time of jobs times their cards, within this time range: what is paid for.",
+            "Run time of jobs times their cards, within this time range: the basis of the cost.",
             [
                 Query(
-                    f"{by_pool(increase(training('accelerator_seconds_total')))} / 3600",
+                    f"{by_pool(increase(training_series('accelerator_seconds_total')))} / 3600",
                     "{{pool_name}}",
                     instant=True,
                 )
@@ -274,13 +275,13 @@ def cards_section() -> list[Builder]:
 
 
 def queue_section() -> list[Builder]:
-    """How long jobs wait."""
-    queue = training("queue_duration_seconds_bucket")
+    """Waiting times."""
+    queue = training_series("queue_duration_seconds_bucket")
     return [
-        curves(
+        time_series(
             "Oldest waiting job by pool",
-            "How long the oldest job in Creating or Pending has waited. A line that climbs without "
-            "end is a job that nothing moves.",
+            "How long the oldest job in the phase Creating or Pending has been waiting. A line that "
+            "keeps rising is a job that is stuck.",
             [
                 Query(
                     by_pool(f"({AGE})", operator="max"),
@@ -292,11 +293,11 @@ def queue_section() -> list[Builder]:
             limits=((None, "transparent"), *LONG_WAIT[1:]),
             none="No job waited in this time range",
         ),
-        curves(
+        time_series(
             "Time in the queue",
-            "How long jobs that started had waited since their creation, in windows of at least an "
-            "hour: half of them less than the median, nine of ten less than the 90th percentile. "
-            "Read from a histogram, so roughly. Gaps: none started.",
+            "How long jobs had waited when they started, in windows of at least an hour: half of them "
+            "less than the median, 90% less than the 90th percentile. Estimated from a histogram. "
+            "Gaps: no job started.",
             [
                 Query(quantile(0.5, queue), "median", SPARSE),
                 Query(quantile(0.9, queue), "90th percentile", SPARSE),
@@ -311,9 +312,9 @@ def queue_section() -> list[Builder]:
             sparse=True,
             none="No job started in this time range",
         ),
-        ranking(
+        bar_gauge(
             "Time in the queue by flavor type, 90th percentile",
-            "Nine of ten jobs that started in this time range had waited less than this.",
+            "90% of the jobs that started in this time range had waited less than this.",
             [
                 Query(
                     quantile(0.9, queue, "flavor_type", RANGE),
@@ -332,20 +333,20 @@ def queue_section() -> list[Builder]:
 
 def fleet() -> model.Dashboard:
     """The dashboard."""
-    ended = training("job_end_timestamp_seconds", TARGET)
-    bad = training("job_phase", f"{TARGET}, {BAD}")
+    ended = training_series("job_end_timestamp_seconds", TARGET)
+    bad = training_series("job_phase", f"{TARGET}, {BAD}")
     return board(
         "fleet",
         "Fleet overview",
-        "Training jobs on Huawei Cloud ModelArts: what runs, what waits and since when, what "
-        "failed, and who has the cards. Read by modelarts-exporter.",
+        "Training jobs on Huawei Cloud ModelArts: what is running, what is waiting and for how long, "
+        "what failed, and who uses the cards. Data from modelarts-exporter.",
         since="now-24h",
         refresh="1m",
         variables=[*scrape_variables(), *job_variables(), user_variable(), console_variable()],
         annotations=[
             annotation(
                 "Failures",
-                f"{identified(f'{ended} * 1000', info=INFO_NOW)} and on ({JOB}) {bad}",
+                f"{with_job_info(f'{ended} * 1000', info=INFO_NOW)} and on ({JOB}) {bad}",
                 color="red",
                 title="{{job_name}} failed",
                 text="{{user}}, pool {{pool_name}}, job {{job_id}}",

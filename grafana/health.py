@@ -1,22 +1,32 @@
-"""The dashboard *Exporter*: whether the numbers can be trusted, and what it takes to get them."""
+"""The dashboard *Exporter*: whether the data is reliable, and what it costs to collect."""
 
 from boards import annotation, board, scrape_variables
 from grafana_foundation_sdk.models import dashboard as model
-from panels import POLL, Builder, Column, Query, curves, ranking, rows, single, states
-from promql import TARGET, increase, own, quantile, rate, total
+from panels import (
+    POLL,
+    Builder,
+    Column,
+    Query,
+    bar_gauge,
+    stat_panel,
+    state_timeline,
+    table_panel,
+    time_series,
+)
+from promql import TARGET, exporter_series, increase, quantile, rate, total
 
 SCRAPE = 'job=~"$job", instance=~"$instance"'
 NAME = "{{region}} {{project}}"
 BY_TARGET = "region, project"
 UP = f"modelarts_up{{{TARGET}}}"
-POLLS = own("polls_total")
-FAILED_POLLS = own("polls_total", f'{TARGET}, result!="success"')
-REQUESTS = own("api_requests_total")
-RETRIES = own("api_retries_total")
-THROTTLED = own("api_requests_total", f'{TARGET}, code="429"')
-AGE = f"time() - {own('last_success_timestamp_seconds')}"
+POLLS = exporter_series("polls_total")
+FAILED_POLLS = exporter_series("polls_total", f'{TARGET}, result!="success"')
+REQUESTS = exporter_series("api_requests_total")
+RETRIES = exporter_series("api_retries_total")
+THROTTLED = exporter_series("api_requests_total", f'{TARGET}, code="429"')
+AGE = f"time() - {exporter_series('last_success_timestamp_seconds')}"
 OLD = ((None, "green"), (180, "yellow"), (300, "red"))
-EXPIRES = own("credentials_expiry_timestamp_seconds")
+EXPIRES = exporter_series("credentials_expiry_timestamp_seconds")
 GOOD_AND_BAD = {
     "success": "green",
     "auth": "purple",
@@ -40,81 +50,81 @@ CODES = {
 
 
 def process(name: str) -> str:
-    """A series of the exporter's process, or of its scrapes."""
+    """Selector of a series of the exporter's process, or of its scrapes."""
     return f"{name}{{{SCRAPE}}}"
 
 
 def health_section() -> list[Builder]:
-    """All is well, or not."""
+    """Overall health, in one row."""
     return [
-        single(
+        stat_panel(
             "Exporter",
-            "Whether Prometheus can scrape every chosen exporter.",
+            "Whether Prometheus can scrape every selected exporter.",
             [Query(f"min({process('up')})")],
             unit="none",
             none="Not scraped",
             texts={"1": ("Up", "green"), "0": ("Down", "red")},
         ),
-        single(
+        stat_panel(
             "Last poll",
-            "Whether the last poll of every chosen target succeeded.",
+            "Whether the last poll of every selected target succeeded.",
             [Query(f"min({UP})")],
             unit="none",
             none="No poll yet",
             texts={"1": ("Success", "green"), "0": ("Failed", "red")},
         ),
-        single(
+        stat_panel(
             "Age of the data",
-            "Time since the last good poll, of the target that is worst. After poll.stale_after "
-            "(5 min) without one, the series of jobs are withdrawn.",
+            "Time since the last successful poll, for the worst target. After poll.stale_after (5 min) "
+            "without one, the series of jobs are withdrawn.",
             [Query(f"max({AGE})")],
             unit="s",
-            none="No good poll yet",
+            none="No successful poll yet",
             colors=OLD,
             graph=True,
         ),
-        single(
+        stat_panel(
             "Failed polls",
-            "Polls that did not succeed in this time range. They count nothing and lose nothing: "
-            "the next good one catches up.",
+            "Polls that failed in this time range. No events are lost: the next successful poll catches "
+            "up.",
             [Query(f"round({total(increase(FAILED_POLLS))})", instant=True)],
             none="No data",
             colors=((None, "green"), (1, "yellow"), (10, "red")),
             decimals=0,
         ),
-        single(
+        stat_panel(
             "Throttled requests",
-            "Requests that the service refused in this time range because there were too many "
-            "(429). Lower api.max_requests_per_second if this goes on.",
+            "Requests that the service rejected with 429 (too many requests) in this time range. Lower "
+            "api.max_requests_per_second if this continues.",
             [Query(f"round({total(increase(THROTTLED))})", instant=True)],
             none="None seen",
             colors=((None, "green"), (1, "yellow"), (50, "red")),
             decimals=0,
         ),
-        single(
+        stat_panel(
             "Credentials expire in",
-            "Time until the first of the credentials in use expires. Tokens and temporary keys are "
-            "renewed by the exporter; a ready token or security token has to be replaced by you.",
+            "Time until the first of the credentials in use expires. The exporter renews the tokens and "
+            "temporary keys that it obtained; you must replace an existing token or security token.",
             [Query(f"min({EXPIRES} - time())")],
             unit="s",
-            none="They do not expire",
+            none="No expiry",
             colors=((None, "red"), (900, "yellow"), (3600, "green")),
         ),
-        single(
+        stat_panel(
             "Memory",
-            "Resident memory of the exporter's process, the largest if there are several.",
+            "Resident memory of the exporter process; the largest if there are several.",
             [Query(f"max({process('process_resident_memory_bytes')})")],
             unit="bytes",
-            none="Not told on this system",
+            none="Not available on this system",
             graph=True,
         ),
-        single(
+        stat_panel(
             "State file errors",
-            "Times that the state file could not be read or written in this time range. With "
+            "Number of times the state file could not be read or written in this time range. With "
             "errors, counters may not survive a restart of the exporter.",
             [
                 Query(
-                    f"round({total(increase(own('state_errors_total', SCRAPE)))})",
+                    f"round({total(increase(exporter_series('state_errors_total', SCRAPE)))})",
                     instant=True,
                 )
             ],
@@ -126,10 +136,10 @@ def health_section() -> list[Builder]:
 
 
 def polls_section() -> list[Builder]:
-    """Polls and the freshness of what they bring."""
-    durations = own("poll_duration_seconds_bucket")
+    """Polls, and the age of the data."""
+    durations = exporter_series("poll_duration_seconds_bucket")
     return [
-        states(
+        state_timeline(
             "Targets over time",
             "Whether the last poll of each target succeeded.",
             [Query(f"min by ({BY_TARGET}) ({UP})", NAME)],
@@ -138,19 +148,20 @@ def polls_section() -> list[Builder]:
             width=12,
             height=8,
         ),
-        curves(
+        time_series(
             "Age of the data by target",
-            "Time since the last good poll of each target: a saw between 0 and poll.interval. What "
-            "climbs above the lines is not read any more.",
+            "Time since the last successful poll of each target: normally a sawtooth between 0 and "
+            "poll.interval. A target that rises above the lines is no longer being read.",
             [Query(f"max by ({BY_TARGET}) ({AGE})", NAME)],
             unit="s",
-            none="No good poll in this time range",
+            none="No successful poll in this time range",
             limits=((None, "transparent"), *OLD[1:]),
         ),
-        curves(
+        time_series(
             "Polls by result",
-            "Polls per minute. auth: refused credentials; throttled; timeout; upstream: errors of "
-            "the service; invalid: answers that make no sense; internal: our own mistakes.",
+            "Polls per minute. auth: rejected credentials; throttled: too many requests; timeout: no "
+            "response in time; upstream: errors of the service; invalid: unusable responses; internal: "
+            "a bug in the exporter or a state file error.",
             [Query(f"{total(rate(POLLS), 'result')} * 60", "{{result}}", POLL)],
             colors=GOOD_AND_BAD,
             bars=True,
@@ -158,23 +169,23 @@ def polls_section() -> list[Builder]:
             width=8,
             calcs=("mean", "max"),
         ),
-        curves(
+        time_series(
             "Poll duration, 95th percentile",
-            "Nineteen of twenty polls took less than this. incremental: what has changed; sweep: "
-            "everything, once per poll.sweep_interval.",
+            "95% of the polls took less than this. incremental: reads changes; sweep: reads all jobs, "
+            "once per poll.sweep_interval.",
             [Query(quantile(0.95, durations, "kind"), "{{kind}}", POLL)],
             unit="s",
             none="No poll in this time range",
             sparse=True,
             width=8,
         ),
-        curves(
+        time_series(
             "Late polls",
-            "Polls per minute that started later than poll.interval after the one before, because "
-            "that one took so long. If this is not 0 all the time, raise poll.interval.",
+            "Polls per minute that started more than poll.interval after the previous one, because that "
+            "one took too long. If this is regularly above 0, raise poll.interval.",
             [
                 Query(
-                    f"{total(rate(own('late_polls_total')), BY_TARGET)} * 60",
+                    f"{total(rate(exporter_series('late_polls_total')), BY_TARGET)} * 60",
                     NAME,
                     POLL,
                 )
@@ -187,31 +198,30 @@ def polls_section() -> list[Builder]:
 
 
 def api_section() -> list[Builder]:
-    """What the service is asked."""
-    durations = own("api_request_duration_seconds_bucket", SCRAPE)
+    """Requests to the service."""
+    durations = exporter_series("api_request_duration_seconds_bucket", SCRAPE)
     return [
-        curves(
+        time_series(
             "API requests by code",
-            "Requests per second to the service, by HTTP status, or timeout, or connection where "
-            "there was no answer.",
+            "Requests per second to the service, by HTTP status; timeout or connection if there was no "
+            "response.",
             [Query(total(rate(REQUESTS), "code"), "{{code}}", POLL)],
             unit="reqps",
             colors=CODES,
             stacked=True,
             calcs=("mean", "max"),
         ),
-        curves(
+        time_series(
             "API requests by operation",
-            "Requests per second by what was asked: search lists jobs, get asks for one, token "
-            "signs in.",
+            "Requests per second by operation: search lists jobs, get reads one job, token signs in.",
             [Query(total(rate(REQUESTS), "operation"), "{{operation}}", POLL)],
             unit="reqps",
             stacked=True,
             calcs=("mean", "max"),
         ),
-        curves(
+        time_series(
             "API response time",
-            "How long requests took: half of them less than the median.",
+            "How long requests took. Half of them took less than the median.",
             [
                 Query(quantile(0.5, durations), "median", POLL),
                 Query(quantile(0.95, durations), "95th percentile", POLL),
@@ -221,9 +231,9 @@ def api_section() -> list[Builder]:
             colors={"median": "green", "95th percentile": "yellow"},
             width=8,
         ),
-        curves(
+        time_series(
             "Retries by reason",
-            "Requests per second that were sent again. throttled: the service asked to slow down.",
+            "Retries per second. throttled: the service asked to slow down.",
             [Query(total(rate(RETRIES), "reason"), "{{reason}}", POLL)],
             unit="reqps",
             colors=GOOD_AND_BAD,
@@ -231,9 +241,9 @@ def api_section() -> list[Builder]:
             width=8,
             calcs=("mean", "max"),
         ),
-        curves(
-            "Throttled share",
-            "The share of requests that the service refused because there were too many (429).",
+        time_series(
+            "Share of throttled requests",
+            "The share of requests that the service rejected with 429 (too many requests).",
             [
                 Query(
                     f"{total(rate(THROTTLED), BY_TARGET)} / "
@@ -251,23 +261,23 @@ def api_section() -> list[Builder]:
 
 
 def data_section() -> list[Builder]:
-    """What the exporter holds, and what was odd about it."""
+    """The data in memory, and anomalies in it."""
     odd = {
-        "duplicates": own("duplicate_jobs_total"),
-        "not decoded": own("invalid_jobs_total"),
-        "contradictory pages": own("inconsistent_pages_total"),
+        "duplicates": exporter_series("duplicate_jobs_total"),
+        "not decoded": exporter_series("invalid_jobs_total"),
+        "contradictory pages": exporter_series("inconsistent_pages_total"),
     }
     return [
-        rows(
+        table_panel(
             "Targets",
-            "Each target with the age of its data, the jobs held in memory, the jobs that have no "
-            "series of their own because of jobs.max_series_jobs, what an offset of the service's "
-            "list means (found out by the exporter), and when its credentials expire.",
+            "Each target with the age of its data, the number of jobs in memory, the number of jobs "
+            "without series because of jobs.max_series_jobs, the meaning of offset in the service's "
+            "list (detected by the exporter), and the expiry of its credentials.",
             [
                 Query(f"round(max by ({BY_TARGET}) ({AGE}))"),
-                Query(f"max by ({BY_TARGET}) ({own('tracked_jobs')})"),
-                Query(f"max by ({BY_TARGET}) ({own('jobs_without_series')})"),
-                Query(f"max by ({BY_TARGET}, mode) ({own('pagination_info')})"),
+                Query(f"max by ({BY_TARGET}) ({exporter_series('tracked_jobs')})"),
+                Query(f"max by ({BY_TARGET}) ({exporter_series('jobs_without_series')})"),
+                Query(f"max by ({BY_TARGET}, mode) ({exporter_series('pagination_info')})"),
                 Query(f"min by ({BY_TARGET}) ({EXPIRES}) * 1000"),
             ],
             [
@@ -283,17 +293,16 @@ def data_section() -> list[Builder]:
             width=12,
             height=8,
         ),
-        curves(
+        time_series(
             "Jobs in memory",
-            "Jobs that the exporter knows, finished ones too. Memory grows with them.",
-            [Query(f"max by ({BY_TARGET}) ({own('tracked_jobs')})", NAME)],
+            "Jobs known to the exporter, including finished jobs. Memory use grows with them.",
+            [Query(f"max by ({BY_TARGET}) ({exporter_series('tracked_jobs')})", NAME)],
             none="No target was polled in this time range",
         ),
-        ranking(
-            "Oddities of the service's answers",
-            "In this time range: jobs listed twice because pages shifted, jobs that could not be "
-            "decoded (wholly), pages that contradicted each other and were read again. None of "
-            "them makes a number wrong.",
+        bar_gauge(
+            "Anomalies in responses",
+            "In this time range: jobs listed twice because pages shifted, jobs that could not be fully "
+            "decoded, and contradictory pages that were read again. None of them makes a metric wrong.",
             [
                 Query(f"round({total(increase(series))})", name, instant=True)
                 for name, series in odd.items()
@@ -303,13 +312,13 @@ def data_section() -> list[Builder]:
             height=7,
             none="None",
         ),
-        ranking(
+        bar_gauge(
             "Undocumented values by field",
-            "Jobs that came with a value no document names, in this time range. They are counted "
-            "under Unknown or unknown; the exporter's log says which value it was.",
+            "Jobs with an undocumented value in this time range. They are counted under Unknown or "
+            "unknown; the exporter's log shows the value.",
             [
                 Query(
-                    f"round({total(increase(own('unknown_values_total')), 'field')})",
+                    f"round({total(increase(exporter_series('unknown_values_total')), 'field')})",
                     "{{field}}",
                     instant=True,
                 )
@@ -323,44 +332,44 @@ def data_section() -> list[Builder]:
 
 
 def process_section() -> list[Builder]:
-    """The exporter's process."""
+    """The exporter process."""
     return [
-        curves(
+        time_series(
             "Memory over time",
-            "Resident memory of the exporter's process.",
+            "Resident memory of the exporter process.",
             [Query(process("process_resident_memory_bytes"), "{{instance}}")],
             unit="bytes",
             width=8,
-            none="Not told on this system",
+            none="Not available on this system",
         ),
-        curves(
+        time_series(
             "CPU",
-            "Processor time per second: 100 % is one core.",
+            "CPU time per second: 100% is one core.",
             [Query(rate(process("process_cpu_seconds_total")), "{{instance}}", POLL)],
             unit="percentunit",
             width=8,
             calcs=("mean", "max"),
-            none="Not told on this system",
+            none="Not available on this system",
         ),
-        curves(
+        time_series(
             "Scrape duration",
-            "How long Prometheus needed to scrape the exporter. It does not depend on the service.",
+            "How long scrapes of the exporter took. This does not depend on the service.",
             [Query(process("scrape_duration_seconds"), "{{instance}}")],
             unit="s",
             width=8,
             none="Not scraped",
         ),
-        curves(
+        time_series(
             "Series per scrape",
-            "Samples that a scrape brings: what the exporter costs Prometheus. Most of them are "
-            "single jobs'; see jobs.retention, jobs.max_series_jobs and jobs.per_job.",
+            "Samples per scrape, which determine the cost in Prometheus. Most of them are per-job series; "
+            "see jobs.retention, jobs.max_series_jobs and jobs.per_job.",
             [Query(process("scrape_samples_scraped"), "{{instance}}")],
             width=8,
             none="Not scraped",
         ),
-        curves(
+        time_series(
             "Open files",
-            "File descriptors in use, connections too, as a share of those allowed.",
+            "Open file descriptors, including connections, as a share of the limit.",
             [
                 Query(
                     f"{process('process_open_fds')} / {process('process_max_fds')}",
@@ -369,13 +378,15 @@ def process_section() -> list[Builder]:
             ],
             unit="percentunit",
             width=8,
-            none="Not told on this system",
+            none="Not available on this system",
         ),
-        rows(
+        table_panel(
             "Versions",
-            "The exporters with their version, that of Python, and when they were started.",
+            "Exporter version, Python version and start time of each instance.",
             [
-                Query(f"max by (instance, version, python_version) ({own('build_info', SCRAPE)})"),
+                Query(
+                    f"max by (instance, version, python_version) ({exporter_series('build_info', SCRAPE)})"
+                ),
                 Query(f"max by (instance) ({process('process_start_time_seconds')}) * 1000"),
             ],
             [
@@ -387,17 +398,17 @@ def process_section() -> list[Builder]:
             width=8,
             height=8,
         ),
-        states(
+        state_timeline(
             "Configuration",
-            "Whether the exporter took over its configuration when it was last told to read it "
-            "again. If not, the old one is in force, and the log says what is wrong with the new.",
+            "Whether the last reload of the configuration succeeded. If not, the previous configuration "
+            "remains in use, and the log shows what is wrong with the new one.",
             [
                 Query(
-                    f"min by (instance) ({own('config_last_reload_successful', SCRAPE)})",
+                    f"min by (instance) ({exporter_series('config_last_reload_successful', SCRAPE)})",
                     "{{instance}}",
                 )
             ],
-            texts={"1": ("In force", "green"), "0": ("Refused", "red")},
+            texts={"1": ("Applied", "green"), "0": ("Rejected", "red")},
             none="Not scraped",
             width=24,
             height=5,
@@ -410,14 +421,14 @@ def health() -> model.Dashboard:
     return board(
         "exporter",
         "Exporter",
-        "Whether modelarts-exporter reads the service as it should: polls, API requests, "
-        "throttling, freshness of the data, credentials, memory.",
+        "Whether modelarts-exporter reads the service correctly: polls, API requests, throttling, "
+        "age of the data, credentials, memory.",
         since="now-6h",
         refresh="1m",
         variables=scrape_variables(),
         annotations=[
             annotation(
-                "Starts of the exporter",
+                "Exporter starts",
                 f"{process('process_start_time_seconds')} * 1000",
                 color="blue",
                 title="Exporter started",

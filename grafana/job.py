@@ -1,55 +1,64 @@
-"""The dashboard *Job*: the story of one job."""
+"""The dashboard *Job*: the history of one job."""
 
-from boards import annotation, board, console_variable, one, scrape_variables
+from boards import annotation, board, console_variable, scrape_variables, single_variable
 from grafana_foundation_sdk.models import dashboard as model
 from lists import LONG_WAIT, PLACE, TO_CONSOLE, job_variables, user_variable
-from panels import PHASE_NUMBERS, POLL, Builder, Column, Query, curves, rows, single, states
+from panels import (
+    PHASE_NUMBERS,
+    POLL,
+    Builder,
+    Column,
+    Query,
+    stat_panel,
+    state_timeline,
+    table_panel,
+    time_series,
+)
 from promql import (
     INFO,
     ONE_JOB,
     RATE,
     WAITING,
     increase,
-    lately,
+    last_in_range,
     phases,
     total,
-    training,
+    training_series,
 )
 
-RESTARTS = training("job_restarts_total", ONE_JOB)
+RESTARTS = training_series("job_restarts_total", ONE_JOB)
 RESTARTED = 10
-"""What the timeline shows for a restart; phases have lower numbers."""
+"""The number for a restart in the timeline; phases have lower numbers."""
 
 
 def number(name: str) -> str:
     """The last value of one of the job's gauges."""
-    return f"max({lately(training(f'job_{name}', ONE_JOB))})"
+    return f"max({last_in_range(training_series(f'job_{name}', ONE_JOB))})"
 
 
-def story_section() -> list[Builder]:
-    """What the job is, and what became of it."""
-    waits = training("job_phase", f"{ONE_JOB}, {WAITING}")
+def summary_section() -> list[Builder]:
+    """The job and its outcome."""
+    waits = training_series("job_phase", f"{ONE_JOB}, {WAITING}")
     queued = (
         f"({number('start_timestamp_seconds')} - {number('created_timestamp_seconds')}) or "
         f"(time() - {number('created_timestamp_seconds')} and max({waits}))"
     )
-    info = lately(training("job_info", ONE_JOB))
+    info = last_in_range(training_series("job_info", ONE_JOB))
     kept = (
         "job_name, job_id, region, project, user, workspace, pool, pool_name, flavor_type, flavor, "
         "accelerator, engine, kind"
     )
     return [
-        rows(
-            "What it is",
-            "The job's name and owner, and where and on what it runs. Several rows: this changed "
-            "within the time range. Click on it for the "
-            "ModelArts console.",
+        table_panel(
+            "Job",
+            "The job's name and owner, its pool and its hardware. There are several rows if this changed "
+            "within the time range. Click a row for the ModelArts console.",
             [Query(f"max by ({kept}) ({info})")],
             [
                 Column("job_name", "Job"),
                 Column("user", "User"),
                 Column("pool_name", "Pool"),
-                Column("pool", "Pool id"),
+                Column("pool", "Pool ID"),
                 Column("flavor_type", "Type"),
                 Column("accelerator", "Card"),
                 Column("flavor", "Flavor"),
@@ -61,21 +70,21 @@ def story_section() -> list[Builder]:
             links=[TO_CONSOLE],
             height=4,
         ),
-        single(
+        stat_panel(
             "Phase",
-            "The last phase that was seen. Finished jobs are exported for jobs.retention (1 h).",
+            "The last phase seen. Finished jobs are exported for jobs.retention (1 h).",
             [Query(phases(ONE_JOB))],
             unit="none",
             texts=PHASE_NUMBERS,
             none="Unknown in this time range",
         ),
-        single(
+        stat_panel(
             "Exit code",
-            "Exit code of the first task that failed, and the task's name. 137: killed, often for "
-            "lack of memory.",
+            "Exit code of the first task that failed, and the name of the task. 137: killed, often "
+            "because it ran out of memory.",
             [
                 Query(
-                    f"max by (task) ({lately(training('job_exit_code', ONE_JOB))})",
+                    f"max by (task) ({last_in_range(training_series('job_exit_code', ONE_JOB))})",
                     "{{task}}",
                     instant=True,
                 )
@@ -85,30 +94,30 @@ def story_section() -> list[Builder]:
             show="value_and_name",
             none="No failed task",
         ),
-        single(
+        stat_panel(
             "Restarts",
-            "Runs after the first that began within the time range, as seen by the exporter. "
-            "Choose a range that covers the job's life to see all.",
+            "Runs after the first that started within the time range, as seen by the exporter. Select "
+            "a range that covers the lifetime of the job to see all of them.",
             [Query(f"round({total(increase(RESTARTS))})", instant=True)],
             colors=((None, "green"), (1, "yellow"), (5, "red")),
             decimals=0,
             none="None seen",
         ),
-        single(
+        stat_panel(
             "Nodes",
-            "Nodes that work on the job now, or that it asked for.",
+            "Nodes that the job runs on now, or requested.",
             [Query(number("nodes"), instant=True)],
-            none="Not told",
+            none="Not reported",
         ),
-        single(
+        stat_panel(
             "Cards",
             "Cards (NPUs, GPUs) of the job: cards per node times nodes.",
             [Query(number("accelerators"), instant=True)],
-            none="None, or not told",
+            none="None, or not reported",
         ),
-        single(
+        stat_panel(
             "Card-hours",
-            "Run time times cards so far.",
+            "Run time so far times cards.",
             [
                 Query(
                     f"{number('duration_seconds')} * {number('accelerators')} / 3600",
@@ -116,25 +125,25 @@ def story_section() -> list[Builder]:
                 )
             ],
             decimals=1,
-            none="No cards, or not told",
+            none="No cards, or not reported",
         ),
-        single(
+        stat_panel(
             "Waited for",
-            "From the job's creation to its first start; while it waits, until now.",
+            "From creation to the first start; until now if it is still waiting.",
             [Query(queued, instant=True)],
             unit="s",
             colors=LONG_WAIT,
             none="Never started",
         ),
-        single(
+        stat_panel(
             "Ran for",
-            "How long the job has run so far, all its runs together.",
+            "Total run time of all runs so far.",
             [Query(number("duration_seconds"), instant=True)],
             unit="s",
             none="Has not run",
         ),
         *(
-            single(
+            stat_panel(
                 title,
                 text,
                 [Query(f"{number(name)} * 1000", instant=True)],
@@ -146,19 +155,19 @@ def story_section() -> list[Builder]:
             for title, text, name, none in (
                 (
                     "Created",
-                    "When the job was submitted.",
+                    "When the job was created.",
                     "created_timestamp_seconds",
-                    "Not known in this time range",
+                    "Unknown in this time range",
                 ),
                 (
                     "Started",
-                    "When the job first started to run.",
+                    "When the job started for the first time.",
                     "start_timestamp_seconds",
                     "Has not started",
                 ),
                 (
                     "Ended",
-                    "When the job ended, in whatever way.",
+                    "When the job ended, successfully or not.",
                     "end_timestamp_seconds",
                     "Has not ended, or never started",
                 ),
@@ -168,25 +177,25 @@ def story_section() -> list[Builder]:
 
 
 def timeline_section() -> list[Builder]:
-    """What happened when."""
+    """Events over time."""
     restarted = f"({total(increase(RESTARTS, RATE))} > 0) * 0 + {RESTARTED}"
     return [
-        states(
+        state_timeline(
             "Timeline",
-            "The job's phases, and when a restart was counted: each mark ends at the moment, and "
-            "is as long as the window in which the query looks for restarts.",
+            "Phases of the job, and its restarts: each mark ends at the time of the restart, and is as "
+            "long as the window in which the query looks for restarts.",
             [
                 Query(phases(ONE_JOB), "phase", POLL),
                 Query(restarted, "restarts", POLL),
             ],
             texts={**PHASE_NUMBERS, str(RESTARTED): ("Restarted", "orange")},
-            none="This job is not known in this time range: choose a wider one",
+            none="This job is unknown in this time range: select a longer one",
             height=6,
         ),
-        curves(
+        time_series(
             "Restarts by kind and recovery policy",
-            "Restarts within windows of at least four minutes, by start type and by the policy "
-            "with which the run before was recovered.",
+            "Restarts in windows of at least four minutes, by start type and by the policy with which "
+            "the previous run was recovered.",
             [
                 Query(
                     total(increase(RESTARTS, RATE), "start_type, recovery"),
@@ -199,24 +208,24 @@ def timeline_section() -> list[Builder]:
             width=8,
             calcs=("max",),
         ),
-        curves(
+        time_series(
             "Nodes and cards",
-            "How many nodes work on the job, and its cards. Elastic jobs change them; a node that "
-            "fails shows as a dip.",
+            "Nodes that the job runs on, and its cards. Elastic jobs change them; a failed node shows as "
+            "a dip.",
             [
-                Query(f"max({training('job_nodes', ONE_JOB)})", "nodes", POLL),
-                Query(f"max({training('job_accelerators', ONE_JOB)})", "cards", POLL),
+                Query(f"max({training_series('job_nodes', ONE_JOB)})", "nodes", POLL),
+                Query(f"max({training_series('job_accelerators', ONE_JOB)})", "cards", POLL),
             ],
-            none="Not told by the service",
+            none="Not reported by the service",
             colors={"nodes": "blue", "cards": "green"},
             width=8,
             calcs=("lastNotNull", "min"),
         ),
-        curves(
+        time_series(
             "Run time",
-            "How long the job has run. The line climbs while it runs and is level while it does "
+            "Total run time of the job. The line rises while the job runs, and is flat while it does "
             "not.",
-            [Query(f"max({training('job_duration_seconds', ONE_JOB)})", "run time", POLL)],
+            [Query(f"max({training_series('job_duration_seconds', ONE_JOB)})", "run time", POLL)],
             unit="s",
             none="The job did not run in this time range",
             colors={"run time": "green"},
@@ -227,9 +236,9 @@ def timeline_section() -> list[Builder]:
 
 
 def job_variable() -> Builder:
-    """The job: found by name, told by id."""
+    """Variable for the job: shows names and IDs, selects an ID."""
     labelled = f'label_join({INFO}, "text", " ", "job_name", "job_id")'
-    return one(
+    return single_variable(
         "job_id",
         "Training job",
         f"query_result({labelled})",
@@ -241,14 +250,16 @@ def job() -> model.Dashboard:
     """The dashboard."""
 
     def mark(name: str, what: str, color: str) -> Builder:
-        expr = f"max by (job_id) ({training(f'job_{name}_timestamp_seconds', ONE_JOB)}) * 1000"
+        expr = (
+            f"max by (job_id) ({training_series(f'job_{name}_timestamp_seconds', ONE_JOB)}) * 1000"
+        )
         return annotation(what, expr, color=color, title=what, text="job {{job_id}}")
 
     return board(
         "job",
         "Job",
         "One ModelArts training job: its phases over time, restarts, exit code, nodes, cards and "
-        "times. Pools, flavor types and users only narrow the list of jobs.",
+        "times. Pool, flavor type and user only filter the list of jobs.",
         since="now-24h",
         refresh="1m",
         variables=[
@@ -263,5 +274,5 @@ def job() -> model.Dashboard:
             mark("start", "Started", "green"),
             mark("end", "Ended", "blue"),
         ],
-        sections={"Story": story_section(), "Over time": timeline_section()},
+        sections={"Summary": summary_section(), "Over time": timeline_section()},
     )

@@ -1,7 +1,7 @@
-"""What dashboards with jobs share: series, variables, links, and tables of jobs and pools."""
+"""Series, variables, links and tables shared by dashboards that show jobs."""
 
 from boards import variable
-from panels import Builder, Column, Link, Query, rows
+from panels import Builder, Column, Link, Query, table_panel
 from promql import (
     BAD,
     FLEET,
@@ -10,14 +10,14 @@ from promql import (
     POOL,
     TARGET,
     WAITING,
-    among,
     by_pool,
-    identified,
     increase,
-    lately,
-    of,
+    last_in_range,
+    matching,
+    only_for,
     total,
-    training,
+    training_series,
+    with_job_info,
 )
 
 _SCRAPE = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${console:queryparam}"
@@ -28,14 +28,14 @@ TO_JOB = Link(
     "&var-project=${__data.fields.project}&var-job_id=${__data.fields.job_id}",
 )
 TO_CONSOLE = Link(
-    "Open it in the ModelArts console",
+    "Open in the ModelArts console",
     "${console:raw}/modelarts/?region=${__data.fields.region}"
     "#/training/detail/${__data.fields.job_id}",
     new_tab=True,
 )
 
 LONG_WAIT = ((None, "green"), (1800, "yellow"), (7200, "red"))
-"""Thresholds of seconds."""
+"""Thresholds, in seconds."""
 
 LONG_WAIT_IN_HOURS = ((None, "green"), (0.5, "yellow"), (2, "red"))
 
@@ -43,37 +43,37 @@ LONG_WAIT_IN_HOURS = ((None, "green"), (0.5, "yellow"), (2, "red"))
 COMPLETED = 'phase="Completed"'
 RUNNING = 'phase="Running"'
 ENDED = 'phase=~"Completed|Failed|Abnormal"'
-"""Not those that somebody stopped: they neither succeeded nor failed."""
+"""Without jobs that users stopped: they neither succeeded nor failed."""
 
 
 def jobs(phases: str) -> str:
-    """The number of jobs in some phases."""
-    return training("jobs", f"{FLEET}, {phases}")
+    """The number of jobs in the given phases."""
+    return training_series("jobs", f"{FLEET}, {phases}")
 
 
 def finished(phases: str) -> str:
-    """The counter of jobs that ended in some phases."""
-    return training("jobs_finished_total", f"{FLEET}, {phases}")
+    """The counter of jobs that ended in the given phases."""
+    return training_series("jobs_finished_total", f"{FLEET}, {phases}")
 
 
 def cards(phases: str) -> str:
-    """The cards of jobs in some phases."""
-    return training("accelerators", f"{FLEET}, {phases}")
+    """The cards of jobs in the given phases."""
+    return training_series("accelerators", f"{FLEET}, {phases}")
 
 
 IN_USE = 'phase=~"Running|Terminating"'
-AGE = f"time() - {training('oldest_pending_timestamp_seconds')}"
+AGE = f"time() - {training_series('oldest_pending_timestamp_seconds')}"
 
 
 def hours(seconds: str) -> str:
-    """Seconds as hours that can be read in a table, whose columns have no units of their own."""
+    """Seconds as rounded hours, for tables: their columns have no units."""
     return f"round(({seconds}) / 3600, 0.01)"
 
 
 def job_variables() -> list[Builder]:
-    """Pools, flavor types and users."""
-    names = training("pool_info", TARGET)
-    ids = f'label_replace({training("jobs", TARGET)}, "pool_name", "$1", "pool", "(.*)")'
+    """Variables for pools and flavor types."""
+    names = training_series("pool_info", TARGET)
+    ids = f'label_replace({training_series("jobs", TARGET)}, "pool_name", "$1", "pool", "(.*)")'
     pools = f"group by (pool, pool_name) ({names}) or on (pool) group by (pool, pool_name) ({ids})"
     return [
         variable(
@@ -85,14 +85,14 @@ def job_variables() -> list[Builder]:
         variable(
             "flavor_type",
             "Flavor type",
-            f"label_values({training('jobs', POOL)}, flavor_type)",
+            f"label_values({training_series('jobs', POOL)}, flavor_type)",
         ),
     ]
 
 
-def user_variable(label: str = "User (lists of jobs)") -> Builder:
-    """Users, of whom only the series of single jobs know."""
-    return variable("user", label, f"label_values({training('job_info')}, user)")
+def user_variable(label: str = "User (job lists)") -> Builder:
+    """Variable for users, who are known from per-job series only."""
+    return variable("user", label, f"label_values({training_series('job_info')}, user)")
 
 
 JOB_NAME = Column("job_name", "Job")
@@ -100,28 +100,38 @@ USER = Column("user", "User")
 POOL_NAME = Column("pool_name", "Pool")
 FLAVOR_TYPE = Column("flavor_type", "Type")
 PHASE = Column("phase", "Phase")
-# Without titles: links refer to them.
+# Without titles, because links refer to these columns.
 PLACE = (Column("project"), Column("region"), Column("job_id"))
 
 
 def failures() -> Builder:
     """The table of failed jobs."""
-    bad = training("job_phase", f"{TARGET}, {BAD}")
-    those = among(lately(bad), lately(INFO_NOW))
-    restarts = increase(training("job_restarts_total", TARGET))
-    return rows(
-        "Jobs that failed",
-        "Every job that was seen Failed (its own error) or Abnormal (the platform's) in this time "
-        "range, the latest first. Click on a row for the job's story, or for the ModelArts "
-        "console. Restarts are those within the time range. A job is exported for jobs.retention "
-        "(1 h) after its end; older failures are found as long as Prometheus keeps them.",
+    bad = training_series("job_phase", f"{TARGET}, {BAD}")
+    those = matching(last_in_range(bad), last_in_range(INFO_NOW))
+    restarts = increase(training_series("job_restarts_total", TARGET))
+    return table_panel(
+        "Latest failures",
+        "All jobs seen as Failed (an error of the job) or Abnormal (an error of the platform) in this "
+        "time range, most recent first. Click a row for the details of the job, or for the "
+        "ModelArts console. Restarts are counted within the time range. A job is exported for "
+        "jobs.retention (1 h) after it ends; older failures can be found as long as Prometheus "
+        "keeps them.",
         [
-            Query(identified(lately(bad), "phase")),
-            Query(of(those, f"{lately(training('job_end_timestamp_seconds', TARGET))} * 1000")),
-            Query(of(those, lately(training("job_accelerators", TARGET)))),
-            Query(of(those, f"round({total(restarts, JOB)})")),
-            Query(of(those, lately(training("job_exit_code", TARGET)), "task")),
-            Query(hours(of(those, lately(training("job_duration_seconds", TARGET))))),
+            Query(with_job_info(last_in_range(bad), "phase")),
+            Query(
+                only_for(
+                    those,
+                    f"{last_in_range(training_series('job_end_timestamp_seconds', TARGET))} * 1000",
+                )
+            ),
+            Query(only_for(those, last_in_range(training_series("job_accelerators", TARGET)))),
+            Query(only_for(those, f"round({total(restarts, JOB)})")),
+            Query(only_for(those, last_in_range(training_series("job_exit_code", TARGET)), "task")),
+            Query(
+                hours(
+                    only_for(those, last_in_range(training_series("job_duration_seconds", TARGET)))
+                )
+            ),
         ],
         [
             JOB_NAME,
@@ -144,24 +154,24 @@ def failures() -> Builder:
 
 
 def waiting() -> Builder:
-    """The table of jobs that wait."""
-    now = training("job_phase", f"{TARGET}, {WAITING}")
-    those = among(now, INFO_NOW)
-    age = f"time() - {training('job_created_timestamp_seconds', TARGET)}"
-    return rows(
-        "Jobs that wait now",
-        "Jobs that are Creating or Pending at the end of the time range, the longest first, with "
-        "the nodes and cards they ask for. Click on a row for more.",
+    """The table of waiting jobs."""
+    now = training_series("job_phase", f"{TARGET}, {WAITING}")
+    those = matching(now, INFO_NOW)
+    age = f"time() - {training_series('job_created_timestamp_seconds', TARGET)}"
+    return table_panel(
+        "Jobs waiting now",
+        "Jobs in the phase Creating or Pending at the end of the time range, longest wait first, "
+        "with the nodes and cards they request. Click a row for details.",
         [
-            Query(identified(now, "phase", INFO_NOW)),
-            Query(hours(of(those, age))),
-            Query(of(those, training("job_nodes", TARGET))),
-            Query(of(those, training("job_accelerators", TARGET))),
+            Query(with_job_info(now, "phase", INFO_NOW)),
+            Query(hours(only_for(those, age))),
+            Query(only_for(those, training_series("job_nodes", TARGET))),
+            Query(only_for(those, training_series("job_accelerators", TARGET))),
         ],
         [
             JOB_NAME,
             PHASE,
-            Column("Value #B", "Waits for (h)", colors=LONG_WAIT_IN_HOURS),
+            Column("Value #B", "Waiting for (h)", colors=LONG_WAIT_IN_HOURS),
             Column("Value #C", "Nodes"),
             Column("Value #D", "Cards"),
             USER,
@@ -170,18 +180,18 @@ def waiting() -> Builder:
             *PLACE,
         ],
         links=[TO_JOB, TO_CONSOLE],
-        sort="Waits for (h)",
+        sort="Waiting for (h)",
         width=16,
     )
 
 
 def pools() -> Builder:
     """The table of pools."""
-    return rows(
+    return table_panel(
         "Pools",
-        "One row for each pool and flavor type: what runs and waits now, the cards of both, how "
-        "long the oldest job has waited, and how many jobs failed (Failed or Abnormal) in the time "
-        "range.",
+        "One row for each pool and flavor type: jobs running and waiting now and their cards, how "
+        "long the oldest job has been waiting, and how many jobs failed (Failed or Abnormal) in the "
+        "time range.",
         [
             Query(by_pool(jobs(RUNNING), "flavor_type")),
             Query(by_pool(jobs(WAITING), "flavor_type")),
@@ -197,7 +207,7 @@ def pools() -> Builder:
             Column("Value #B", "Waiting"),
             Column("Value #C", "Cards in use"),
             Column("Value #D", "Cards queued"),
-            Column("Value #E", "Oldest waits (h)", colors=LONG_WAIT_IN_HOURS),
+            Column("Value #E", "Longest wait (h)", colors=LONG_WAIT_IN_HOURS),
             Column("Value #F", "Failed", colors=((None, "text"), (1, "red"))),
         ],
         sort="Waiting",

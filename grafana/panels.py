@@ -1,4 +1,4 @@
-"""Panels, variables and links as all dashboards have them."""
+"""Panels of all kinds that the dashboards use."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,15 +34,15 @@ COLORS = {
 }
 
 POLL = "1m"
-"""Smallest step of what changes with a poll: ``$__rate_interval`` is at least four of them."""
+"""Minimum step of series that change with a poll; ``$__rate_interval`` is at least 4 steps."""
 
 SPARSE = "15m"
-"""Smallest step of ratios and quantiles of rare events: windows of at least an hour."""
+"""Minimum step of ratios and quantiles of rare events, for windows of at least an hour."""
 
 Builder: TypeAlias = Any
-"""A builder of the SDK; its classes have no type in common that has the methods used here."""
+"""A builder of the SDK. Its classes have no common base class with the methods used here."""
 Color: TypeAlias = tuple[float | None, str]
-"""From which value on (None: the lowest), and which color."""
+"""A threshold: lower bound (None for the lowest) and color."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Query:
 
     Attributes:
         expr: PromQL.
-        legend: name of the series.
-        step: the smallest.
-        instant: asks for the last moment only; in tables always.
+        legend: legend format.
+        step: minimum step.
+        instant: evaluate at the end of the time range only; always true in tables.
     """
 
     expr: str
@@ -68,9 +68,9 @@ class Column:
 
     Attributes:
         field: label, or ``Value #A`` for the value of the first query, and so on.
-        title: over the column; not for those that links refer to.
-        time: values are milliseconds since 1970, to be shown as times.
-        colors: thresholds of the value, which is shown in that color.
+        title: column header; must be empty for columns that links refer to.
+        time: the values are milliseconds since 1970, shown as times.
+        colors: thresholds that color the value.
     """
 
     field: str
@@ -81,7 +81,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Link:
-    """Where a click on a row of a table can lead."""
+    """A link in the context menu of a table row."""
 
     title: str
     url: str
@@ -108,10 +108,10 @@ def _target(query: Query, number: int, *, in_table: bool = False) -> prometheus.
     return built.instant() if in_table or query.instant else built.range()
 
 
-def _dress(
+def _common(
     panel: Builder, title: str, text: str, queries: Sequence[Query], *, unit: str, none: str
 ) -> Builder:
-    """What every panel has."""
+    """Apply the settings common to all panels."""
     for number, query in enumerate(queries):
         panel.with_target(_target(query, number, in_table=isinstance(panel, table.Panel)))
     return panel.title(title).description(text).datasource(DATASOURCE).unit(unit).no_value(none)
@@ -134,7 +134,7 @@ def _color(mode: model.FieldColorModeId, fixed: str = "") -> dashboard.FieldColo
 
 
 def mapping(texts: Mapping[str, tuple[str, str]]) -> list[model.ValueMap]:
-    """Values that are shown as texts in colors."""
+    """Show values as colored texts."""
     return [
         model.ValueMap(
             options={
@@ -146,14 +146,14 @@ def mapping(texts: Mapping[str, tuple[str, str]]) -> list[model.ValueMap]:
 
 
 PHASE_NUMBERS = {str(number): (phase, COLORS[phase]) for number, phase in enumerate(PHASES, 1)}
-"""For `mapping`: what `promql.phases` gives."""
+"""For `mapping`: the numbers that `promql.phases` returns."""
 
 
-def _dye(panel: Builder, name: str, setting: str, value: dict[str, Any]) -> None:
-    """Set a property of the series, or the column, of that name.
+def _override(panel: Builder, name: str, setting: str, value: dict[str, Any]) -> None:
+    """Set a property of the series or column with the given name.
 
-    The only kind of override that Grafana's own schema allows is one of an object (no unit, no
-    width), for a matcher that is one, too: a list of names, not a name.
+    Grafana's schema only allows overrides whose value is an object (so no unit and no width), with
+    a matcher that is an object as well: a list of names, not a name.
     """
     panel.with_override(
         model.MatcherConfig("byNames", {"mode": "include", "names": [name]}),
@@ -161,16 +161,16 @@ def _dye(panel: Builder, name: str, setting: str, value: dict[str, Any]) -> None
     )
 
 
-def _paint(panel: Builder, colors: Mapping[str, str]) -> None:
-    """Series of these names get these colors."""
+def _color_series(panel: Builder, colors: Mapping[str, str]) -> None:
+    """Set the colors of series by name."""
     for name, color in colors.items():
-        _dye(panel, name, "color", {"mode": "fixed", "fixedColor": color})
+        _override(panel, name, "color", {"mode": "fixed", "fixedColor": color})
 
 
 # --- panels ---------------------------------------------------------------------------------------
 
 
-def single(
+def stat_panel(
     title: str,
     text: str,
     queries: Sequence[Query],
@@ -185,9 +185,9 @@ def single(
     width: int = 3,
     height: int = 4,
 ) -> Builder:
-    """One number, the latest."""
+    """A stat panel with the latest value."""
     panel = (
-        _dress(stat.Panel(), title, text, queries, unit=unit, none=none)
+        _common(stat.Panel(), title, text, queries, unit=unit, none=none)
         .span(width)
         .height(height)
         .color_scheme(_color(model.FieldColorModeId.THRESHOLDS))
@@ -204,7 +204,7 @@ def single(
     return panel.mappings(mapping(texts)) if texts else panel
 
 
-def curves(
+def time_series(
     title: str,
     text: str,
     queries: Sequence[Query],
@@ -222,27 +222,27 @@ def curves(
     height: int = 8,
     calcs: Sequence[str] = ("lastNotNull", "max"),
 ) -> Builder:
-    """Values over time, from 0 up.
+    """A time series panel with an axis that starts at 0.
 
     Args:
         title: of the panel.
-        text: what it shows, for a newcomer.
-        queries: what it asks.
+        text: description for newcomers.
+        queries: the queries.
         unit: of the values.
-        none: shown instead of no data.
-        colors: of series, by name; the others have one that depends on their name.
+        none: text shown if there is no data.
+        colors: of series, by name; other colors are derived from the name.
         limits: thresholds, shown as dashed lines.
-        stacked: areas upon each other.
-        bars: events, not states.
-        sparse: events so rare that a line is drawn through gaps of up to 6 hours.
+        stacked: stack the series as areas.
+        bars: draw bars, for events.
+        sparse: connect points across gaps of up to 6 hours, for rare events.
         axis: label of the axis.
-        highest: end of the axis.
-        width: of 24.
+        highest: maximum of the axis.
+        width: in columns, of 24.
         height: in rows.
         calcs: columns of the legend.
     """
     panel = (
-        _dress(timeseries.Panel(), title, text, queries, unit=unit, none=none)
+        _common(timeseries.Panel(), title, text, queries, unit=unit, none=none)
         .span(width)
         .height(height)
         .min(0)
@@ -276,11 +276,11 @@ def curves(
         panel.thresholds(_thresholds(limits)).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(choice.GraphThresholdsStyleMode.DASHED)
         )
-    _paint(panel, colors or {})
+    _color_series(panel, colors or {})
     return panel
 
 
-def ranking(
+def bar_gauge(
     title: str,
     text: str,
     queries: Sequence[Query],
@@ -292,9 +292,9 @@ def ranking(
     width: int = 8,
     height: int = 8,
 ) -> Builder:
-    """A bar for each series, with its latest value."""
+    """A bar gauge: a bar for each series, with its latest value."""
     panel = (
-        _dress(bargauge.Panel(), title, text, queries, unit=unit, none=none)
+        _common(bargauge.Panel(), title, text, queries, unit=unit, none=none)
         .span(width)
         .height(height)
         .min(0)
@@ -315,11 +315,11 @@ def ranking(
     )
     if decimals is not None:
         panel.decimals(decimals)
-    _paint(panel, colors or {})
+    _color_series(panel, colors or {})
     return panel
 
 
-def states(
+def state_timeline(
     title: str,
     text: str,
     queries: Sequence[Query],
@@ -329,9 +329,9 @@ def states(
     width: int = 24,
     height: int = 5,
 ) -> Builder:
-    """States over time, a line for each series."""
+    """A state timeline, with a line for each series."""
     return (
-        _dress(statetimeline.Panel(), title, text, queries, unit="none", none=none)
+        _common(statetimeline.Panel(), title, text, queries, unit="none", none=none)
         .span(width)
         .height(height)
         .mappings(mapping(texts))
@@ -357,7 +357,7 @@ def states(
     )
 
 
-def rows(
+def table_panel(
     title: str,
     text: str,
     queries: Sequence[Query],
@@ -368,13 +368,13 @@ def rows(
     width: int = 24,
     height: int = 9,
 ) -> Builder:
-    """A table: rows of all queries that have the same labels become one; other labels are hidden.
+    """A table that merges the rows of all queries with equal labels; other labels are hidden.
 
-    ``None`` stands in cells without a value, too.
+    Cells without a value show ``None`` as well.
     """
     times = [column.field for column in columns if column.time]
     panel = (
-        _dress(table.Panel(), title, text, queries, unit="none", none="None")
+        _common(table.Panel(), title, text, queries, unit="none", none="None")
         .span(width)
         .height(height)
         .mappings(mapping({phase: (phase, color) for phase, color in COLORS.items()}))
@@ -420,7 +420,7 @@ def rows(
         if column.colors:
             steps = [{"value": at, "color": color} for at, color in column.colors]
             threshold = {"mode": "absolute", "steps": steps}
-            _dye(panel, column.title or column.field, "thresholds", threshold)
+            _override(panel, column.title or column.field, "thresholds", threshold)
     return panel
 
 

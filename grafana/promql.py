@@ -1,19 +1,19 @@
-"""The pieces that the dashboards' queries are made of."""
+"""Building blocks of the dashboards' queries."""
 
 TARGET = 'job=~"$job", instance=~"$instance", region=~"$region", project=~"$project"'
-"""Matchers of everything that a target tells."""
+"""Matchers of all series of a target."""
 
 FLEET = f'{TARGET}, pool=~"$pool", flavor_type=~"$flavor_type"'
-"""Matchers of the fleet's series."""
+"""Matchers of fleet series."""
 
 POOL = f'{TARGET}, pool=~"$pool"'
-"""Matchers of the names of pools."""
+"""Matchers of series by pool."""
 
 OF_USERS = f'{FLEET}, user=~"$user"'
-"""Matchers of the series that know users."""
+"""Matchers of series with the label ``user``."""
 
 ONE_JOB = f'{TARGET}, job_id="$job_id"'
-"""Matchers of one job's series."""
+"""Matchers of the series of one job."""
 
 PHASES = (
     "Creating",
@@ -26,7 +26,7 @@ PHASES = (
     "Abnormal",
     "Unknown",
 )
-"""Their places, from 1, stand for them where a panel needs numbers."""
+"""Where a panel needs numbers, a phase is its position here, counted from 1."""
 
 BAD = 'phase=~"Failed|Abnormal"'
 WAITING = 'phase=~"Creating|Pending"'
@@ -36,46 +36,46 @@ RANGE = "$__range"
 
 _KEY = "job, instance, region, project, job_id"
 JOB = "region, project, job_id"
-"""What tells jobs apart in a table."""
+"""The labels that identify a job in a table."""
 
 WHO = "job_name, user, pool_name, flavor_type"
-"""What a table tells about a job besides `JOB`."""
+"""The other labels of a job shown in tables."""
 
 _POOL_KEY = "job, instance, region, project, pool"
 
 
-def training(name: str, matchers: str = FLEET) -> str:
-    """A series of training jobs."""
+def training_series(name: str, matchers: str = FLEET) -> str:
+    """Selector of a series of training jobs."""
     return f"modelarts_training_{name}{{{matchers}}}"
 
 
-def own(name: str, matchers: str = TARGET) -> str:
-    """A series of the exporter's own."""
+def exporter_series(name: str, matchers: str = TARGET) -> str:
+    """Selector of a series of the exporter itself."""
     return f"modelarts_exporter_{name}{{{matchers}}}"
 
 
 def rate(series: str) -> str:
-    """Growth per second."""
+    """The increase per second."""
     return f"rate({series}[{RATE}])"
 
 
 def increase(series: str, span: str = RANGE) -> str:
-    """Growth, over all that the dashboard shows unless told otherwise."""
+    """The increase, by default over the dashboard's time range."""
     return f"increase({series}[{span}])"
 
 
-def lately(series: str) -> str:
-    """The last values within what the dashboard shows: those of finished jobs, too."""
+def last_in_range(series: str) -> str:
+    """The last values within the dashboard's time range, including those of finished jobs."""
     return f"last_over_time({series}[{RANGE}])"
 
 
 def total(expr: str, by: str = "") -> str:
-    """The sum, by labels if any are named."""
+    """The sum, by labels if any are given."""
     return f"sum by ({by}) ({expr})" if by else f"sum({expr})"
 
 
 def share(part: str, whole: str, by: str = "") -> str:
-    """A ratio of two sums; nothing where the whole is 0."""
+    """The ratio of two sums; empty where the whole is 0."""
     return f"{total(part, by)} / ({total(whole, by)} > 0)"
 
 
@@ -86,20 +86,20 @@ def quantile(q: float, histogram: str, by: str = "", span: str = RATE) -> str:
         q: from 0 to 1.
         histogram: its ``_bucket`` series.
         by: labels to keep.
-        span: which observations count.
+        span: range of the observations.
     """
     labels = f"{by}, le" if by else "le"
     grown = rate(histogram) if span == RATE else increase(histogram, span)
     return f"histogram_quantile({q:g}, {total(grown, labels)})"
 
 
-def named(expr: str) -> str:
+def with_pool_name(expr: str) -> str:
     """Add the label ``pool_name``: the pool's name, or its id if the name is not known.
 
-    The queue's histogram is there for every pool, and stays when the service can not be reached.
+    The queue histogram exists for every pool, and remains when the service cannot be reached.
     """
-    names = f"group by ({_POOL_KEY}, pool_name) ({training('pool_info', POOL)})"
-    ids = f"group by ({_POOL_KEY}) ({training('queue_duration_seconds_count')})"
+    names = f"group by ({_POOL_KEY}, pool_name) ({training_series('pool_info', POOL)})"
+    ids = f"group by ({_POOL_KEY}) ({training_series('queue_duration_seconds_count')})"
     return (
         f"{expr} * on ({_POOL_KEY}) group_left (pool_name) ({names} or on ({_POOL_KEY}) "
         f'label_replace({ids}, "pool_name", "$1", "pool", "(.*)"))'
@@ -107,24 +107,24 @@ def named(expr: str) -> str:
 
 
 def by_pool(expr: str, by: str = "", operator: str = "sum") -> str:
-    """The sum by the pools' names, and by other labels if any are named; or the maximum."""
+    """The sum (or another aggregation) by pool name, and by other labels if any are given."""
     labels = f"pool_name, {by}" if by else "pool_name"
-    return f"{operator} by ({labels}) ({named(expr)})"
+    return f"{operator} by ({labels}) ({with_pool_name(expr)})"
 
 
 def phases(matchers: str) -> str:
-    """The phase of a job as its place in `PHASES`."""
-    each = (training("job_phase", f'{matchers}, phase="{phase}"') for phase in PHASES)
+    """The phase of a job as its position in `PHASES`."""
+    each = (training_series("job_phase", f'{matchers}, phase="{phase}"') for phase in PHASES)
     terms = (f"{series} * {number}" for number, series in enumerate(each, 1))
     return f"max({' or '.join(terms)})"
 
 
-INFO_NOW = training("job_info", OF_USERS)
-INFO = f"topk by ({_KEY}) (1, {lately(INFO_NOW)})"
+INFO_NOW = training_series("job_info", OF_USERS)
+INFO = f"topk by ({_KEY}) (1, {last_in_range(INFO_NOW)})"
 
 
-def identified(expr: str, more: str = "", info: str = INFO) -> str:
-    """Add to series of jobs who they are: a row of a table for each.
+def with_job_info(expr: str, more: str = "", info: str = INFO) -> str:
+    """Add the identifying labels to series of jobs, for a table with one row per job.
 
     Args:
         expr: series with `JOB` and the labels of the scrape.
@@ -144,13 +144,13 @@ def identified(expr: str, more: str = "", info: str = INFO) -> str:
     return f"max by ({labels}) ({named_pools})"
 
 
-def among(expr: str, info: str) -> str:
-    """Those jobs that the chosen pools, flavor types and users have."""
+def matching(expr: str, info: str) -> str:
+    """The jobs that match the selected pools, flavor types and users."""
     return f"({expr} and on ({JOB}) {info})"
 
 
-def of(jobs: str, expr: str, more: str = "") -> str:
-    """A column for a table: the expression for those jobs only.
+def only_for(jobs: str, expr: str, more: str = "") -> str:
+    """A table column: the expression restricted to the given jobs.
 
     Args:
         jobs: series with the labels `JOB`.

@@ -13,8 +13,9 @@ from exporter.metrics.self_metrics import Instruments
 from exporter.polling.poller import Poller
 from exporter.settings.schema import Settings
 from exporter.web.access import AccessControl
+from exporter.web.listen import serve
 from exporter.web.publisher import Publisher
-from exporter.web.server import make_app, serve
+from exporter.web.server import make_app
 
 
 class Exporter:
@@ -78,7 +79,7 @@ class Exporter:
             telemetry_path=self._web.telemetry_path,
             scraped=self.publisher.scraped,
             reload=self._reload.ask if self._web.enable_reload else None,
-            guard=guard,
+            access=guard,
             clock=self._clocks.wall,
         )
         async with (

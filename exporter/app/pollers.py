@@ -98,7 +98,7 @@ class PollerManager:
         for poller in draft.new:
             poller.appear()
         self._members = draft.members
-        self._publisher.show(after)
+        self._publisher.set_pollers(after)
         self._begin(draft.new)
         return Changes(
             added=[poller for poller in draft.new if poller not in left_by],

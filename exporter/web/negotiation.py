@@ -1,7 +1,7 @@
-"""What a client wants: text or OpenMetrics, in which version, compressed or not (RFC 9110, 12.5).
+"""Content negotiation (RFC 9110, 12.5): text or OpenMetrics, the version, and compression.
 
-Never an error. What cannot be read is as if it were not said, and who can be given nothing of what
-was asked for gets uncompressed text 0.0.4, which every scraper reads.
+Never an error: unparsable parts are ignored; a client that accepts nothing we have gets
+uncompressed text 0.0.4, which every scraper reads.
 """
 
 import re
@@ -12,12 +12,12 @@ Format = Literal["text", "openmetrics"]
 
 
 class Negotiated(NamedTuple):
-    """What to send.
+    """The representation to send.
 
     Attributes:
         format: of the body.
-        content_type: its exact label.
-        gzip: whether to send it compressed.
+        content_type: value of the header.
+        gzip: whether to compress the body.
     """
 
     format: Format
@@ -26,7 +26,7 @@ class Negotiated(NamedTuple):
 
 
 class _MediaType(NamedTuple):
-    """A representation that we have; ``escapes``: whether its version knows ``escaping``."""
+    """An available representation; ``escapes``: its version has the parameter ``escaping``."""
 
     format: Format
     media_type: str
@@ -39,7 +39,7 @@ class _MediaType(NamedTuple):
 
 
 class _Range(NamedTuple):
-    """One element of ``Accept``; "" for a version or an escaping that is not there or not known."""
+    """One element of ``Accept``; version and escaping are "" if absent, or unknown."""
 
     media_type: str
     version: str
@@ -48,7 +48,7 @@ class _Range(NamedTuple):
 
 
 class _Match(NamedTuple):
-    """How well the best range for a kind fits it, and what it says."""
+    """The best range for a media type, and how precisely it matches."""
 
     precision: int
     quality: float
@@ -60,73 +60,74 @@ _TEXT_1 = _MediaType("text", "text/plain", "1.0.0", escapes=True)
 _OPENMETRICS_0 = _MediaType("openmetrics", "application/openmetrics-text", "0.0.1", escapes=False)
 _OPENMETRICS_1 = _MediaType("openmetrics", "application/openmetrics-text", "1.0.0", escapes=True)
 
-_NAMED = {_OPENMETRICS_1: 3, _OPENMETRICS_0: 4, _TEXT_1: 4}
-"""From which precision on a kind was asked for by name: of equals those come first, in this order.
+_NAMED_FROM = {_OPENMETRICS_1: 3, _OPENMETRICS_0: 4, _TEXT_1: 4}
+"""The precision from which a media type counts as requested by name.
 
-The type alone, without a version, names OpenMetrics 1.0.0 and text 0.0.4.
+Of equal quality, these are preferred, in this order. A type without a version names OpenMetrics
+1.0.0 and text 0.0.4.
 """
 _PREFERENCE = (_TEXT, _TEXT_1, _OPENMETRICS_1, _OPENMETRICS_0)
-"""Then comes what any client can read."""
+"""The order of the others: first what any client can read."""
 
 _ESCAPINGS = frozenset({"allow-utf-8", "underscores", "dots", "values"})
-"""All are true of our names, which need no escaping."""
+"""All of them are correct: our names need no escaping."""
 
 CONTENT_TYPES = frozenset(
-    kind.content_type(escaping) for kind in _PREFERENCE for escaping in ("", *_ESCAPINGS)
+    each.content_type(escaping) for each in _PREFERENCE for escaping in ("", *_ESCAPINGS)
 )
-"""Every label there is."""
+"""Every possible Content-Type."""
 
-_LONGEST = 2**16
-"""Characters of a header that are worth reading."""
+_MAX_LENGTH = 2**16
+"""Longer headers are ignored."""
 
-# In both, whatever follows can always match nothing, so nothing is ever tried twice.
+# Neither pattern backtracks: what follows a part can always match nothing.
 _ELEMENTS = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+', re.DOTALL)
 _PARTS = re.compile(r'(?:[^";]|"(?:[^"\\]|\\.)*"?)+', re.DOTALL)
 _QUALITY = re.compile(r"(?:0?\.[0-9]+|0\.?|1(?:\.0*)?)")
 
 
 def negotiate(accept: str | None, accept_encoding: str | None) -> Negotiated:
-    """The best that we have for a client.
+    """Choose the best available representation.
 
     Args:
-        accept: the header, several of them joined by commas, or None.
+        accept: the header, repeated ones joined by commas, or None.
         accept_encoding: likewise.
     """
-    kind, escaping = _kind(list(_ranges(accept)))
-    return Negotiated(kind.format, kind.content_type(escaping), _wants_gzip(accept_encoding))
+    chosen, escaping = _choose(list(_ranges(accept)))
+    return Negotiated(chosen.format, chosen.content_type(escaping), _wants_gzip(accept_encoding))
 
 
-def _kind(ranges: Iterable[_Range]) -> tuple[_MediaType, str]:
-    """The kind of highest quality, and how to name its escaping."""
-    matches = {kind: _match(kind, ranges) for kind in _PREFERENCE}
-    named = [kind for kind, least in _NAMED.items() if matches[kind].precision >= least]
-    best = max((*named, *_PREFERENCE), key=lambda kind: matches[kind].quality)
+def _choose(ranges: Iterable[_Range]) -> tuple[_MediaType, str]:
+    """The media type of highest quality, and the escaping to name with it."""
+    matches = {each: _match(each, ranges) for each in _PREFERENCE}
+    named = [each for each, least in _NAMED_FROM.items() if matches[each].precision >= least]
+    best = max((*named, *_PREFERENCE), key=lambda each: matches[each].quality)
     if not matches[best].quality:
         return _TEXT, ""
     return best, matches[best].escaping
 
 
-def _match(kind: _MediaType, ranges: Iterable[_Range]) -> _Match:
-    """The most precise range counts; of equally precise ones the best."""
+def _match(available: _MediaType, ranges: Iterable[_Range]) -> _Match:
+    """The most precise range counts; of equally precise ones, the one of highest quality."""
     best = _Match(0, 0.0, "")
-    for one in ranges:
-        match = _Match(_precision(one, kind), one.quality, one.escaping)
+    for accepted in ranges:
+        match = _Match(_precision(accepted, available), accepted.quality, accepted.escaping)
         if match.precision and match[:2] > best[:2]:
             best = match
     return best
 
 
-def _precision(one: _Range, kind: _MediaType) -> int:
-    """0: the range does not cover the kind."""
-    if one.media_type == kind.media_type:
-        return {kind.version: 4, "": 3}.get(one.version, 0)
-    if one.media_type == kind.media_type.partition("/")[0] + "/*":
+def _precision(accepted: _Range, available: _MediaType) -> int:
+    """How precisely a range names a media type; 0 if it does not cover it."""
+    if accepted.media_type == available.media_type:
+        return {available.version: 4, "": 3}.get(accepted.version, 0)
+    if accepted.media_type == available.media_type.partition("/")[0] + "/*":
         return 2
-    return int(one.media_type in ("*/*", "*"))
+    return int(accepted.media_type in ("*/*", "*"))
 
 
 def _wants_gzip(accept_encoding: str | None) -> bool:
-    """Whether gzip is named or covered by ``*``, and not liked less than no compression."""
+    """True if gzip is named or covered by ``*``, and not ranked below no compression."""
     qualities: dict[str, float] = {}
     for coding, parameters in _elements(accept_encoding):
         name = "gzip" if coding == "x-gzip" else coding
@@ -147,8 +148,8 @@ def _ranges(accept: str | None) -> Iterator[_Range]:
 
 
 def _elements(header: str | None) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Each element of a list: its value in lower case, and its parameters."""
-    if header is None or len(header) > _LONGEST:
+    """Each element of a list header: its value in lower case, and its parameters."""
+    if header is None or len(header) > _MAX_LENGTH:
         return
     for element in _ELEMENTS.findall(header):
         value, *parameters = _PARTS.findall(element) or [""]
@@ -166,6 +167,6 @@ def _unquoted(text: str) -> str:
 
 
 def _quality(parameters: Mapping[str, str]) -> float | None:
-    """``q``; None if it cannot be read."""
+    """The value of ``q``; None if it is malformed."""
     text = parameters.get("q", "1")
     return float(text) if _QUALITY.fullmatch(text) else None

@@ -1,4 +1,4 @@
-"""Joins the series of all targets and our own into the one body that is served."""
+"""Joins the series of all targets and the exporter's own into the exposition that is served."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -20,10 +20,10 @@ FAMILIES = tuple(row.metric for row in (*FLEET_FAMILIES, *EVENT_FAMILIES, *JOB_F
 
 
 class Publisher:
-    """Renders a new generation whenever somebody asks, one at a time, beside the event loop.
+    """Renders a new generation on request, one at a time, in a thread.
 
     Attributes:
-        pollers: whose series are joined.
+        pollers: the pollers whose series are joined.
         exposition: the current generation, immutable.
     """
 
@@ -37,36 +37,36 @@ class Publisher:
 
     @property
     def ready(self) -> bool:
-        """Whether every target's first poll has ended, well or badly, and is published.
+        """True once the first poll of every target has ended, good or bad, and is published.
 
-        It stays so: a target that is added later takes nothing from those that can be seen.
+        It stays True when targets are added later: the others are still served.
         """
         return self._was_ready or all(poller.ended_polls for poller in self.pollers)
 
-    def show(self, pollers: Sequence["Poller"]) -> None:
-        """These from the next generation on."""
+    def set_pollers(self, pollers: Sequence["Poller"]) -> None:
+        """Replace the pollers whose series are joined, from the next generation on."""
         self._was_ready = bool(self.pollers) and self.ready
         self.pollers = list(pollers)
 
     async def publish(self) -> int:
-        """Return the number of a generation that was begun after this call, once it is served."""
+        """Return the number of a generation rendered after this call, once it is served."""
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         self._wanted.set()
         return await done
 
     def scraped(self, exposition: Exposition) -> None:
-        """Prometheus has read the whole of a generation."""
+        """Tell all targets that a Prometheus has received a whole generation."""
         for poller in self.pollers:
             poller.known.scraped(exposition.generation)
 
     async def run(self) -> None:
-        """Render for ever; those who ask while one generation is rendered share the next."""
+        """Render on request, forever; requests made during a rendering share the next one."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             waiting, self._waiting = self._waiting, []
-            # Both now: what a poll that ends meanwhile changes is of the next generation.
+            # Collect both now: a poll that ends during the rendering shows in the next generation.
             rendered = [poller.known.rendered for poller in self.pollers]
             own = list(self._instruments.registry.collect())
             generation = self.exposition.generation + 1
@@ -79,7 +79,7 @@ class Publisher:
 def render(
     targets: Sequence[Rendered], own: Iterable[LibraryMetric], generation: int = 0
 ) -> Exposition:
-    """The body: the families of the targets, then our own."""
+    """Render the families of the targets, then the exporter's own."""
     families = [
         (metric, [lines[metric.name] for lines in targets if metric.name in lines])
         for metric in FAMILIES

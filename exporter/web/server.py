@@ -1,43 +1,33 @@
-"""The HTTP server: routes with nothing but memory behind them.
+"""The HTTP application: routes that serve from memory only.
 
-Every answer exists as bytes before its first byte is sent, and leaves by one way (`_deliver`): in
-slices, each after the one before has gone to the kernel, and all within a time. So a client that
-reads slowly or not at all costs one slice and a connection, for that time.
+Every response exists as bytes before its first byte is sent, and `_send` sends them all: in slices,
+each after the previous one has gone to the kernel, and within one timeout for the whole response.
+So a client that reads slowly or not at all costs one slice and a connection, for that time.
 """
 
 import asyncio
-import contextlib
+import functools
 import logging
-import os
-import re
-import socket
-import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from exporter import __version__
-from exporter.errors import StartError
 from exporter.metrics.exposition import Exposition
 from exporter.web.access import AccessControl
 from exporter.web.negotiation import Negotiated, negotiate
-from exporter.web.page import LONGEST_QUERY, POLICY, StatusPage, target_status
+from exporter.web.page import MAX_QUERY, POLICY, StatusPage, target_status
 from exporter.web.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
-Address = tuple[str, int]
-"""Host, "" for all interfaces, and port, 0 for a free one."""
-
 WRITE_TIMEOUT = 60.0
-"""Seconds for a whole answer; Prometheus gives up on a scrape after 10 unless told otherwise."""
+"""Seconds to send a whole response; Prometheus gives up on a scrape after 10 by default."""
 
 SCRAPE_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
-"""Prometheus sends it and people do not."""
+"""Sent by Prometheus, not by browsers."""
 
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="modelarts-exporter", charset="UTF-8"'}
 
@@ -48,22 +38,16 @@ _PAGE_HEADERS = {
     "Cache-Control": "no-store",
 }
 _SLICE = 2**18
-_KEEPALIVE_SECONDS = 75.0  # longer than the usual scrape intervals
-_LINGERING_SECONDS = 1.0  # for the rest of a request body, which nobody reads
-_SHUTDOWN_SECONDS = 1.0  # aiohttp waits twice for so long
-_LONGEST_FIELD = 2**14
-_MOST_FIELDS = 64
-_HIGHEST_PORT = 2**16 - 1
 
 
 class MemoryResponse(web.StreamResponse):
-    """An answer whose body is in memory already, and is not copied.
+    """A response whose body is already in memory, and is not copied.
 
     Args:
-        body: all of it.
+        body: the whole body.
         status: HTTP status.
-        headers: with the Content-Type.
-        sent: called when all of the body was sent, for a GET.
+        headers: must include Content-Type.
+        sent: called after the whole body of a GET was sent.
     """
 
     def __init__(
@@ -89,36 +73,39 @@ def make_app(
     write_timeout: float = WRITE_TIMEOUT,
     scraped: Callable[[Exposition], None] | None = None,
     reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
-    guard: AccessControl | None = None,
+    access: AccessControl | None = None,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
-    """The routes.
+    """Build the application.
 
     Args:
-        publisher: holds what is served.
-        telemetry_path: where the metrics are; at ``/`` there is no page for people.
-        version: of the exporter, for people.
-        write_timeout: seconds for a whole answer.
-        scraped: told of each generation that a Prometheus has received completely.
-        reload: reads the configuration again and returns what is wrong with it; None: nobody may.
-        guard: says who may come in, to whatever path; None: everybody.
-        clock: gives unix seconds.
+        publisher: holds the exposition to serve.
+        telemetry_path: path of the metrics; with ``/`` there is no status page.
+        version: of the exporter, shown on the page.
+        write_timeout: seconds to send a whole response.
+        scraped: called with each exposition that a Prometheus has received completely.
+        reload: reloads the configuration and returns the problems; None disables ``/-/reload``.
+        access: protects all paths; None admits every client.
+        clock: returns Unix seconds.
     """
     page = StatusPage(version=version, telemetry_path=telemetry_path)
-    routes = _Routes(publisher, page, clock, scraped, reload)
-    middlewares = [_delivery(write_timeout), *([_entrance(guard)] if guard else [])]
+    handlers = _Handlers(publisher, page, clock, scraped, reload)
+    middlewares = [
+        _send_middleware(write_timeout),
+        *([_access_middleware(access)] if access else []),
+    ]
     app = web.Application(middlewares=middlewares)
-    app.router.add_get(telemetry_path, routes.metrics)
+    app.router.add_get(telemetry_path, handlers.metrics)
     if telemetry_path != "/":
-        app.router.add_get("/", routes.landing)
-    app.router.add_get("/-/healthy", routes.healthy)
-    app.router.add_get("/-/ready", routes.ready)
-    app.router.add_post("/-/reload", routes.reload)
+        app.router.add_get("/", handlers.status_page)
+    app.router.add_get("/-/healthy", handlers.healthy)
+    app.router.add_get("/-/ready", handlers.ready)
+    app.router.add_post("/-/reload", handlers.reload)
     return app
 
 
-class _Routes:
-    """What is answered; a HEAD is answered as a GET, and its body not sent."""
+class _Handlers:
+    """Handlers of the routes. A HEAD is handled as a GET whose body is not sent."""
 
     def __init__(
         self,
@@ -137,24 +124,19 @@ class _Routes:
 
     async def metrics(self, request: web.Request) -> MemoryResponse:
         exposition = self._publisher.exposition
-        choice = negotiate(_field(request, "Accept"), _field(request, "Accept-Encoding"))
+        choice = negotiate(_header(request, "Accept"), _header(request, "Accept-Encoding"))
         headers = {"Content-Type": choice.content_type, "Vary": "Accept, Accept-Encoding"}
         if choice.gzip:
             headers["Content-Encoding"] = "gzip"
-        return MemoryResponse(
-            _chosen(exposition, choice), headers=headers, sent=self._after(request, exposition)
-        )
+        sent = None
+        if self._scraped and SCRAPE_HEADER in request.headers:
+            sent = functools.partial(self._scraped, exposition)
+        return MemoryResponse(_body(exposition, choice), headers=headers, sent=sent)
 
-    def _after(self, request: web.Request, exposition: Exposition) -> Callable[[], None] | None:
-        scraped = self._scraped
-        if scraped is None or SCRAPE_HEADER not in request.headers:
-            return None
-        return lambda: scraped(exposition)
-
-    async def landing(self, request: web.Request) -> MemoryResponse:
-        query = request.query.get("q", "")[:LONGEST_QUERY]
-        async with self._rendering:  # one thread, however many look at it
-            if request.transport is None:  # gone while others were served
+    async def status_page(self, request: web.Request) -> MemoryResponse:
+        query = request.query.get("q", "")[:MAX_QUERY]
+        async with self._rendering:  # at most one thread, however many clients
+            if request.transport is None:  # the client disconnected while others were served
                 return _text("gone", status=503)
             targets = [target_status(poller) for poller in self._publisher.pollers]
             html = await asyncio.to_thread(
@@ -172,23 +154,24 @@ class _Routes:
         return _text(f"not polled yet: {', '.join(waiting)}", status=503)
 
     async def reload(self, _: web.Request) -> MemoryResponse:
-        """Done when it is answered, even if the client has gone meanwhile."""
+        """Respond when the reload is complete; it completes even if the client disconnects."""
         if self._reload is None:
-            return _text("reloading over HTTP is off; --web.enable-reload allows it", status=403)
+            disabled = "reloading over HTTP is disabled; enable it with --web.enable-reload"
+            return _text(disabled, status=403)
         problems = await self._reload()
         if problems:
             return _text("\n".join(["failed to reload config:", *problems]), status=500)
         return _text("OK")
 
 
-def _chosen(exposition: Exposition, choice: Negotiated) -> bytes:
+def _body(exposition: Exposition, choice: Negotiated) -> bytes:
     if choice.format == "openmetrics":
         return exposition.openmetrics_gzip if choice.gzip else exposition.openmetrics
     return exposition.text_gzip if choice.gzip else exposition.text
 
 
-def _field(request: web.Request, name: str) -> str | None:
-    """A header that may come in several lines."""
+def _header(request: web.Request, name: str) -> str | None:
+    """The value of a header; one that is repeated is joined by commas."""
     values = request.headers.getall(name, [])
     return ", ".join(values) if values else None
 
@@ -200,180 +183,83 @@ def _text(
     return MemoryResponse(f"{line}\n".encode("utf-8", "replace"), status=status, headers=plain)
 
 
-def _delivery(seconds: float) -> Middleware:
-    """The one way out, for refusals of the router too."""
+def _error_response(error: web.HTTPException) -> MemoryResponse:
+    allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return _text(error.reason.lower(), status=error.status, headers=allow)
+
+
+def _send_middleware(seconds: float) -> Middleware:
+    """Writes every response, the router's 404s too."""
 
     @web.middleware
-    async def deliver(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            reply = await handler(request)
-        except web.HTTPException as refusal:
-            reply = _refusal(refusal)
-        if isinstance(reply, MemoryResponse):
-            await _deliver(request, reply, seconds)
-        return reply
+            response = await handler(request)
+        except web.HTTPException as error:
+            response = _error_response(error)
+        if isinstance(response, MemoryResponse):
+            await _send(request, response, seconds)
+        return response
 
-    return deliver
-
-
-def _refusal(refusal: web.HTTPException) -> MemoryResponse:
-    allow = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else {}
-    return _text(refusal.reason.lower(), status=refusal.status, headers=allow)
+    return middleware
 
 
-def _entrance(guard: AccessControl) -> Middleware:
-    """The one way in. Who is refused does not even learn which paths there are."""
+def _access_middleware(access: AccessControl) -> Middleware:
+    """Access control before routing, so that a refused client cannot probe paths."""
 
     @web.middleware
-    async def enter(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         fields = request.headers.getall("Authorization", [])
         authorization = fields[0] if len(fields) == 1 else None
 
-        def waits() -> bool:
+        def connected() -> bool:
             return request.transport is not None
 
-        reply: web.StreamResponse
-        if not guard.has_time():
-            reply = _text("too many requests", status=429)
-        elif not await guard.admits(authorization, request.remote, waits):
-            reply = _text("unauthorized", status=401, headers=_CHALLENGE)
+        response: web.StreamResponse
+        if not access.within_rate_limit():
+            response = _text("too many requests", status=429)
+        elif not await access.authenticate(authorization, request.remote, connected):
+            response = _text("unauthorized", status=401, headers=_CHALLENGE)
         else:
             try:
-                reply = await handler(request)
-            except web.HTTPException as refusal:
-                reply = _refusal(refusal)
-        for name, value in guard.headers.items():
-            reply.headers.setdefault(name, value)
-        return reply
+                response = await handler(request)
+            except web.HTTPException as error:
+                response = _error_response(error)
+        for name, value in access.headers.items():
+            response.headers.setdefault(name, value)
+        return response
 
-    return enter
+    return middleware
 
 
-async def _deliver(request: web.Request, reply: MemoryResponse, seconds: float) -> None:
-    """Send a reply, or give its connection up."""
+async def _send(request: web.Request, response: MemoryResponse, seconds: float) -> None:
+    """Send a response, or abort its connection."""
     transport = request.transport
-    if transport is None:  # the client has gone already
+    if transport is None:  # the client has already disconnected
         return
-    # A drain then waits until the kernel has all: nothing is left behind that nobody times. (Not
-    # 0: a TLS transport would take itself for full when it is empty. With TLS the last slices may
-    # stay behind; the connection then ends by asyncio's time for its close.)
+    # With this limit a drain waits until the kernel has all data, so none is left in a buffer that
+    # no timeout covers. (Not 0: a TLS transport would consider itself full when it is empty. With
+    # TLS the last slices may stay buffered; asyncio's own timeout for closing then applies.)
     transport.set_write_buffer_limits(high=1, low=0)
     complete = False
     try:
         async with asyncio.timeout(seconds):
-            await _write(request, reply)
+            await _write(request, response)
         complete = True
     except (ConnectionError, TimeoutError) as error:
-        log.debug("answer not delivered: %r", error, extra={"client": request.remote})
+        log.debug("response not delivered: %r", error, extra={"client": request.remote})
     finally:
         if not complete:
             transport.abort()
-    if complete and reply.sent is not None and request.method == "GET":
-        reply.sent()
+    if complete and response.sent is not None and request.method == "GET":
+        response.sent()
 
 
-async def _write(request: web.Request, reply: MemoryResponse) -> None:
-    await reply.prepare(request)
-    size = 0 if request.method == "HEAD" else len(reply.memory)
+async def _write(request: web.Request, response: MemoryResponse) -> None:
+    await response.prepare(request)
+    size = 0 if request.method == "HEAD" else len(response.memory)
     for start in range(0, size, _SLICE):
-        await reply.write(reply.memory[start : start + _SLICE])
+        await response.write(response.memory[start : start + _SLICE])
         await request.writer.drain()
-        await asyncio.sleep(0)  # a client as fast as we are lets the others have their turn
-    await reply.write_eof()
-
-
-def parse_address(text: str) -> Address:
-    """``host:port``, ``[::1]:port`` or ``:port``.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([^\s:\[\]]*)):([0-9]{1,5})", text)
-    if match is None or int(match[3]) > _HIGHEST_PORT:
-        raise ValueError("not host:port, [IPv6 address]:port or :port")
-    return match[1] or match[2], int(match[3])
-
-
-@contextlib.asynccontextmanager
-async def serve(
-    app: web.Application,
-    addresses: Iterable[Address | str],
-    tls: ssl.SSLContext | None = None,
-) -> AsyncIterator[list[str]]:
-    """Listen on all addresses; at the end, let answers under way end for a moment.
-
-    Args:
-        app: what is served.
-        addresses: where.
-        tls: None: plain HTTP.
-
-    Yields:
-        The base URLs under which we really listen.
-
-    Raises:
-        StartError: an address cannot be had.
-    """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=_ProtocolLog(log),
-        keepalive_timeout=_KEEPALIVE_SECONDS,
-        lingering_time=_LINGERING_SECONDS,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-        max_field_size=_LONGEST_FIELD,
-        max_headers=_MOST_FIELDS,
-        auto_decompress=False,
-    )
-    await runner.setup()
-    try:
-        for address in addresses:
-            await _listen(runner, address, tls)
-        scheme = "https" if tls else "http"
-        yield [f"{scheme}://{_shown(name[0], name[1])}" for name in runner.addresses]
-    finally:
-        await runner.cleanup()
-
-
-async def _listen(
-    runner: web.AppRunner, address: Address | str, tls: ssl.SSLContext | None
-) -> None:
-    shown = address if isinstance(address, str) else _shown(*address)
-    try:
-        host, port = parse_address(address) if isinstance(address, str) else address
-        if host in ("", "::") and socket.has_dualstack_ipv6():
-            await _listen_to_all(runner, port, tls)
-        else:
-            host = host or "0.0.0.0"  # noqa: S104 - was asked for
-            await web.TCPSite(runner, host, port, ssl_context=tls).start()
-    except (OSError, OverflowError, ValueError) as error:
-        raise StartError(f"cannot listen on {shown}: {_reason(error)}") from error
-
-
-async def _listen_to_all(runner: web.AppRunner, port: int, tls: ssl.SSLContext | None) -> None:
-    """IPv4 and IPv6 on one port, as ``:port`` and ``[::]:port`` mean to other exporters."""
-    listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    try:
-        await web.SockSite(runner, listener, ssl_context=tls).start()
-    except BaseException:
-        listener.close()
-        raise
-
-
-def _reason(error: Exception) -> str:
-    """Why, in a few words: messages of asyncio and socket repeat the address."""
-    if isinstance(error, socket.gaierror) or not isinstance(error, OSError) or not error.errno:
-        return getattr(error, "strerror", None) or str(error)
-    return os.strerror(error.errno)
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-class _ProtocolLog(logging.LoggerAdapter[logging.Logger]):
-    """What aiohttp logs, except that a client's nonsense is no error of ours."""
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        if isinstance(kwargs.get("exc_info"), HttpProcessingError | web.RequestPayloadError):
-            level = logging.DEBUG
-        super().log(level, msg, *args, **kwargs)
+        await asyncio.sleep(0)  # a fast client must not starve the others
+    await response.write_eof()

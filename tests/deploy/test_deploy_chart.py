@@ -345,7 +345,7 @@ def test_without_a_target_it_says_what_to_do(helm):
 
 def test_two_configurations_are_refused(helm):
     said = helm.refuse("--values", CASES["default"], "--set", "existingConfigSecret.name=x")
-    assert "valid: one of them" in said
+    assert "set only one of them" in said
 
 
 def test_alerts_can_be_left_out_and_changed(rendered):

@@ -216,7 +216,7 @@ def test_every_alert_has_its_runbook_and_the_index_has_all():
         assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
             "What it means",
             "What to do",
-            "When it ends",
+            "When it resolves",
         ], name
         assert f"[{name}]({name}.md) | {rule['labels']['severity']} |" in index
         assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith("|")), name

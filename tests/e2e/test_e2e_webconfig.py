@@ -68,7 +68,7 @@ async def test_prometheus_comes_in(start, files, tmp_path, where):
 
     files.certify()
     files.write(MUTUAL + users(10, prometheus="new"))
-    await program.said("web configuration or certificates changed, now in force")
+    await program.said("web configuration or certificates changed and reloaded")
     await prometheus.until('up{job="modelarts"} == 0')
     tls = files.client(files.ca.issue_cert("anybody"))
     async with (

@@ -168,7 +168,7 @@ class Rig:
     def _begin_to_poll(self, poller):
         poller.appear()
         self.poller = poller
-        self.publisher.show([poller])
+        self.publisher.set_pollers([poller])
         self._tasks.append(asyncio.create_task(self._act(poller.run)))
 
     def _make_poller(self):

@@ -4,7 +4,8 @@ import aiohttp
 import pytest
 from polling.rig import until
 
-from exporter.web.server import make_app, serve
+from exporter.web.listen import serve
+from exporter.web.server import make_app
 
 FAILED = "modelarts_training_jobs_finished_total"
 CREATED = "modelarts_training_jobs_created_total"

@@ -728,7 +728,7 @@ async def test_off_by_default(begin, configuration):
 
     assert await running.post() == (
         403,
-        "reloading over HTTP is off; --web.enable-reload allows it\n",
+        "reloading over HTTP is disabled; enable it with --web.enable-reload\n",
     )
     status, headers, _ = await get(f"{running.url}/-/reload")
     assert (status, headers["Allow"]) == (405, "POST")

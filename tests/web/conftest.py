@@ -1,4 +1,4 @@
-"""A stub of what is published, an app around it on loopback, and clients to call it."""
+"""A stub publisher, an application serving it on loopback, and clients."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,8 @@ import pytest
 from exporter.jobs.tracker import Fleet
 from exporter.metrics.exposition import Block, Exposition, Metric, assemble, render_block
 from exporter.metrics.scope import Scope
-from exporter.web.server import make_app, serve
+from exporter.web.listen import serve
+from exporter.web.server import make_app
 
 
 @dataclass
@@ -43,20 +44,20 @@ class StubPublisher:
 
 
 def generation(number, jobs=2000):
-    """A body of which every line says which generation it is of."""
+    """An exposition whose every sample has the number of its generation as value."""
     samples = [((f"job-{job}",), float(number)) for job in range(jobs)]
     block = Block(Metric("jobs", "gauge", "Jobs."), ("job_id",), {}, samples)
     return assemble([(block.metric, [render_block(block)])])
 
 
 def of_size(size):
-    """A body of so many bytes in every format; what is in it does not matter."""
+    """An exposition with arbitrary content of the given size in every format."""
     body = bytes(size)
     return Exposition(body, body, body, body)
 
 
 class Answer(NamedTuple):
-    """An answer that has been read, as it came: compressed if it was."""
+    """A response with its body as received, without decompression."""
 
     status: int
     headers: dict
@@ -68,7 +69,7 @@ class Answer(NamedTuple):
 
 
 class Served:
-    """An app that is listening, as its callers see it."""
+    """A listening application, as seen by its clients."""
 
     def __init__(self, url, session=None):
         self.url = url
@@ -81,16 +82,16 @@ class Served:
 
     @property
     def busy(self):
-        """Whether a request is being answered."""
+        """True while a request is being handled."""
         return any("_handle_request" in repr(task) for task in asyncio.all_tasks())
 
     async def idle(self):
-        """Return when no request is being answered any more."""
-        while self.busy:  # noqa: ASYNC110 - nobody tells
+        """Wait until no request is being handled."""
+        while self.busy:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.02)
 
     async def raw(self, request, *, limit=2**16):
-        """A connection on which a request was sent."""
+        """Open a connection and send a raw request."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
         writer.write(request)
         return reader, writer
@@ -123,7 +124,7 @@ def served_at():
 
 @pytest.fixture
 def serving(publisher):
-    """Starts an app around the publisher; given what `make_app` takes."""
+    """Starts an application that serves the publisher; takes the options of `make_app`."""
 
     @contextlib.asynccontextmanager
     async def start(**options):

@@ -1,4 +1,4 @@
-"""The best that we have for every client, and never an error."""
+"""Content negotiation: the best representation for every client, and never an error."""
 
 import time
 
@@ -35,14 +35,14 @@ LISTED = "application/openmetrics-text;version=1.0.0"
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [
-        # what scrapers and people send
+        # headers of scrapers and browsers
         (PROMETHEUS_2_42, OPENMETRICS_1),
         (PROMETHEUS_3_5, f"{OPENMETRICS_1}; escaping=allow-utf-8"),
         (PROMETHEUS_3_5_TEXT, f"{TEXT_1}; escaping=allow-utf-8"),
         (f"{PROTOBUF};q=0.6,{PROMETHEUS_2_42}", OPENMETRICS_1),
         (BROWSER, TEXT),
         ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", TEXT),  # Java
-        # nothing said
+        # no preference
         (None, TEXT),
         ("", TEXT),
         (" , ;, ", TEXT),
@@ -68,7 +68,7 @@ LISTED = "application/openmetrics-text;version=1.0.0"
         ('text/plain;x="a,b;c\\"d";version=1.0.0', TEXT_1),
         ("APPLICATION/OpenMetrics-Text ; Version=0.0.1", OPENMETRICS_0),
         ("application/openmetrics-text;version=1.0.0;charset=utf-8", OPENMETRICS_1),
-        # quality: the highest wins, 0 excludes, the most precise range speaks for a kind
+        # quality: the highest wins, 0 excludes, the most precise range counts
         (f"{LISTED};q=0.4,text/plain;q=0.5", TEXT),
         (f"{LISTED};q=0.5,text/plain;q=0.4", OPENMETRICS_1),
         (f"{LISTED};q=0.001,text/plain;q=0", OPENMETRICS_1),
@@ -81,13 +81,13 @@ LISTED = "application/openmetrics-text;version=1.0.0"
             "application/openmetrics-text;q=0.1,application/openmetrics-text;version=0.0.1",
             OPENMETRICS_0,
         ),
-        # of equals OpenMetrics only if it is named
+        # of equal quality: OpenMetrics only if named
         (f"text/plain,{LISTED}", OPENMETRICS_1),
         (f"*/*,{LISTED}", OPENMETRICS_1),
         ("application/openmetrics-text;version=0.0.1,text/plain;version=0.0.4", OPENMETRICS_0),
         ("text/plain;version=0.0.4,*/*", TEXT),
         ("text/plain;version=1.0.0,*/*", TEXT_1),
-        # a quality that cannot be read: as if the range were not there
+        # a malformed quality: the range is ignored
         (f"{LISTED};q=abc", TEXT),
         (f"{LISTED};q=", TEXT),
         (f"{LISTED};q=nan,text/plain", TEXT),
@@ -140,7 +140,7 @@ def test_format(accept, content_type):
         ("x-gzip;q=0, *;q=1", False),
         ("*;q=0", False),
         ("identity", False),
-        ("identity;q=0", False),  # nothing is left: uncompressed all the same
+        ("identity;q=0", False),  # nothing is acceptable: uncompressed anyway
         ("identity, gzip;q=0.5", False),
         ("*;q=0.5, identity", False),
         ("deflate, br", False),
@@ -153,7 +153,7 @@ def test_encoding(accept_encoding, gzip):
     assert negotiate(None, accept_encoding) == Negotiated("text", TEXT, gzip)
 
 
-# The grammar's pieces in any order, so that more than nonsense is tried.
+# Tokens of the grammar in any order, so that not all inputs are pure garbage.
 PIECES = st.lists(
     st.sampled_from(
         (

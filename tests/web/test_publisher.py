@@ -1,4 +1,4 @@
-"""A generation is what was known at one moment."""
+"""A generation is a snapshot of one moment."""
 
 import asyncio
 import threading
@@ -24,7 +24,7 @@ async def publisher():
 
 @pytest.fixture
 def slow_render(monkeypatch):
-    """Rendering begins, and goes on when the test says so."""
+    """Rendering starts, and continues when the test allows it."""
     begun, go_on = threading.Event(), threading.Event()
     render = module.render
 
@@ -44,7 +44,7 @@ UP = b'modelarts_up{project="p",region="r"} 1.0'
 async def test_what_ends_while_a_generation_is_rendered_is_in_the_next(publisher, slow_render):
     first = asyncio.create_task(publisher.publish())
     await asyncio.to_thread(slow_render.begun.wait, 20)
-    publisher.target.polled("sweep", "success", 1.0, now=1.0)  # its series come with publish()
+    publisher.target.polled("sweep", "success", 1.0, now=1.0)  # its series appear with publish()
     slow_render.go_on.set()
     await first
     assert UP not in publisher.exposition.text

@@ -1,4 +1,4 @@
-"""/metrics: whole bodies of one generation, whatever the clients do."""
+"""/metrics: complete bodies of one generation, whatever the clients do."""
 
 import asyncio
 import contextlib
@@ -16,8 +16,9 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.metrics.exposition import assemble
+from exporter.web.listen import serve
 from exporter.web.publisher import Publisher
-from exporter.web.server import make_app, serve
+from exporter.web.server import make_app
 
 OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0"}
 GZIP = {"Accept-Encoding": "gzip"}
@@ -33,7 +34,7 @@ MB = 10**6
 
 
 def stalled(port, request=GET):
-    """A client that has seen the beginning of an answer, and will read no more of it."""
+    """A client that has read the start of a response, and reads no further."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.settimeout(10)
@@ -147,12 +148,12 @@ async def test_scrapes_while_generations_change_are_whole(site, publisher, make_
     async def scrape(number):
         headers, which = EVERY_FORMAT[number % 4]
         answer = await site("GET", "/metrics", headers=headers)
-        publisher.exposition = next(following)  # while others are in the middle of theirs
+        publisher.exposition = next(following)  # while others are still receiving
         assert answer.body in [getattr(generation, which) for generation in generations]
         return answer.body
 
     bodies = [await asyncio.gather(*map(scrape, range(50))) for _ in range(3)]
-    # 50 changes a round, and 50 is no multiple of 7: each round begins with another generation
+    # 50 changes per round, not a multiple of 7: each round starts with another generation
     assert len({body for scraped in bodies for body in scraped}) >= 3 * len(EVERY_FORMAT)
 
 
@@ -185,7 +186,7 @@ async def test_clients_that_do_not_read_cost_no_copy_and_delay_nobody(
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak < 25 * MB  # half a body for all of them
+        assert peak < 25 * MB  # half a body for all clients together
         for client in clients:
             client.close()
 
@@ -225,10 +226,10 @@ async def test_the_write_timeout_is_for_the_last_bytes_too(publisher, make_size,
         server = request.transport.get_extra_info("socket")
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
-    publisher.exposition = make_size(60_000)  # asyncio would hold 64 KiB without a word
+    publisher.exposition = make_size(60_000)  # asyncio would silently buffer 64 KiB
     app = make_app(publisher, write_timeout=0.3)
     app.on_response_prepare.append(narrow)
-    async with serve(app, ["127.0.0.1:0"]) as (url,):
+    async with serve(app, [("127.0.0.1", 0)]) as (url,):
         served = served_at(url)
         (client,) = await stalled_clients(served, 1)
         assert served.busy
@@ -237,7 +238,7 @@ async def test_the_write_timeout_is_for_the_last_bytes_too(publisher, make_size,
 
 
 def read_all(client, enough=math.inf):
-    """How many bytes still come until the connection ends, or there are enough."""
+    """Count the bytes received until the connection closes, or there are enough."""
     total = 0
     try:
         while total < enough and (data := client.recv(MB)):
@@ -255,7 +256,7 @@ async def test_many_answers_to_one_client_that_does_not_read_end_too(serving, pu
         landing = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
         client = socket.create_connection(("127.0.0.1", served.port))
         client.setblocking(False)
-        with contextlib.suppress(BlockingIOError, ConnectionError):  # the server reads no further
+        with contextlib.suppress(BlockingIOError, ConnectionError):  # the server stops reading
             while client.send(landing * 100):  # noqa: ASYNC110 - it is what is waited for
                 await asyncio.sleep(0)
         assert served.busy
@@ -272,7 +273,7 @@ async def test_a_client_that_hangs_up_is_no_event(serving, publisher, make_size,
             if reset:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.close()
-        for part in (b"", b"GET", GET[:-2]):  # before a request, in the middle of one
+        for part in (b"", b"GET", GET[:-2]):  # before and in the middle of a request
             _, writer = await served.raw(part)
             writer.close()
         await served.idle()

@@ -1,4 +1,4 @@
-"""The page for people: what it shows, that nobody can write into it, how large it gets."""
+"""The status page: its content, escaping, and size."""
 
 import asyncio
 import base64
@@ -18,8 +18,8 @@ from exporter.jobs.job import PHASES, Job, Run
 from exporter.jobs.tracker import Fleet, Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.scope import Scope
-from exporter.web.page import LONGEST_QUERY, StatusPage, target_status
-from exporter.web.page.markup import since, span
+from exporter.web.page import MAX_QUERY, StatusPage, target_status
+from exporter.web.page.markup import duration, elapsed
 
 NOW = 1_750_000_000.0
 DASH = "\N{EN DASH}"
@@ -64,7 +64,7 @@ def fleet(*jobs, restarts=()):
 
 
 class Elements(HTMLParser):
-    """Every element with its attributes, and the visible text."""
+    """All elements with their attributes, and the visible text."""
 
     def __init__(self, html):
         super().__init__()
@@ -80,20 +80,20 @@ class Elements(HTMLParser):
 
 
 def rows(html):
-    """The table rows as texts."""
+    """The table rows as plain text."""
     found = re.findall(r"<tr>(?:(?!</tr>).)*<td.*?</tr>", html, re.DOTALL)
     return [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in found]
 
 
 def section(html, name):
-    """The rows of a section, and what stands behind them."""
+    """The rows of a section, and the number in 'and N more' below them."""
     (found,) = re.findall(rf'<section id="{name}">.*?</section>', html, re.DOTALL)
     return rows(found), re.findall(r"and ([\d,]+) more", found)
 
 
 @pytest.fixture
 def render(poller):
-    """Renders the page of targets."""
+    """Renders the page for the given fleets."""
 
     def page(*fleets, query="", version="v", path="/metrics", **facts):
         facts = {"name": "prod", "ended_polls": 1, "last_success": NOW - 5, **facts}
@@ -298,8 +298,8 @@ async def test_search_over_http(site, publisher, poller):
         answer = await site("GET", f"/?q={raw}")
         assert answer.status == 200
         assert answer.text.count("<script") == 1
-    assert "x" * LONGEST_QUERY in answer.text
-    assert "x" * (LONGEST_QUERY + 1) not in answer.text
+    assert "x" * MAX_QUERY in answer.text
+    assert "x" * (MAX_QUERY + 1) not in answer.text
 
 
 def hostile(value):
@@ -352,7 +352,7 @@ def test_long_texts_are_cut(render):
 
 @pytest.mark.parametrize("moment", [float("nan"), float("inf"), -1e18, 1e18, None, 0.0])
 def test_moments_that_are_none(moment):
-    assert since(moment, NOW) == '<span class="dim">unknown</span>'
+    assert elapsed(moment, NOW) == '<span class="dim">unknown</span>'
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_moments_that_are_none(moment):
     [(-5, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")],
 )
 def test_spans(seconds, words):
-    assert span(seconds) == words
+    assert duration(seconds) == words
 
 
 def test_what_a_fleet_adds_up_to_is_found_out_once(render, poller, monkeypatch):
@@ -407,7 +407,7 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
         "Failed 1",
     ]
     assert [row.split()[0] for row in section(show(), "failures")[0]] == ["job-3"]
-    assert "Finished jobs count for 2 h 0 min after their end (jobs.history)" in show()
+    assert "Finished jobs are counted for 2 h 0 min after they end (jobs.history)" in show()
     assert [row.split()[0] for row in section(show("job"), "failures")[0]] == ["job-3", "job-4"]
     assert "jobs.history" not in show("job")
 
@@ -419,7 +419,7 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
 
 
 async def test_five_thousand_active_jobs(serving, publisher, poller):
-    """The figure: first byte under 100 ms, under 300 kB; here the whole answer."""
+    """The goal: first byte within 100 ms, less than 300 kB; here for the whole response."""
     name = "训练任务-pretrain-llm-with-a-name-that-is-as-long-as-it-gets-{:06}"
     jobs = [
         job(
@@ -452,7 +452,7 @@ CHROMIUM = shutil.which("chromium")
 
 
 class Tab:
-    """A page of a browser, over its debugging protocol."""
+    """A tab of a browser, controlled over its debugging protocol."""
 
     def __init__(self, socket):
         self._socket = socket
@@ -463,20 +463,20 @@ class Tab:
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": params})
         while True:
-            told = await self._socket.receive_json(timeout=30)
-            if told.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
-                self.complaints.append(told["params"])
-            if told.get("id") == self._number:
-                assert "error" not in told, told
-                return told["result"]
+            message = await self._socket.receive_json(timeout=30)
+            if message.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
+                self.complaints.append(message["params"])
+            if message.get("id") == self._number:
+                assert "error" not in message, message
+                return message["result"]
 
     async def run(self, script):
-        told = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True)
-        return told["result"].get("value")
+        message = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True)
+        return message["result"].get("value")
 
     async def until(self, script):
         async with asyncio.timeout(30):
-            while not await self.run(script):  # noqa: ASYNC110 - nobody tells
+            while not await self.run(script):  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.02)
 
     async def open(self, url, *, width, scheme):
@@ -538,7 +538,7 @@ COLOURS = "getComputedStyle(document.body).backgroundColor"
 
 @pytest.fixture
 async def crowded(serving, publisher, poller):
-    """A page with all there may be on it."""
+    """A page with everything that can be on it."""
     publisher.pollers = [
         poller(ended_polls=1, last_success=NOW),
         poller("b", ended_polls=1, error="x" * 300),
@@ -601,7 +601,7 @@ async def test_it_refreshes_itself(serving, publisher, poller, tab):
         assert await tab.run("document.querySelectorAll('main').length") == 1
 
         publisher.pollers[0].known.fleet = fleet(job(2))
-        await tab.run("document.querySelector('main a').focus()")  # somebody is about to follow it
+        await tab.run("document.querySelector('main a').focus()")  # a user is about to click it
         await tab.run(look)
         await asyncio.sleep(0.3)
         assert await tab.run("document.querySelector('main').textContent.includes('job-1')")
@@ -609,7 +609,7 @@ async def test_it_refreshes_itself(serving, publisher, poller, tab):
 
     await tab.run("document.activeElement.blur()")
     await tab.run(look)
-    await tab.until(f"{live} == 'Cannot be refreshed, trying again'")
+    await tab.until(f"{live} == 'Refresh failed, retrying'")
     assert await tab.run("document.querySelector('main').textContent.includes('job-1')")
 
 

@@ -1,11 +1,11 @@
-"""The page for people who open the exporter in a browser.
+"""The status page, for people who open the exporter in a browser.
 
-Whole without JavaScript, and with it up to date; it loads nothing. What it shows is in memory, and
-it writes no more than `summary.ROWS` rows a table, however many jobs there are.
+Complete without JavaScript, which only keeps it up to date; it loads no other resources. Everything
+shown is in memory, and a table has at most `summary.ROWS` rows, however many jobs there are.
 """
 
 from exporter.web.page.assets import POLICY
-from exporter.web.page.summary import LONGEST_QUERY
+from exporter.web.page.summary import MAX_QUERY
 from exporter.web.page.view import StatusPage, target_status
 
-__all__ = ["LONGEST_QUERY", "POLICY", "StatusPage", "target_status"]
+__all__ = ["MAX_QUERY", "POLICY", "StatusPage", "target_status"]

@@ -1,4 +1,4 @@
-"""The page's style sheet and script, and the policy that lets in these and nothing else."""
+"""The page's style sheet and script, and the policy that allows only these."""
 
 import base64
 import hashlib
@@ -102,18 +102,19 @@ SCRIPT = """
     busy = true;
     try {
       if (!inUse()) {
-        const here = location.origin + location.pathname + location.search;
-        const answer = await fetch(here, { cache: "no-store", signal: AbortSignal.timeout(10000) });
-        if (!answer.ok) throw new Error("status " + answer.status);
-        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const url = location.origin + location.pathname + location.search;
+        const signal = AbortSignal.timeout(10000);
+        const response = await fetch(url, { cache: "no-store", signal });
+        if (!response.ok) throw new Error("status " + response.status);
+        const page = new DOMParser().parseFromString(await response.text(), "text/html");
         const next = page.querySelector("main");
-        if (!next) throw new Error("another page");
+        if (!next) throw new Error("unexpected page");
         if (!inUse()) main.replaceChildren(...next.childNodes);
         live.textContent = "Refreshed " + new Date().toLocaleTimeString();
         live.className = "dim";
       }
     } catch {
-      live.textContent = "Cannot be refreshed, trying again";
+      live.textContent = "Refresh failed, retrying";
       live.className = "failing";
     }
     busy = false;
@@ -130,12 +131,12 @@ SCRIPT = """
 """
 
 
-def _source(text: str) -> str:
+def _csp_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 POLICY = (
-    f"default-src 'none'; style-src {_source(STYLE)}; script-src {_source(SCRIPT)}; "
+    f"default-src 'none'; style-src {_csp_hash(STYLE)}; script-src {_csp_hash(SCRIPT)}; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """The page's Content-Security-Policy."""

@@ -1,4 +1,4 @@
-"""Texts, times, pictures and tables as HTML. All that comes from outside passes through `text`."""
+"""Texts, times, bars and tables as HTML. All untrusted strings are escaped by `text`."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -6,32 +6,32 @@ from html import escape
 from typing import NamedTuple
 
 NOTHING = "\N{EN DASH}"
-"""Stands where there is nothing to tell."""
+"""Placeholder for a missing value."""
 
-_LONGEST = 64
+_MAX_LENGTH = 64
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, and a class of the style sheet for all its cells."""
+    """A column of a table: its heading, and the CSS class of its cells."""
 
     heading: str
     style: str = ""
 
 
-def text(value: object, longest: int = _LONGEST) -> str:
-    """A text from anywhere, cut short; also fit for a quoted attribute."""
+def text(value: object, max_length: int = _MAX_LENGTH) -> str:
+    """Escape and truncate an untrusted string; safe in a quoted attribute too."""
     plain = str(value)
-    return escape(plain if len(plain) <= longest else f"{plain[: longest - 1]}…")
+    return escape(plain if len(plain) <= max_length else f"{plain[: max_length - 1]}…")
 
 
 def name(value: str) -> str:
-    """A name from anywhere, in whatever direction it is written."""
+    """An untrusted name, isolated from the direction of the surrounding text."""
     return f"<bdi>{text(value)}</bdi>"
 
 
-def span(seconds: float) -> str:
-    """How long something takes, in the two largest units."""
+def duration(seconds: float) -> str:
+    """Format a duration in its two largest units."""
     whole = int(max(0.0, seconds))
     if whole < _MINUTE:
         return f"{whole} s"
@@ -42,30 +42,30 @@ def span(seconds: float) -> str:
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
-def since(seconds: float | None, now: float, before: str = "", after: str = "") -> str:
-    """How long ago a moment was, and the moment itself; both in unix seconds."""
+def elapsed(since: float | None, now: float, *, after: str = "") -> str:
+    """The time elapsed since a timestamp, and the timestamp; both arguments in Unix seconds."""
     try:
-        at = datetime.fromtimestamp(seconds or 0.0, UTC)
+        at = datetime.fromtimestamp(since or 0.0, UTC)
     except (OverflowError, ValueError, OSError):
         at = None
-    if not seconds or at is None:
+    if not since or at is None:
         return '<span class="dim">unknown</span>'
     return (
-        f"{before}{span(now - seconds)}{after}"
+        f"{duration(now - since)}{after}"
         f'<small><time datetime="{at:%Y-%m-%dT%H:%M:%SZ}">{at:%Y-%m-%d %H:%M:%S} UTC</time></small>'
     )
 
 
 def bar(parts: Iterable[tuple[str, int]], scale: int) -> str:
-    """A picture of numbers, each in the colour of its phase, of which ``scale`` fill it."""
-    left, rects, words = 0.0, [], []
+    """A bar of numbers by phase, in the colors of the phases; ``scale`` is its full width."""
+    left, rects, labels = 0.0, [], []
     for phase, number in parts:
         if number:
             width = 100 * number / max(1, scale)
             rects.append(f'<rect class="{phase}" x="{left:.2f}" width="{width:.2f}" height="8"/>')
-            words.append(f"{number} {phase}")
+            labels.append(f"{number} {phase}")
             left += width
-    label = ", ".join(words) or "none"
+    label = ", ".join(labels) or "none"
     return (
         f'<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" '
         f'aria-label="{label}"><rect class="rest" width="100" height="8"/>{"".join(rects)}</svg>'
@@ -75,7 +75,7 @@ def bar(parts: Iterable[tuple[str, int]], scale: int) -> str:
 def table(
     columns: Sequence[Column], rows: Iterable[Sequence[str]], *, empty: str, style: str = "rows"
 ) -> str:
-    """A table of cells that are HTML already, or a sentence if it has no rows."""
+    """A table of cells that are already HTML, or the text ``empty`` if it has no rows."""
     starts = [
         (f'<td class="{column.style}"' if column.style else "<td")
         + f' data-label="{column.heading}"><span>'

@@ -1,27 +1,29 @@
-"""The parts of the page that are about jobs."""
+"""The sections of the page that show jobs."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import nlargest
+from operator import itemgetter
 from typing import NamedTuple
 from urllib.parse import quote
 
 from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE
 from exporter.jobs.tracker import TrackedJob
-from exporter.web.page.markup import NOTHING, Column, bar, name, since, span, table, text
-from exporter.web.page.summary import FAILED, ROWS, WAITING, JobList, PoolSummary, Summary, moment
+from exporter.web.page.markup import NOTHING, Column, bar, duration, elapsed, name, table, text
+from exporter.web.page.summary import FAILED, ROWS, WAITING, JobList, Summary, phase_since
 
-_LONGEST_REASON = 200
+_MAX_REASON_LENGTH = 200
 _UNKNOWN = "unknown"
 _ORDER = ("Running", "Pending", "Creating", "Terminating")
 
 
-class Part(NamedTuple):
-    """A target's jobs.
+class TargetJobs(NamedTuple):
+    """The jobs of a target.
 
     Attributes:
-        target: its name if there are others, else "".
-        region: where its console is.
+        target: the target's name, "" if it is the only target.
+        region: for links to the console.
+        summary: its jobs.
     """
 
     target: str
@@ -29,23 +31,23 @@ class Part(NamedTuple):
     summary: Summary
 
 
-class _Line(NamedTuple):
-    known: TrackedJob
-    part: Part
+class _JobRow(NamedTuple):
+    tracked: TrackedJob
+    source: TargetJobs
 
 
 class _JobRows(NamedTuple):
-    """The jobs that a table shows, and how many there are."""
+    """The rows of a table of jobs, and how many jobs there are in total."""
 
-    lines: Sequence[_Line]
-    number: int
+    rows: Sequence[_JobRow]
+    total: int
 
 
-def phases(parts: Iterable[Part]) -> str:
-    """Jobs by phase; those that are over have a scale of their own."""
+def phases(sources: Iterable[TargetJobs]) -> str:
+    """Jobs by phase; active and finished phases have separate scales."""
     numbers: Counter[str] = Counter()
-    for part in parts:
-        numbers.update(part.summary.phases)
+    for source in sources:
+        numbers.update(source.summary.phases)
     lines = []
     for group in (_ORDER, tuple(phase for phase in PHASES if phase in TERMINAL), (UNKNOWN_PHASE,)):
         scale = max(numbers[phase] for phase in group)
@@ -62,20 +64,24 @@ def phases(parts: Iterable[Part]) -> str:
     return "<h2>Jobs by phase</h2>\n" + table(columns, lines, empty="", style="few")
 
 
-def pools(parts: Iterable[Part]) -> str:
-    """Jobs by pool, those with most unfinished jobs first."""
-    found = [(part, pool) for part in parts for pool in part.summary.pools.values()]
-    first = nlargest(ROWS, found, key=lambda each: (_active(each[1]), sum(each[1].phases.values())))
-    scale = max((_active(pool) for _, pool in found), default=0)
+def pools(sources: Iterable[TargetJobs]) -> str:
+    """Jobs by pool, those with the most unfinished jobs first."""
+    found = [
+        (_sum(pool.phases, ACTIVE), sum(pool.phases.values()), source, pool)
+        for source in sources
+        for pool in source.summary.pools.values()
+    ]
+    first = nlargest(ROWS, found, key=itemgetter(0, 1))
+    scale = max((active for active, *_ in found), default=0)
     lines = [
         (
-            name(pool.name) + _small(part.target),
+            name(pool.name) + _small(source.target),
             bar([(phase, pool.phases.get(phase, 0)) for phase in _ORDER], scale),
-            _cards(pool.phases.get("Running", 0), pool.used),
-            _cards(_sum(pool.phases, WAITING), pool.wanted),
+            _cards(pool.phases.get("Running", 0), pool.cards_used),
+            _cards(_sum(pool.phases, WAITING), pool.cards_queued),
             f"{_sum(pool.phases, FAILED):,}",
         )
-        for part, pool in first
+        for *_, source, pool in first
     ]
     columns = (
         Column("Pool"), Column("", "w"), Column("Running", "n"), Column("Waiting", "n"),
@@ -85,70 +91,67 @@ def pools(parts: Iterable[Part]) -> str:
     return "<h2>Jobs by pool</h2>\n" + body + _more(len(found) - len(first))
 
 
-def running(parts: Sequence[Part], now: float, limit: int) -> str:
-    """Running jobs."""
+def running(sources: Sequence[TargetJobs], now: float, limit: int) -> str:
+    """The table of running jobs."""
     columns = (
         Column("Job"), Column("User", "u"), Column("Pool", "u"), Column("Cards"),
         Column("Restarts"), Column("Running for", "t"),
     )  # fmt: skip
 
-    def cells(line: _Line) -> tuple[str, ...]:
-        return (
-            *_who(line), _size(line), _restarts(line.known), since(line.known.job.started, now),
-        )  # fmt: skip
+    def cells(row: _JobRow) -> tuple[str, ...]:
+        ran = elapsed(row.tracked.job.started, now)
+        return (*_identity_cells(row), _size(row), _restarts(row.tracked), ran)
 
-    found = _first(parts, limit, lambda summary: summary.running)
-    return _section("Running", "the latest to start first", columns, cells, found)
+    found = _top_rows(sources, limit, lambda summary: summary.running)
+    return _section("Running", "most recently started first", columns, cells, found)
 
 
-def waiting(parts: Sequence[Part], now: float, limit: int) -> str:
-    """What waits, and since when."""
+def waiting(sources: Sequence[TargetJobs], now: float, limit: int) -> str:
+    """The table of waiting jobs."""
     columns = (
         Column("Job"), Column("User", "u"), Column("Pool", "u"), Column("Cards"), Column("Phase"),
         Column("Waiting for", "t"),
     )  # fmt: skip
 
-    def cells(line: _Line) -> tuple[str, ...]:
-        job = line.known.job
-        return (*_who(line), _size(line), _phase(job.phase), since(job.created, now))
+    def cells(row: _JobRow) -> tuple[str, ...]:
+        job = row.tracked.job
+        return (*_identity_cells(row), _size(row), _phase(job.phase), elapsed(job.created, now))
 
-    found = _first(parts, limit, lambda summary: summary.waiting, sign=-1)
-    return _section("Waiting", "the longest first", columns, cells, found)
-
-
-def failed(parts: Sequence[Part], now: float, limit: int) -> str:
-    """Failures, and why."""
-    found = _first(parts, limit, lambda summary: summary.failed)
-    return _section("Failures", _LATEST, _ENDED, lambda line: _ended(line, now), found)
+    found = _top_rows(sources, limit, lambda summary: summary.waiting, sign=-1)
+    return _section("Waiting", "longest wait first", columns, cells, found)
 
 
-def others(parts: Sequence[Part], now: float, limit: int) -> str:
-    """All other jobs, when something is searched for."""
-    found = _first(parts, limit, lambda summary: summary.others)
-    if not found.number:
-        return ""
-    return _section("Other jobs", _LATEST, _ENDED, lambda line: _ended(line, now), found)
+def failed(sources: Sequence[TargetJobs], now: float, limit: int) -> str:
+    """The table of failed jobs, with their reasons."""
+    return _ended("Failures", now, _top_rows(sources, limit, lambda summary: summary.failed))
 
 
-_LATEST = "the latest first"
-_ENDED = (
-    Column("Job"), Column("User", "u"), Column("Pool", "u"), Column("Phase"), Column("Exit code"),
-    Column("Reason", "r"), Column("Restarts"), Column("When", "t"),
-)  # fmt: skip
+def others(sources: Sequence[TargetJobs], now: float, limit: int) -> str:
+    """The table of all other jobs that match a search."""
+    found = _top_rows(sources, limit, lambda summary: summary.others)
+    return _ended("Other jobs", now, found) if found.total else ""
 
 
-def _ended(line: _Line, now: float) -> tuple[str, ...]:
-    job = line.known.job
+def _ended(title: str, now: float, found: _JobRows) -> str:
+    columns = (
+        Column("Job"), Column("User", "u"), Column("Pool", "u"), Column("Phase"),
+        Column("Exit code"), Column("Reason", "r"), Column("Restarts"), Column("When", "t"),
+    )  # fmt: skip
+    return _section(title, "most recent first", columns, lambda row: _ended_cells(row, now), found)
+
+
+def _ended_cells(row: _JobRow, now: float) -> tuple[str, ...]:
+    job = row.tracked.job
     reason = job.message or (job.runs[-1].reason if job.runs else "")
     code = "" if job.exit_code is None else f'<b class="code">{job.exit_code}</b>'
-    ran = f"<small>ran {span(job.duration)}</small>" if job.duration else ""
+    ran = f"<small>ran {duration(job.duration)}</small>" if job.duration else ""
     return (
-        *_who(line),
+        *_identity_cells(row),
         _phase(job.phase),
         (code + _small(job.failed_task)) or NOTHING,
-        f"<bdi>{text(reason, _LONGEST_REASON)}</bdi>" if reason else NOTHING,
-        _restarts(line.known),
-        since(moment(line.known), now, after=" ago") + ran,
+        f"<bdi>{text(reason, _MAX_REASON_LENGTH)}</bdi>" if reason else NOTHING,
+        _restarts(row.tracked),
+        elapsed(phase_since(row.tracked), now, after=" ago") + ran,
     )
 
 
@@ -156,49 +159,51 @@ def _section(
     title: str,
     order: str,
     columns: Sequence[Column],
-    cells: Callable[[_Line], Sequence[str]],
+    cells: Callable[[_JobRow], Sequence[str]],
     found: _JobRows,
 ) -> str:
-    head = f"{found.number:,}, {order}" if found.number > 1 else f"{found.number}"
-    rows = table(columns, map(cells, found.lines), empty="None.")
-    more = _more(found.number - len(found.lines))
-    place = title.partition(" ")[0].lower()
-    return f'<section id="{place}">\n<h2>{title} <span>{head}</span></h2>\n{rows}{more}</section>\n'
+    head = f"{found.total:,}, {order}" if found.total > 1 else f"{found.total}"
+    rows = table(columns, map(cells, found.rows), empty="None.")
+    more = _more(found.total - len(found.rows))
+    key = title.partition(" ")[0].lower()
+    return f'<section id="{key}">\n<h2>{title} <span>{head}</span></h2>\n{rows}{more}</section>\n'
 
 
-def _first(
-    parts: Sequence[Part], limit: int, some: Callable[[Summary], JobList], *, sign: int = 1
+def _top_rows(
+    sources: Sequence[TargetJobs], limit: int, of: Callable[[Summary], JobList], *, sign: int = 1
 ) -> _JobRows:
-    lines = [_Line(known, part) for part in parts for known in some(part.summary).first]
-    number = sum(some(part.summary).number for part in parts)
-    return _JobRows(nlargest(limit, lines, key=lambda line: sign * moment(line.known)), number)
+    lists = [(source, of(source.summary)) for source in sources]
+    rows = [_JobRow(tracked, source) for source, jobs in lists for tracked in jobs.first]
+    first = nlargest(limit, rows, key=lambda row: sign * phase_since(row.tracked))
+    return _JobRows(first, sum(jobs.total for _, jobs in lists))
 
 
-def _who(line: _Line) -> tuple[str, str, str]:
-    job, part = line.known.job, line.part
-    link = _console(part.region, job.id)
-    label = f'<a href="{_address(link)}" rel="noopener noreferrer">{name(job.name or job.id)}</a>'
-    pool = name(part.summary.pools[job.pool].name) + _small(part.target)
+def _identity_cells(row: _JobRow) -> tuple[str, str, str]:
+    job, source = row.tracked.job, row.source
+    link = _console(source.region, job.id)
+    label = f'<a href="{_href(link)}" rel="noopener noreferrer">{name(job.name or job.id)}</a>'
+    pool = name(source.summary.pools[job.pool].name) + _small(source.target)
     return label + _small(job.id), name(job.user) if job.user else NOTHING, pool
 
 
 def _console(region: str, job_id: str) -> str:
-    """The job in the vendor's console; deploy/prometheus/README.md tells of other sites."""
-    place, job = (quote(each[:200], safe="", errors="replace") for each in (region, job_id))
-    return f"https://console.huaweicloud.com/modelarts/?region={place}#/training/detail/{job}"
+    """URL of the job in the console; deploy/prometheus/README.md lists other sites."""
+    in_region, job = (quote(each[:200], safe="", errors="replace") for each in (region, job_id))
+    return f"https://console.huaweicloud.com/modelarts/?region={in_region}#/training/detail/{job}"
 
 
-def _address(url: str) -> str:
-    """An address of ours, whole, for an attribute."""
+def _href(url: str) -> str:
+    """Escape a URL for an attribute, without truncating it."""
     return text(url, len(url))
 
 
-def _size(line: _Line) -> str:
-    job = line.known.job
+def _size(row: _JobRow) -> str:
+    job = row.tracked.job
     if job.accelerators is None:
         cards = '<span class="dim">CPU</span>' if job.flavor_type == "CPU" else NOTHING
     else:
-        kind = "cards" if job.accelerator == _UNKNOWN else name(job.accelerator)
+        unnamed = f"card{'s' * (job.accelerators != 1)}"
+        kind = unnamed if job.accelerator == _UNKNOWN else name(job.accelerator)
         cards = f"{job.accelerators:,} {kind}"
     if job.nodes is None:
         return cards
@@ -207,10 +212,10 @@ def _size(line: _Line) -> str:
     return f"{cards}<small>{count} node{'s' * (count != '1')}</small>"
 
 
-def _restarts(known: TrackedJob) -> str:
-    if not known.restarts:
+def _restarts(tracked: TrackedJob) -> str:
+    if not tracked.restarts:
         return '<span class="dim">0</span>'
-    return f"{len(known.restarts)}" + _small(known.restarts[-1].recovery)
+    return f"{len(tracked.restarts)}" + _small(tracked.restarts[-1].recovery)
 
 
 def _phase(phase: str) -> str:
@@ -227,10 +232,6 @@ def _small(value: str) -> str:
 
 def _more(number: int) -> str:
     return f'<p class="more">and {number:,} more</p>\n' if number > 0 else ""
-
-
-def _active(pool: PoolSummary) -> int:
-    return _sum(pool.phases, ACTIVE)
 
 
 def _sum(numbers: Mapping[str, int], keys: Iterable[str]) -> int:

@@ -1,4 +1,4 @@
-"""What the page shows of a target's jobs: numbers, and the first few jobs of each kind."""
+"""Summary of a target's jobs for the page: counts, and the first few jobs of each table."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,47 +9,47 @@ from exporter.jobs.job import TERMINAL
 from exporter.jobs.tracker import Fleet, TrackedJob
 
 ROWS = 50
-"""At most so many rows in a table."""
+"""Maximum number of rows in a table."""
 
 FEW_ROWS = 20
-"""So many rows in a table of jobs when nothing is searched for, or nobody gets past the first."""
+"""Rows in a table of jobs without a search, so that later tables stay within reach."""
 
-LONGEST_QUERY = 100
-"""At most so many characters are searched for."""
+MAX_QUERY = 100
+"""Maximum number of characters of a search query."""
 
 WAITING = ("Creating", "Pending")
 FAILED = ("Failed", "Abnormal")
 
-Words: TypeAlias = Sequence[str]
-"""All of them must be found; none finds everything."""
+SearchWords: TypeAlias = Sequence[str]
+"""A job must contain all of them; without words all jobs match."""
 
 
 class JobList(NamedTuple):
-    """The first few jobs of a kind, and how many there are in all."""
+    """The first jobs of a table, and how many there are in total."""
 
     first: Sequence[TrackedJob]
-    number: int
+    total: int
 
 
 class PoolSummary(NamedTuple):
-    """A pool's jobs: how many in each phase, and the cards that they use or wait for."""
+    """A pool's jobs by phase, and the cards that they use or wait for."""
 
     name: str
     phases: Mapping[str, int]
-    used: int
-    wanted: int
+    cards_used: int
+    cards_queued: int
 
 
 class Summary(NamedTuple):
-    """What the page shows of a target's jobs.
+    """The jobs of a target that the page shows.
 
     Attributes:
-        phases: jobs by phase.
+        phases: number of jobs by phase.
         pools: by id.
-        running: those that started last come first.
-        waiting: those that wait longest come first.
-        failed: those that ended last come first.
-        others: all the rest, likewise; empty unless something is searched for.
+        running: most recently started first.
+        waiting: longest wait first.
+        failed: most recently ended first.
+        others: all other jobs, likewise; empty without a search.
     """
 
     phases: Mapping[str, int]
@@ -60,87 +60,87 @@ class Summary(NamedTuple):
     others: JobList
 
 
-def words_of(query: str) -> Words:
-    """What a query looks for; it is cut off where it is too long."""
-    return query[:LONGEST_QUERY].casefold().split()
+def search_words(query: str) -> SearchWords:
+    """Split a query into words; a query that is too long is truncated."""
+    return query[:MAX_QUERY].casefold().split()
 
 
-def summarize(fleet: Fleet, words: Words = (), *, horizon: float | None = None) -> Summary:
-    """Sum up jobs; nothing is sorted that is not shown.
+def summarize(fleet: Fleet, words: SearchWords = (), *, horizon: float | None = None) -> Summary:
+    """Summarize jobs; only the jobs shown are sorted.
 
     Args:
         fleet: of a target.
-        words: jobs without one of them are left out.
-        horizon: those that ended before are left out; unix seconds.
+        words: jobs that lack one of them are omitted.
+        horizon: jobs that ended before it are omitted; Unix seconds.
     """
     by_phase: dict[str, list[TrackedJob]] = {}
     names = fleet.pool_names
-    for known in fleet.jobs.values():
-        if horizon is not None and _is_over_since(known, horizon):
+    for tracked in fleet.jobs.values():
+        if horizon is not None and _ended_before(tracked, horizon):
             continue
-        if not words or _has(known, words, names):
-            by_phase.setdefault(known.job.phase, []).append(known)
+        if not words or _matches(tracked, words, names):
+            by_phase.setdefault(tracked.job.phase, []).append(tracked)
     shown = {"Running", *WAITING, *FAILED}
     rest = [phase for phase in by_phase if phase not in shown] if words else []
     return Summary(
         phases={phase: len(found) for phase, found in by_phase.items()},
         pools=_pools(by_phase, names),
-        running=_some(by_phase, ("Running",)),
-        waiting=_some(by_phase, WAITING, sign=-1),
-        failed=_some(by_phase, FAILED),
-        others=_some(by_phase, rest),
+        running=_job_list(by_phase, ("Running",)),
+        waiting=_job_list(by_phase, WAITING, sign=-1),
+        failed=_job_list(by_phase, FAILED),
+        others=_job_list(by_phase, rest),
     )
 
 
-def moment(known: TrackedJob) -> float:
-    """Since when a job is as it is, as well as that is known, in unix seconds."""
-    job = known.job
-    since = known.ended if job.phase in TERMINAL else job.started
-    if job.phase in WAITING:  # a job that has run may wait again; it was created once
+def phase_since(tracked: TrackedJob) -> float:
+    """When a job entered its current state, as far as known, in Unix seconds."""
+    job = tracked.job
+    since = tracked.ended if job.phase in TERMINAL else job.started
+    if job.phase in WAITING:  # a job may wait again after it has run; then its creation counts
         since = job.created
     return since if since is not None else job.created or 0.0
 
 
-def _is_over_since(known: TrackedJob, moment: float) -> bool:
-    return known.job.phase in TERMINAL and (known.ended is None or known.ended < moment)
+def _ended_before(tracked: TrackedJob, horizon: float) -> bool:
+    return tracked.job.phase in TERMINAL and (tracked.ended is None or tracked.ended < horizon)
 
 
-def _has(known: TrackedJob, words: Words, names: Mapping[str, str]) -> bool:
-    job = known.job
+def _matches(tracked: TrackedJob, words: SearchWords, names: Mapping[str, str]) -> bool:
+    job = tracked.job
     pool = job.pool, job.pool_name, names.get(job.pool, "")
-    places = job.workspace, *pool, job.flavor, job.accelerator, job.engine
-    text = "\n".join((job.id, job.name, job.user, job.phase, job.message, *places)).casefold()
+    more = job.workspace, *pool, job.flavor, job.accelerator, job.engine
+    text = "\n".join((job.id, job.name, job.user, job.phase, job.message, *more)).casefold()
     return all(word in text for word in words)
 
 
-def _some(
+def _job_list(
     by_phase: Mapping[str, Sequence[TrackedJob]], phases: Iterable[str], *, sign: int = 1
 ) -> JobList:
-    jobs = [known for phase in phases for known in by_phase.get(phase, ())]
-    first = nlargest(ROWS, jobs, key=lambda known: (sign * moment(known), known.job.id))
+    jobs = [tracked for phase in phases for tracked in by_phase.get(phase, ())]
+    first = nlargest(ROWS, jobs, key=lambda tracked: (sign * phase_since(tracked), tracked.job.id))
     return JobList(first, len(jobs))
 
 
 def _pools(
-    by_phase: Mapping[str, Sequence[TrackedJob]], told: Mapping[str, str]
+    by_phase: Mapping[str, Sequence[TrackedJob]], listed_names: Mapping[str, str]
 ) -> Mapping[str, PoolSummary]:
     names: dict[str, str] = {}
     phases: dict[str, dict[str, int]] = {}
     used: Counter[str] = Counter()
-    wanted: Counter[str] = Counter()
+    queued: Counter[str] = Counter()
     for phase, found in by_phase.items():
-        for pool, number in Counter(known.job.pool for known in found).items():
+        for pool, number in Counter(tracked.job.pool for tracked in found).items():
             phases.setdefault(pool, {})[phase] = number
         names.update(
-            (known.job.pool, known.job.pool_name) for known in found if known.job.pool_name
+            (tracked.job.pool, tracked.job.pool_name) for tracked in found if tracked.job.pool_name
         )
-        cards = used if phase == "Running" else wanted if phase in WAITING else None
+        cards = used if phase == "Running" else queued if phase in WAITING else None
         if cards is not None:
-            for known in found:
-                cards[known.job.pool] += known.job.accelerators or 0
+            for tracked in found:
+                cards[tracked.job.pool] += tracked.job.accelerators or 0
     return {
         pool: PoolSummary(
-            told.get(pool) or names.get(pool) or pool, numbers, used[pool], wanted[pool]
+            listed_names.get(pool) or names.get(pool) or pool, numbers, used[pool], queued[pool]
         )
         for pool, numbers in phases.items()
     }

@@ -1,4 +1,4 @@
-"""The whole page."""
+"""The status page as a whole."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,11 +6,11 @@ from typing import NamedTuple
 from exporter.jobs.tracker import Fleet
 from exporter.polling.poller import Poller
 from exporter.web.page.assets import SCRIPT, STYLE
-from exporter.web.page.markup import NOTHING, Column, name, since, span, table, text
-from exporter.web.page.sections import Part, failed, others, phases, pools, running, waiting
-from exporter.web.page.summary import FEW_ROWS, LONGEST_QUERY, ROWS, Summary, summarize, words_of
+from exporter.web.page.markup import NOTHING, Column, duration, elapsed, name, table, text
+from exporter.web.page.sections import TargetJobs, failed, others, phases, pools, running, waiting
+from exporter.web.page.summary import FEW_ROWS, MAX_QUERY, ROWS, Summary, search_words, summarize
 
-_LONGEST_ERROR = 400
+_MAX_ERROR_LENGTH = 400
 
 
 class TargetStatus(NamedTuple):
@@ -60,57 +60,57 @@ def target_status(poller: Poller) -> TargetStatus:
 
 
 class StatusPage:
-    """Renders the page, one at a time; what took longest is kept until a poll brings news.
+    """Renders the page, one at a time; summaries are cached until a poll changes the jobs.
 
     Args:
         version: of the exporter.
-        telemetry_path: where the metrics are.
+        telemetry_path: path of the metrics.
     """
 
     def __init__(self, *, version: str, telemetry_path: str) -> None:
         self._version = version
-        # Relative, with a dot in front: right behind a proxy's prefix, never another host.
+        # Relative, with a leading dot: works under a proxy's path prefix, never names another host.
         self._metrics = "./" + telemetry_path.lstrip("/")
         self._summaries: dict[tuple[int, float | None], tuple[Fleet, Summary]] = {}
 
     def render(self, targets: Sequence[TargetStatus], *, query: str, now: float) -> bytes:
-        """The page.
+        """Render the page as UTF-8.
 
         Args:
-            targets: all of them.
-            query: what is searched for; "" shows everything.
-            now: unix seconds.
+            targets: all targets.
+            query: text to search for; "" shows everything.
+            now: Unix seconds.
         """
-        query = query[:LONGEST_QUERY].strip()
+        query = query[:MAX_QUERY].strip()
         html = self._page(query, self._main(targets, query, now))
         return html.encode("utf-8", "replace")
 
     def _main(self, targets: Sequence[TargetStatus], query: str, now: float) -> str:
         summaries = self._summarized(targets, query)
         several = len(targets) > 1
-        parts = [
-            Part(each.name if several else "", each.region, summary)
+        sources = [
+            TargetJobs(each.name if several else "", each.region, summary)
             for each, summary in zip(targets, summaries, strict=True)
         ]
         limit = ROWS if query else FEW_ROWS
-        counted = phases(parts) + ("" if query else _history(targets))
+        counted = phases(sources) + ("" if query else _history(targets))
         return "".join(
             (
                 _warning(targets),
-                _found(query, parts) if query else _targets(targets, now),
+                _found(query, sources) if query else _targets(targets, now),
                 '<div class="pair">\n',
-                f"<section>{counted}</section>\n<section>{pools(parts)}</section>\n</div>\n",
-                failed(parts, now, limit),
-                waiting(parts, now, limit),
-                running(parts, now, limit),
-                others(parts, now, limit),
+                f"<section>{counted}</section>\n<section>{pools(sources)}</section>\n</div>\n",
+                failed(sources, now, limit),
+                waiting(sources, now, limit),
+                running(sources, now, limit),
+                others(sources, now, limit),
             )
         )
 
     def _summarized(self, targets: Sequence[TargetStatus], query: str) -> list[Summary]:
-        if words := words_of(query):
+        if words := search_words(query):
             return [summarize(each.fleet, words) for each in targets]
-        # By identity: a fleet never changes, and one that is kept here is no other's address.
+        # By identity: a fleet is immutable, and an id is not reused while the fleet is kept here.
         kept = self._summaries
         keys = [(id(each.fleet), each.horizon) for each in targets]
         self._summaries = {
@@ -134,8 +134,8 @@ class StatusPage:
 <header>
 <h1>ModelArts training jobs</h1>
 <form action="./" method="get" role="search">
-<input type="search" name="q" value="{text(query, LONGEST_QUERY)}" maxlength="{LONGEST_QUERY}" \
-placeholder="Name, id, user, pool, phase, …" aria-label="Search jobs" autocomplete="off">
+<input type="search" name="q" value="{text(query, MAX_QUERY)}" maxlength="{MAX_QUERY}" \
+placeholder="Name, ID, user, pool, phase, …" aria-label="Search jobs" autocomplete="off">
 <button>Search</button>
 </form>
 <nav>
@@ -169,7 +169,7 @@ def _targets(targets: Sequence[TargetStatus], now: float) -> str:
             _state(each),
             f"{len(each.fleet.jobs):,}",
             text(each.cost),
-            "never" if each.last_success is None else since(each.last_success, now, after=" ago"),
+            "never" if each.last_success is None else elapsed(each.last_success, now, after=" ago"),
         )
         for each in first
     )
@@ -183,37 +183,38 @@ def _state(target: TargetStatus) -> str:
     if not target.polled:
         return "not polled yet"
     if target.error:
-        return f'<span class="failing">failing: {text(target.error, _LONGEST_ERROR)}</span>'
+        return f'<span class="failing">failing: {text(target.error, _MAX_ERROR_LENGTH)}</span>'
     return '<span class="ok">ok</span>'
 
 
 def _warning(targets: Sequence[TargetStatus]) -> str:
-    """What the state of the targets means for the rest of the page."""
+    """Note that some of the jobs shown are outdated or missing."""
     failing = sum(bool(each.error) for each in targets)
     new = sum(not each.polled for each in targets)
     if not failing and not new:
         return ""
     if failing:
-        sentence = f"{failing} of {len(targets)} targets cannot be read: their jobs are shown as "
-        return f'<p class="note failing">{sentence}they were at the last success.</p>\n'
-    return f'<p class="note">{new} of {len(targets)} targets have not been read yet.</p>\n'
+        sentence = f"{failing} of {len(targets)} targets cannot be read. Their jobs are shown as of"
+        return f'<p class="note failing">{sentence} the last successful poll.</p>\n'
+    have = "has" if new == 1 else "have"
+    return f'<p class="note">{new} of {len(targets)} targets {have} not been read yet.</p>\n'
 
 
 def _history(targets: Sequence[TargetStatus]) -> str:
-    """Which finished jobs are left out."""
+    """Note that older finished jobs are not counted."""
     longest = max((each.history for each in targets), default=0)
     if not longest:
         return ""
     return (
-        f'<p class="more">Finished jobs count for {span(longest)} after their end '
-        "(jobs.history); a search finds older ones, too.</p>\n"
+        f'<p class="more">Finished jobs are counted for {duration(longest)} after they end '
+        "(jobs.history). A search finds older ones too.</p>\n"
     )
 
 
-def _found(query: str, parts: Sequence[Part]) -> str:
-    number = sum(sum(part.summary.phases.values()) for part in parts)
-    jobs = "job has" if number == 1 else "jobs have"
-    shown = text(query, LONGEST_QUERY)
+def _found(query: str, sources: Sequence[TargetJobs]) -> str:
+    number = sum(sum(source.summary.phases.values()) for source in sources)
+    jobs = "job matches" if number == 1 else "jobs match"
+    shown = text(query, MAX_QUERY)
     return (
         f'<p class="note">{number:,} {jobs} “<bdi>{shown}</bdi>”. <a href="./">Show all</a></p>\n'
     )

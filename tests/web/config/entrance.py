@@ -13,7 +13,8 @@ import trustme
 from exporter.clock import Clocks
 from exporter.web.access import AccessControl
 from exporter.web.config.file import WebFile
-from exporter.web.server import make_app, serve
+from exporter.web.listen import serve
+from exporter.web.server import make_app
 
 TLS = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n"
 MUTUAL = f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: clients.pem\n"
@@ -131,8 +132,8 @@ async def guarded(publisher, path, **options):
     assert loaded.problems == ()
     ticks = Ticks()
     guard = AccessControl(loaded, file.look, ticks.clocks)
-    app = make_app(publisher, guard=guard, **options)
-    async with serve(app, ["127.0.0.1:0"], guard.tls) as (url,):
+    app = make_app(publisher, access=guard, **options)
+    async with serve(app, [("127.0.0.1", 0)], guard.tls) as (url,):
         looking = asyncio.create_task(guard.run())
         try:
             yield Port(url, guard, ticks)

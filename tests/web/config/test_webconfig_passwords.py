@@ -174,14 +174,14 @@ async def test_an_unknown_user_costs_as_much_as_one_that_is_there(port, checked)
 async def test_guesses_push_no_right_password_out(port, checked):
     async with port(users(me="secret")) as at:
         right = basic("me", "secret")["Authorization"]
-        assert await at.guard.admits(right, "a")
+        assert await at.guard.authenticate(right, "a")
         for number in range(1100):
             wrong = basic("me", str(number))["Authorization"]
-            assert not await at.guard.admits(wrong, "a")
+            assert not await at.guard.authenticate(wrong, "a")
         before = len(checked)
-        assert await at.guard.admits(right, "a")
+        assert await at.guard.authenticate(right, "a")
         assert len(checked) == before
-        assert not await at.guard.admits(basic("me", "0")["Authorization"], "a")
+        assert not await at.guard.authenticate(basic("me", "0")["Authorization"], "a")
         assert len(checked) == before + 1  # forgotten: there is an end to what is remembered
 
 
@@ -227,7 +227,7 @@ async def test_users_that_change(port, files, caplog):
         new = [basic("changes", "d"), basic("comes", "e")]
         assert [await at.status(headers=each) for each in new] == [200, 200]
     assert [record.message for record in caplog.records] == [
-        "web configuration or certificates changed, now in force"
+        "web configuration or certificates changed and reloaded"
     ]
 
 
@@ -245,18 +245,16 @@ async def test_an_open_connection_learns_of_it_too(port, files):
 
 
 BROKEN = {
-    "": "not taken over: web.config.file: basic_auth_users: are gone; valid: a restart, to go on "
-    "without passwords",
-    "basic_auth_users:\n": "not taken over: web.config.file: basic_auth_users: are gone; valid: "
-    "a restart, to go on without passwords",
-    "basic_auth_users: {me: geheim}": "not taken over: web.config.file: basic_auth_users.me: a "
+    "": "not applied: web.config.file: basic_auth_users: was removed; restart to disable passwords",
+    "basic_auth_users:\n": "not applied: web.config.file: basic_auth_users: was removed; restart "
+    "to disable passwords",
+    "basic_auth_users: {me: geheim}": "not applied: web.config.file: basic_auth_users.me: a "
     "text (not shown) is no bcrypt hash; valid: as htpasswd -nBC 10 USER prints it (from file "
     "{path}, line 1)",
-    None: 'not taken over: web.config.file: "{path}" cannot be read: No such file or directory; '
+    None: 'not applied: web.config.file: "{path}" cannot be read: No such file or directory; '
     "valid: a readable file (from file {path})",
     "tls_server_config: {cert_file: server.pem, key_file: server.key}\n" + users(me="a"): (
-        "not taken over: web.config.file: tls_server_config: is new; valid: a restart, to begin "
-        "with TLS"
+        "not applied: web.config.file: tls_server_config: was added; restart to enable TLS"
     ),
 }
 

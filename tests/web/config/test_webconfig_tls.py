@@ -93,7 +93,7 @@ async def test_row_68_a_replaced_certificate_is_used(port, files, caplog):
         assert await at.status(tls=files.client()) == 200
         assert await kept() == 200
     assert [record.getMessage() for record in caplog.records] == [
-        "web configuration or certificates changed, now in force"
+        "web configuration or certificates changed and reloaded"
     ]
 
 
@@ -174,7 +174,7 @@ async def test_row_68_a_broken_certificate_the_old_one_stays(port, files, caplog
         assert (await at.handshake(files.client()))[0] == der(old)
         assert errors(caplog) == [  # once
             (
-                f"not taken over: web.config.file: tls_server_config.{said.format(files.folder)} "
+                f"not applied: web.config.file: tls_server_config.{said.format(files.folder)} "
                 f"(from file {files.path})"
             )
         ]
@@ -213,10 +213,7 @@ async def test_tls_does_not_end_before_we_do(port, files, caplog, text):
         await at.look(3)
         assert await at.status(tls=files.client()) == 200
     assert errors(caplog) == [
-        (
-            "not taken over: web.config.file: tls_server_config: is gone; valid: a restart, to go "
-            "on without TLS"
-        )
+        ("not applied: web.config.file: tls_server_config: was removed; restart to disable TLS")
     ]
 
 
@@ -321,7 +318,7 @@ async def test_inline(port, files, clients, monkeypatch, memory):
     async with port(text) as at:
         assert await at.status(tls=files.client(clients.issue_cert("x"))) == 200
         assert await refused(at, files.client())
-        assert "PRIVATE KEY" not in repr(at.guard._look.__self__._parsed[1])
+        assert "PRIVATE KEY" not in repr(at.guard._check_files.__self__._parsed[1])
 
 
 async def test_nothing_older_than_tls_1_2(port, files):

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Shorter than 63: the names of pods and of ConfigMaps are made of it. */}}
+{{/* Shorter than 63, because the names of pods and ConfigMaps are derived from it. */}}
 {{- define "modelarts-exporter.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if .Values.fullnameOverride -}}
@@ -49,12 +49,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ default .Chart.AppVersion .Values.image.tag }}{{ end -}}
 {{- end -}}
 
-{{/* Non-empty if the counters are kept in a volume. */}}
+{{/* Non-empty if there is a volume for the state file. */}}
 {{- define "modelarts-exporter.stateful" -}}
 {{- if and .Values.persistence.enabled (not .Values.demo.enabled) }}yes{{ end -}}
 {{- end -}}
 
-{{/* Non-empty if the chart makes the configuration file. */}}
+{{/* Non-empty if the chart creates the configuration file. */}}
 {{- define "modelarts-exporter.ownConfig" -}}
 {{- if and .Values.config (not .Values.demo.enabled) (not .Values.existingConfigSecret.name) }}yes{{ end -}}
 {{- end -}}
@@ -63,26 +63,26 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- dig "web" "telemetry_path" "/metrics" .Values.config -}}
 {{- end -}}
 
-{{/* What the schema cannot say, or not so that people understand it. */}}
+{{/* Checks that the schema cannot express, or not with a clear message. */}}
 {{- define "modelarts-exporter.validate" -}}
 {{- $config := .Values.config -}}
 {{- if not .Values.demo.enabled -}}
   {{- if and $config .Values.existingConfigSecret.name -}}
-    {{- fail "config and existingConfigSecret.name are both given; valid: one of them" -}}
+    {{- fail "config and existingConfigSecret.name are both set; set only one of them" -}}
   {{- end -}}
   {{- if not (or $config.target $config.targets .Values.existingConfigSecret.name .Values.env .Values.envFrom .Values.extraArgs) -}}
-    {{- fail "no target: give at least config.target.region and credentials.existingSecret, or try --set demo.enabled=true; see the chart's README.md" -}}
+    {{- fail "no target: set at least config.target.region and credentials.existingSecret, or try --set demo.enabled=true; see the chart's README.md" -}}
   {{- end -}}
 {{- end -}}
 {{- $targets := concat (list (default dict $config.target)) (default list $config.targets) -}}
 {{- range $target := $targets -}}
   {{- range $key := list "secret_key" "security_token" "password" "token" -}}
     {{- if hasKey (default dict $target.auth) $key -}}
-      {{- fail (printf "config has the secret auth.%s, and would become a ConfigMap; valid: auth.%s_file with a file of credentials.existingSecret, or the whole file in existingConfigSecret" $key $key) -}}
+      {{- fail (printf "config contains the secret auth.%s, but is stored in a ConfigMap; use auth.%s_file with a file from credentials.existingSecret, or put the whole file in existingConfigSecret" $key $key) -}}
     {{- end -}}
   {{- end -}}
   {{- if regexMatch "^[^/]*//[^/]*@" (default "" $target.proxy) -}}
-    {{- fail "config has a proxy with a password, and would become a ConfigMap; valid: env with MODELARTS_EXPORTER_TARGET__PROXY from a Secret, or the whole file in existingConfigSecret" -}}
+    {{- fail "config contains a proxy with a password, but is stored in a ConfigMap; set MODELARTS_EXPORTER_TARGET__PROXY from a Secret in env, or put the whole file in existingConfigSecret" -}}
   {{- end -}}
 {{- end -}}
 {{- if and .Values.workloadIdentity.enabled (not (and .Values.workloadIdentity.idpId .Values.workloadIdentity.audience)) -}}
@@ -90,7 +90,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* Called with a list: the root, and the path to ask. */}}
+{{/* Takes a list: the root context, and the path to probe. */}}
 {{- define "modelarts-exporter.probe" -}}
 {{- $root := index . 0 -}}
 {{- $scheme := default (ternary "tcp" "http" (ne $root.Values.webConfig.existingSecret "")) $root.Values.probeScheme -}}
@@ -229,7 +229,7 @@ httpGet:
 {{- end }}
 {{- end -}}
 
-{{/* The pod, of a Deployment or of a StatefulSet. */}}
+{{/* The pod template of the Deployment or StatefulSet. */}}
 {{- define "modelarts-exporter.pod" -}}
 metadata:
   annotations:
@@ -240,7 +240,7 @@ metadata:
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  # Without the chart's version: a chart that changes nothing of the pod restarts nothing.
+  # Without the chart's version, so that a chart upgrade does not restart an unchanged pod.
   labels:
     {{- include "modelarts-exporter.selectorLabels" . | nindent 4 }}
     {{- with .Values.commonLabels }}
@@ -252,7 +252,7 @@ metadata:
 spec:
   serviceAccountName: {{ include "modelarts-exporter.serviceAccountName" . }}
   automountServiceAccountToken: false
-  # The variables of other services would be taken for options.
+  # The variables of other services would be mistaken for options.
   enableServiceLinks: false
   {{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets }}
   imagePullSecrets:
