@@ -163,7 +163,7 @@ def test_defaults_are_those_of_the_contract():
         "jobs.max_series_jobs": "10000",
         "web.listen_address": "0.0.0.0:9978",
         "web.telemetry_path": "/metrics",
-        "web.config.file": "none: plain HTTP, open to everybody",
+        "web.config.file": "none: plain HTTP without authentication",
         "web.enable_reload": "false",
         "log.level": "info",
         "log.format": "text",
@@ -394,7 +394,7 @@ def test_help_names_every_option():
     text = help_text()
     for option in options():
         assert f"  {option.flag or option.name}" in text
-        assert option.kind is not BOOLEAN or f", {option.no_flag}\n" in text
+        assert option.type is not BOOLEAN or f", {option.no_flag}\n" in text
     assert max(map(len, text.splitlines())) <= 100
     assert "`" not in text
 
