@@ -18,6 +18,15 @@ DEFAULT = "the default"
 """The origin of a value that was not set anywhere."""
 
 _MAX_LENGTH = 60
+_TYPE_NAMES: dict[type, str] = {
+    str: "a string",
+    bool: "a boolean",  # before int, its base class
+    int: "a number",
+    float: "a number",
+    dt.date: "a date",
+    dict: "a mapping",
+    list: "a list",
+}
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
@@ -70,23 +79,12 @@ def quoted_path(path: str) -> str:
 
 def type_name(value: object) -> str:
     """The type of a value for people, without the value."""
-    match value:
-        case str():
-            return "a string" if value else "an empty string"
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case dt.date():
-            return "a date"
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case _:
-            return "another type"
+    if value is None:
+        return "null"
+    if value == "":
+        return "an empty string"
+    names = (name for each, name in _TYPE_NAMES.items() if isinstance(value, each))
+    return next(names, "another type")
 
 
 def printable(text: str) -> str:

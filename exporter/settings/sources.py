@@ -9,12 +9,10 @@ from pydantic import Secret
 
 from exporter.settings.options import PREFIX, Option
 from exporter.settings.problems import OptionPath, nearest, printable, problem, unknown
-from exporter.settings.types import BOOLEAN, OptionType
+from exporter.settings.types import BOOLEAN, BOOLEAN_WORDS, OptionType
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-].*", re.DOTALL)
 """The part of an unknown flag that is not shown, because it may be a secret."""
-
-_BOOLEAN_WORDS = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 # Kubernetes describes every service to every pod with such variables, and a service is usually
 # named modelarts-exporter.
@@ -141,7 +139,7 @@ class _FlagReader:
         """The value that follows the flag; None if there is none."""
         following = self._rest[0] if self._rest else "--"
         if option.type is BOOLEAN:
-            return self._rest.pop(0) if following.lower() in _BOOLEAN_WORDS else "true"
+            return self._rest.pop(0) if following.lower() in BOOLEAN_WORDS else "true"
         return None if following.startswith("--") else self._rest.pop(0)
 
     def _take(self, option: Option, value: str | None, origin: str) -> None:

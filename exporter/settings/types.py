@@ -26,12 +26,9 @@ from exporter.settings.small_file import open_file
 
 _LONGEST_DURATION = 100 * 365 * 86_400.0
 _DURATIONS = "30s, 5m, 1h30m, 7d or seconds"
-_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True} | {
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
+BOOLEAN_WORDS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
+    ("false", "no", "off", "0"), False
+)
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _PORTS = range(65_536)
 
@@ -105,29 +102,25 @@ def duration(*, at_least: float) -> OptionType:
 
 def whole(*, at_least: int) -> OptionType:
     """A whole number."""
-
-    def parse(value: Any) -> int:
-        text = str(value).strip() if isinstance(value, str) or _is_number(value) else ""
-        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < at_least:
-            wrong = f"expected a whole number from {at_least} to 999999999, got {quoted(value)}"
-            raise InvalidValueError(wrong)
-        return int(text)
-
-    return OptionType(name="whole number", parse=parse)
+    digits = _number("whole number", "[0-9]{1,9}", at_least)
+    return OptionType(name="whole number", parse=lambda value: int(digits(value)))
 
 
 def number(*, at_least: float) -> OptionType:
     """A number."""
+    digits = _number("number", r"[0-9]{1,9}(\.[0-9]{1,9})?", at_least)
+    return OptionType(name="number", parse=lambda value: float(digits(value)))
 
-    def parse(value: Any) -> float:
+
+def _number(noun: str, pattern: str, at_least: float) -> Callable[[Any], str]:
+    def digits(value: Any) -> str:
         text = str(value).strip() if isinstance(value, str) or _is_number(value) else ""
-        found = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else -1.0
-        if found < at_least:
-            wrong = f"expected a number from {at_least} to 999999999, got {quoted(value)}"
+        if not re.fullmatch(pattern, text) or float(text) < at_least:
+            wrong = f"expected a {noun} from {at_least} to 999999999, got {quoted(value)}"
             raise InvalidValueError(wrong)
-        return found
+        return text
 
-    return OptionType(name="number", parse=parse)
+    return digits
 
 
 def _is_number(value: object) -> bool:
@@ -136,9 +129,9 @@ def _is_number(value: object) -> bool:
 
 def _boolean(value: Any) -> bool:
     text = str(value).strip().lower() if isinstance(value, str | int) else ""
-    if text not in _BOOLEANS:
+    if text not in BOOLEAN_WORDS:
         raise InvalidValueError(f"expected true or false, got {quoted(value)}")
-    return _BOOLEANS[text]
+    return BOOLEAN_WORDS[text]
 
 
 BOOLEAN = OptionType(name="true or false", parse=_boolean)
@@ -327,7 +320,7 @@ TELEMETRY_PATH = OptionType(name="path", parse=_telemetry_path)
 
 def _path(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise invalid_value(value, "file path", "the path of a file")
+        raise invalid_value(value, "file path", "one line of text")
     return value
 
 

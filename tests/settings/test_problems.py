@@ -1,6 +1,6 @@
-"""Bad configurations, and the exact lines that people get to read.
+"""Bad configurations, and the exact messages about them.
 
-Most are in ``problems.yml``, whose first lines tell how to take over changed messages.
+Most are in ``problems.yml``, whose first lines explain how to update the messages.
 """
 
 from pathlib import Path
