@@ -463,7 +463,7 @@ def option_row(option: Option) -> str:
     )
     flag = f"`{option.flag}`" if option.flag else "-"
     variable = f"`{option.variable}`" if option.variable else "-"
-    meaning = f"{option.help} ({option.kind.name})"
+    meaning = f"{option.help} ({option.type.name})"
     return f"| `{option.name}` | {default} | {flag} | {variable} | {meaning} |"
 
 

@@ -1,4 +1,4 @@
-"""Where time comes from. Passed in everywhere, so that no test waits for time to pass."""
+"""The clocks. They are passed in everywhere, so that no test has to wait for time to pass."""
 
 import asyncio
 import time
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 
 class Clocks(NamedTuple):
-    """The machine's clocks, or a test's.
+    """The clocks of the machine, or of a test.
 
     Attributes:
-        wall: unix seconds; may jump.
-        monotonic: seconds; only ever goes forward.
-        sleep: waits so many seconds.
+        wall: Unix time in seconds; may jump.
+        monotonic: seconds; never goes backward.
+        sleep: waits for a number of seconds.
     """
 
     wall: Callable[[], float] = time.time
@@ -21,7 +21,7 @@ class Clocks(NamedTuple):
 
 
 async def wait(event: asyncio.Event, until: float | None, clocks: Clocks) -> None:
-    """Return at the event, or at a moment of the monotonic clock; None = never."""
+    """Wait for the event, at most until a time of the monotonic clock; None = no limit."""
     tasks: list[asyncio.Future[object]] = [asyncio.ensure_future(event.wait())]
     if until is not None:
         tasks.append(asyncio.ensure_future(clocks.sleep(max(0.0, until - clocks.monotonic()))))

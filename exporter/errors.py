@@ -1,22 +1,22 @@
-"""Every error the exporter knows, in one tree. Each carries the decision that follows from it.
+"""The errors of the exporter, as one tree. Each error carries the decision that follows from it.
 
 ::
 
     ExporterError
-    ├── ConfigError          the configuration can never work: one line per problem, exit code 2
-    ├── StartError           this start cannot work (port in use, ...): one line, exit code 1
-    ├── StateError           the state file fails: nothing new is shown until it works again
-    └── PollError            a request or a poll failed; the last good state stays
-        ├── AuthError        401 (rejected, expired, clock skew), no credentials
-        │   └── ForbiddenError    403: known, but not allowed
-        ├── ThrottledError        429
-        ├── TimedOutError         a request or a poll took too long
-        ├── ConnectionFailedError refused, reset, name not found, TLS
-        ├── UpstreamError   5xx: the service is in trouble
-        ├── RejectedError         other 4xx and redirects: the service understood and said no
-        └── InvalidResponseError    the answer makes no sense: HTML, wrong types, error in a 200
-            ├── BrokenResponseError truncated or cut off in the middle: worth another try
-            └── InconsistentPagesError  paging cannot be made whole
+    ├── ConfigError                 the configuration cannot work: a line per problem, exit code 2
+    ├── StartError                  the start failed (port in use, ...): one line, exit code 1
+    ├── StateError                  the state file fails: nothing new is exposed until it works
+    └── PollError                   a request or a poll failed; the last good state is kept
+        ├── AuthError               401 (rejected, expired, clock skew), or no credentials
+        │   └── ForbiddenError      403: authenticated, but not authorized
+        ├── ThrottledError          429
+        ├── TimedOutError           a request or a poll took too long
+        ├── ConnectionFailedError   refused, reset, name not found, TLS
+        ├── UpstreamError           5xx: the service has a problem
+        ├── RejectedError           other 4xx, and redirects: the service refused the request
+        └── InvalidResponseError    invalid response: HTML, wrong types, an error with status 200
+            ├── BrokenResponseError     truncated or garbled: worth a retry
+            └── InconsistentPagesError  the pages of a list contradict each other
 
 ``reason`` is bounded: it becomes the label ``result`` of ``modelarts_exporter_polls_total`` and
 the label ``reason`` of ``modelarts_exporter_api_retries_total``. Messages are for people; they
@@ -27,14 +27,14 @@ from typing import ClassVar
 
 
 class ExporterError(Exception):
-    """Base of all errors that are expected and explained."""
+    """Base class of all expected errors."""
 
 
 class ConfigError(ExporterError):
     """The configuration cannot work.
 
     Attributes:
-        problems: one line for each, naming option, origin and what would be valid.
+        problems: one line each, with the option, the origin and what would be valid.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -43,11 +43,11 @@ class ConfigError(ExporterError):
 
 
 class StartError(ExporterError):
-    """The program cannot start here and now, for example because a port is in use."""
+    """The program cannot start at the moment, for example because a port is in use."""
 
 
 class StateError(ExporterError):
-    """The state file cannot be read or written now; one line that names it and says what to do."""
+    """The state file cannot be read or written; one line with its path and what to do."""
 
 
 class PollError(ExporterError):
@@ -55,7 +55,7 @@ class PollError(ExporterError):
 
     Attributes:
         reason: bounded label value.
-        retryable: whether the same request may be sent again within the poll.
+        retryable: whether the request may be retried within the poll.
     """
 
     reason: ClassVar[str] = "internal"
@@ -63,20 +63,20 @@ class PollError(ExporterError):
 
 
 class AuthError(PollError):
-    """The service does not accept who we are (401), or we have nothing to show."""
+    """The service rejected the credentials (401), or there are none."""
 
     reason = "auth"
 
 
 class ForbiddenError(AuthError):
-    """The identity is known but lacks a permission (403)."""
+    """The identity lacks a permission (403)."""
 
 
 class ThrottledError(PollError):
-    """The service asks us to slow down (429).
+    """The service throttles the requests (429).
 
     Attributes:
-        retry_after: seconds to wait as the service said, or None.
+        retry_after: seconds to wait as requested by the service, or None.
     """
 
     reason = "throttled"
@@ -88,14 +88,14 @@ class ThrottledError(PollError):
 
 
 class TimedOutError(PollError):
-    """No complete answer in time."""
+    """No complete response in time."""
 
     reason = "timeout"
     retryable = True
 
 
 class ConnectionFailedError(PollError):
-    """No connection, or it was lost before an answer began."""
+    """No connection, or it was lost before the response started."""
 
     reason = "upstream"
     retryable = True
@@ -113,11 +113,11 @@ class UpstreamError(PollError):
 
 
 class RejectedError(PollError):
-    """The service refused the request: a 4xx other than 401, 403, 429, or a redirect.
+    """The service refused the request: a 4xx other than 401, 403 and 429, or a redirect.
 
     Attributes:
         status: HTTP status.
-        code: the service's error code such as ``ModelArts.2789``, or "".
+        code: error code of the service such as ``ModelArts.2789``, or "".
     """
 
     reason = "upstream"
@@ -129,16 +129,16 @@ class RejectedError(PollError):
 
 
 class InvalidResponseError(PollError):
-    """The service answered 200 with something that is no answer."""
+    """The response has status 200, but its content is not valid."""
 
     reason = "invalid"
 
 
 class BrokenResponseError(InvalidResponseError):
-    """The answer was cut off or garbled on its way."""
+    """The response was truncated or garbled in transit."""
 
     retryable = True
 
 
 class InconsistentPagesError(InvalidResponseError):
-    """The pages of one search contradict each other and re-reading did not help."""
+    """The pages of one search contradict each other, and reading them again did not help."""

@@ -141,8 +141,8 @@ def test_examples_have_no_keys_twice():
     for text in re.findall(
         r"```yaml\n(.*?)```", (ROOT / "docs/configuration.md").read_text(), re.DOTALL
     ):
-        assert [dotted(path) for path, _ in parse(text).twice] == []
-        assert parse(text).value == yaml.safe_load(text)
+        assert [dotted(path) for path, _ in parse(text.encode()).duplicates] == []
+        assert parse(text.encode()).value == yaml.safe_load(text)
 
 
 # --- A query for every metric ---------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Durations as Prometheus writes them: ``30s``, ``5m``, ``1h30m``, ``7d``; or plain seconds."""
+"""Durations in the format of Prometheus (``30s``, ``5m``, ``1h30m``, ``7d``), or plain seconds."""
 
 import re
 
@@ -17,7 +17,7 @@ _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 
 
 def parse(text: str) -> float | None:
-    """The seconds of a duration; None if it is none."""
+    """The duration in seconds; None if the text is not a duration."""
     if _SECONDS.fullmatch(text):
         return float(text)
     match = _UNITS.fullmatch(text)
@@ -28,7 +28,7 @@ def parse(text: str) -> float | None:
 
 
 def show(seconds: float) -> str:
-    """Seconds as people write them: ``1h30m``."""
+    """A duration for people: ``1h30m``."""
     left = round(seconds * 1000)
     parts = []
     for unit in _SHOWN:

@@ -1,4 +1,4 @@
-"""All sources together: one `Settings`, or everything that is wrong with them."""
+"""Loading the configuration from all its sources: a `Settings`, or a line for every problem."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -22,7 +22,7 @@ def load(
     *,
     check_web_config: CheckFile = lambda _path, _origin: (),
 ) -> Settings:
-    """The configuration from flags, environment and file.
+    """Load the configuration from flags, environment variables and the configuration file.
 
     Args:
         arguments: flags, without the command.
@@ -30,24 +30,23 @@ def load(
         check_web_config: checks the file that ``web.config.file`` names.
 
     Raises:
-        ConfigError: with a line for every problem.
+        ConfigError: with one line per problem.
     """
     known = options()
     from_flags = sources.flags(arguments, known)
     from_environ = sources.environment(environ, known)
     from_file = _file(from_flags, from_environ, known)
-    from_vendor = Layer() if from_file.unread else sources.vendor(environ, known, from_file)
-    found = (from_flags, from_environ, from_file, from_vendor)
-    problems = [line for layer in found for line in layer.problems]
-    problems += _one_or_several(found)
-    problems += _web_config(found, check_web_config)
-    origins: dict[OptionPath, str] = {}
-    for layer in reversed(found):
-        origins |= layer.origins
+    layers = [from_flags, from_environ, from_file]
+    if not from_file.incomplete:
+        layers.append(sources.vendor(environ, from_file.values.get("targets")))
+    problems = [line for layer in layers for line in layer.problems]
+    problems += _either_target_or_targets(layers)
+    values, origins = sources.merged(layers)
+    problems += _web_config(values, origins, check_web_config)
     try:
-        settings = Settings.merged(*(layer.values for layer in found))
+        settings = Settings(**values)
     except ValidationError as error:
-        lines = _lines(error, origins, known, only_values=from_file.unread)
+        lines = _lines(error, origins, known, only_values=from_file.incomplete)
         raise ConfigError(*problems, *lines) from None
     if problems:
         raise ConfigError(*problems)
@@ -55,34 +54,30 @@ def load(
 
 
 def _file(from_flags: Layer, from_environ: Layer, known: Sequence[Option]) -> Layer:
-    """The layer of the file that flags or environment name, if they do."""
-    path: OptionPath = ("config", "file")
-    for layer in (from_flags, from_environ):
-        named = layer.values.get("config", {}).get("file", "").strip()
-        if named:
-            return file.read(named, layer.origins[path], known)
-    return Layer()
+    """The layer of the file that a flag or an environment variable names, if any."""
+    values, origins = sources.merged([from_flags, from_environ])
+    path = values.get("config", {}).get("file", "").strip()
+    return file.read(path, origins["config", "file"], known) if path else Layer()
 
 
-def _web_config(found: Sequence[Layer], check: CheckFile) -> Iterator[str]:
-    """What is wrong with the file of the web configuration, and with those that it names."""
-    path: OptionPath = ("web", "config", "file")
-    for layer in found:
-        if path in layer.origins:
-            named = layer.values["web"]["config"]["file"]
-            if isinstance(named, str) and named.strip() and named.isprintable():
-                yield from check(named, layer.origins[path])
-            return
+def _web_config(
+    values: Mapping[str, Any], origins: Mapping[OptionPath, str], check: CheckFile
+) -> Iterable[str]:
+    """The problems of the web configuration and of the files that it names."""
+    path = values.get("web", {}).get("config", {}).get("file")
+    if isinstance(path, str) and path.strip() and path.isprintable():
+        return check(path, origins["web", "config", "file"])
+    return ()
 
 
-def _one_or_several(found: Sequence[Layer]) -> Iterator[str]:
-    """``target`` and ``targets`` are alternatives; where both are given, go on with the latter."""
-    if not any("targets" in layer.values for layer in found):
+def _either_target_or_targets(layers: Sequence[Layer]) -> Iterator[str]:
+    """The problems if both ``target`` and ``targets`` are set; then ``target`` is dropped."""
+    if not any("targets" in layer.values for layer in layers):
         return
-    for layer in found:
+    for layer in layers:
         for path, origin in layer.origins.items():
             if path[0] == "target":
-                wrong = "targets is given, too; valid: only one of target and targets"
+                wrong = "targets is also set; use either target or targets"
                 yield problem(dotted(path), wrong, origin)
         layer.values.pop("target", None)
 
@@ -94,24 +89,24 @@ def _lines(
     *,
     only_values: bool,
 ) -> Iterator[str]:
-    """A line for each problem that the validation has found.
+    """The lines for the problems that validation has found.
 
     Args:
-        error: what it raised.
+        error: raised by the validation.
         origins: of the values.
         known: the options.
-        only_values: nothing that may be otherwise in the file that could not be read.
+        only_values: leave out problems that may be due to a file that could not be read.
     """
     for each in error.errors(include_url=False, include_input=False):
         path: OptionPath = each["loc"]
         context: dict[str, Any] = each.get("ctx", {})
         match context.get("error"):
-            case InvalidValueError() as unfit:
-                yield problem(dotted(path), str(unfit), _origin(path, origins))
+            case InvalidValueError() as invalid:
+                yield problem(dotted(path), str(invalid), _origin(path, origins))
             case ConflictsError(found=conflicts):
                 for conflict in () if only_values else conflicts:
                     paths = [(*path, *inner) for inner in conflict.paths]
-                    yield problem(dotted(paths[0]), conflict.wrong, _together(paths, origins))
+                    yield problem(dotted(paths[0]), conflict.wrong, _origins(paths, origins))
             case _ if each["type"] == "missing":
                 if not only_values:
                     yield _missing(path, origins, known)
@@ -120,19 +115,19 @@ def _lines(
 
 
 def _origin(path: OptionPath, origins: Mapping[OptionPath, str]) -> str:
-    """Where a value comes from; of one in a list of targets, at least where the target is."""
+    """Where a value comes from; for a value of a listed target, at least where the target is."""
     listed = path[:2] if path[:1] == ("targets",) else path
     return origins.get(path) or origins.get(listed) or DEFAULT
 
 
-def _together(paths: Sequence[OptionPath], origins: Mapping[OptionPath, str]) -> str:
-    """Where values come from that do not go together."""
+def _origins(paths: Sequence[OptionPath], origins: Mapping[OptionPath, str]) -> str:
+    """Where conflicting values come from."""
     others = [f"{dotted(path)} from {origins[path]}" for path in paths[1:] if path in origins]
     return "; ".join([_origin(paths[0], origins), *others])
 
 
 def _missing(path: OptionPath, origins: Mapping[OptionPath, str], known: Sequence[Option]) -> str:
-    """The line for a required option that nobody gave."""
+    """The line for a required option that is not set."""
     named = next((option for option in known if option.path == path), None)
     target = next(option for option in known if option.path[-1] == path[-1])
     wrong = f"required, for example {target.example}"

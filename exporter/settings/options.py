@@ -22,15 +22,15 @@ class Option:
 
     Attributes:
         path: its place in the tree.
-        kind: what it takes.
+        type: of its value.
         default: as people write it, or in words with `backticks`; "" = required.
         help: what it means.
-        in_file: whether the configuration file may give it.
-        example: a value, of a required option.
+        in_file: whether it may be set in the configuration file.
+        example: a value, for a required option.
     """
 
     path: tuple[str, ...]
-    kind: OptionType
+    type: OptionType
     default: str
     help: str
     in_file: bool
@@ -43,32 +43,32 @@ class Option:
 
     @property
     def group(self) -> str:
-        """``poll``; "" at the top."""
+        """``poll``; "" for an option at the top level."""
         return ".".join(self.path[:-1])
 
     @property
     def flag(self) -> str | None:
-        """``--poll.interval``; None if its value must not be in process lists, or is no text."""
-        return f"--{self.name.replace('_', '-')}" if self.kind.flag else None
+        """``--poll.interval``; None if the value is secret (process lists show it) or not text."""
+        return f"--{self.name.replace('_', '-')}" if self.type.flag else None
 
     @property
     def no_flag(self) -> str | None:
         """``--no-jobs.per-job``."""
-        return f"--no-{self.name.replace('_', '-')}" if self.kind is BOOLEAN else None
+        return f"--no-{self.name.replace('_', '-')}" if self.type is BOOLEAN else None
 
     @property
     def variable(self) -> str | None:
-        """``MODELARTS_EXPORTER_POLL__INTERVAL``; None where a text cannot say it."""
-        return None if self.kind is TARGETS else PREFIX + "__".join(self.path).upper()
+        """``MODELARTS_EXPORTER_POLL__INTERVAL``; None if the value cannot be written as text."""
+        return None if self.type is TARGETS else PREFIX + "__".join(self.path).upper()
 
     @property
     def list_key(self) -> str | None:
-        """``targets[].region``: its key for one of several targets."""
+        """``targets[].region``: its key in a list of targets; None if it is not a target's."""
         return f"targets[].{'.'.join(self.path[1:])}" if self.path[0] == "target" else None
 
     @property
     def places(self) -> str:
-        """Where it can be given, for people."""
+        """Where it can be set, for people."""
         places = [f"flag {self.flag}"] if self.flag else []
         if self.variable:
             places.append(f"environment variable {self.variable}")
@@ -84,24 +84,24 @@ def options() -> tuple[Option, ...]:
 
 
 def groups() -> Iterator[tuple[str, str, tuple[Option, ...]]]:
-    """The options by group: its name, what it is about, and its options."""
+    """The options by group: name and description of the group, and its options."""
     for name, found in groupby(options(), key=lambda option: option.group):
-        yield name, _about(name), tuple(found)
+        yield name, _description(name), tuple(found)
 
 
 def help_text() -> str:
     """All options, for ``--help``."""
     lines = []
-    for name, about, found in groups():
-        lines += [f"{name}: {about}" if name else "More than one target:", ""]
+    for name, description, found in groups():
+        lines += [f"{name}: {description}" if name else "More than one target:", ""]
         for option in found:
             lines += [f"  {_usage(option)}", *_wrapped(_meaning(option))]
         lines.append("")
     lines += _wrapped(
-        "Every option can also be given in the environment (--poll.interval is "
-        f"{PREFIX}POLL__INTERVAL) and in the file (poll: {{interval: 60s}}). Lists are separated "
-        "by commas; their flags may also be repeated. "
-        "A flag wins over the environment, the environment over the file.",
+        "Every option can also be set by an environment variable (--poll.interval is "
+        f"{PREFIX}POLL__INTERVAL) and in the file (poll: {{interval: 60s}}). Separate the items of "
+        "a list by commas, or repeat the flag. "
+        "Flags take precedence over environment variables, and those over the file.",
         indent="",
     )
     return "\n".join(lines) + "\n"
@@ -109,23 +109,23 @@ def help_text() -> str:
 
 def _usage(option: Option) -> str:
     if option.flag is None:
-        return f"{option.name} (not as a flag)"
+        return f"{option.name} (no flag)"
     if option.no_flag:
         return f"{option.flag}, {option.no_flag}"
-    words = option.kind.name.split(" ", 2)
-    name = option.kind.name.removeprefix("list of ").upper().replace(" ", "-")
-    value = "WORD" if words[:2] == ["one", "of"] else name
-    return f"{option.flag} {value}"
+    name = option.type.name.removeprefix("list of ").upper().replace(" ", "-")
+    return f"{option.flag} {'WORD' if _words(option) else name}"
 
 
 def _meaning(option: Option) -> str:
     default = f"Default: {option.default}." if option.default else "Required."
-    kind = (
-        f"One of {option.kind.name.removeprefix('one of ')}. "
-        if "one of" in option.kind.name
-        else ""
-    )
-    return f"{option.help} {kind}{default}".replace("`", "")
+    words = f"One of {_words(option)}. " if _words(option) else ""
+    return f"{option.help} {words}{default}".replace("`", "")
+
+
+def _words(option: Option) -> str:
+    """The words that the option takes: ``text, json``; "" if it takes other values."""
+    name = option.type.name
+    return name.removeprefix("one of ") if name.startswith("one of ") else ""
 
 
 def _wrapped(text: str, indent: str = " " * 8) -> list[str]:
@@ -140,7 +140,7 @@ def _wrapped(text: str, indent: str = " " * 8) -> list[str]:
 
 
 def _options(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Option]:
-    """The options of a model; its own before those of the groups inside it."""
+    """The options of a model, before those of the groups inside it."""
     inner = {name: found for name, field in model.model_fields.items() if (found := _model(field))}
     for name, field in model.model_fields.items():
         if name not in inner:
@@ -153,25 +153,24 @@ def _option(field: FieldInfo, path: tuple[str, ...]) -> Option:
     extra: dict[str, Any] = (
         dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
     )
-    usual = str(field.default) if field.default else "none"
     return Option(
         path=path,
-        kind=_kind((*field.metadata, field.annotation)),
-        default="" if field.is_required() else extra.get("shown") or usual,
+        type=_type((*field.metadata, field.annotation)),
+        default="" if field.is_required() else extra.get("shown") or str(field.default or "none"),
         help=field.description or "",
         in_file=extra.get("in_file", True),
         example=str(next(iter(field.examples or ()), "")),
     )
 
 
-def _kind(annotations: tuple[Any, ...]) -> OptionType:
-    """The kind that stands somewhere in an annotation."""
+def _type(annotations: tuple[Any, ...]) -> OptionType:
+    """The option type somewhere inside an annotation."""
     for annotation in annotations:
         if isinstance(annotation, OptionType):
             return annotation
         if parts := get_args(annotation):
-            return _kind(parts)
-    raise TypeError("an option has no kind")
+            return _type(parts)
+    raise TypeError("an option has no type")
 
 
 def _model(field: FieldInfo) -> type[BaseModel] | None:
@@ -182,8 +181,8 @@ def _model(field: FieldInfo) -> type[BaseModel] | None:
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
 
 
-def _about(group: str) -> str:
-    """What a group is about: the first line of its model's docstring."""
+def _description(group: str) -> str:
+    """The first line of the docstring of a group's model."""
     model: type[BaseModel] = Settings
     for name in filter(None, group.split(".")):
         model = _model(model.model_fields[name]) or TargetSettings

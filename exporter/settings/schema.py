@@ -1,21 +1,16 @@
-"""Every option, once: name, default, kind of value, help text, and what must fit together.
+"""Every option, once: name, type, default and help text, and which options conflict.
 
-Flags, environment variables, keys of the file, ``--help`` and docs/configuration.md all come from
-the fields here. To add an option, add a field.
+Flags, environment variables, keys of the file, ``--help`` and docs/configuration.md are all derived
+from the fields here. To add an option, add a field.
 """
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.settings import types as kinds
+from exporter.settings import types
 from exporter.settings.durations import show
 from exporter.settings.problems import OptionPath
 from exporter.settings.types import Address
@@ -25,29 +20,30 @@ Pagination = Literal["auto", "page", "row"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
-Text = Annotated[str, kinds.text()]
-HiddenText = Annotated[str, kinds.text(hidden=True)]
-Secret = Annotated[SecretStr, kinds.SECRET]
-SecretFile = Annotated[str, kinds.READABLE]
-Url = Annotated[str, kinds.URL]
-Positive = Annotated[float, kinds.duration(at_least=0.001)]
-FromZero = Annotated[float, kinds.duration(at_least=0)]
+Text = Annotated[str, types.text()]
+HiddenText = Annotated[str, types.text(hidden=True)]
+Secret = Annotated[SecretStr, types.SECRET]
+SecretFile = Annotated[str, types.READABLE]
+Url = Annotated[str, types.URL]
+Positive = Annotated[float, types.duration(at_least=0.001)]
+FromZero = Annotated[float, types.duration(at_least=0)]
 Region = Annotated[
-    str, kinds.text("region", "such as cn-north-4", "[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+    str,
+    types.text("region", "a region ID such as cn-north-4", "[0-9A-Za-z][0-9A-Za-z_-]{0,63}"),
 ]
 ProjectId = Annotated[
     str,
-    kinds.text("project id", "letters and digits, in YAML in quotes", "[0-9A-Za-z_-]{1,64}"),
+    types.text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}"),
 ]
 SECRETS = ("secret_key", "security_token", "password", "token")
 
 
 class Conflict(NamedTuple):
-    """Options that do not go together.
+    """Options that conflict.
 
     Attributes:
-        paths: of the options, relative to the model; the first is the one to complain about.
-        wrong: what is wrong and what would be valid.
+        paths: of the options, relative to the model; the problem is reported for the first.
+        wrong: what is wrong, and what would be valid.
     """
 
     paths: tuple[OptionPath, ...]
@@ -55,22 +51,22 @@ class Conflict(NamedTuple):
 
 
 class ConflictsError(ValueError):
-    """What `Group.conflicts` found."""
+    """The conflicts that `conflicts` found."""
 
     def __init__(self, found: tuple[Conflict, ...]) -> None:
-        super().__init__("options do not go together")
+        super().__init__("conflicting options")
         self.found = found
 
 
 class Group(BaseModel):
     """Options that belong together."""
 
-    model_config = ConfigDict(
+    model_config = SettingsConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True
     )
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Options that do not go together."""
+        """The options of the group that conflict."""
         return iter(())
 
     @model_validator(mode="after")
@@ -89,13 +85,13 @@ def _option(
     secret: bool = False,
     **more: Any,
 ) -> Any:
-    """A field.
+    """The field of an option.
 
     Args:
         text: what the option means.
         default: as people would write it.
-        shown: the default in words, where the value itself does not say it.
-        in_file: whether the configuration file may give it.
+        shown: the default in words, if it is not a fixed value.
+        in_file: whether it may be set in the configuration file.
         secret: keep it out of ``repr``.
         more: arguments of pydantic's ``Field``.
     """
@@ -106,69 +102,69 @@ def _option(
 
 
 class ConfigSettings(Group):
-    """Where the options come from."""
+    """The configuration file."""
 
-    file: Annotated[str, kinds.PATH] | None = _option(
-        "YAML file with options.", shown="none", in_file=False
+    file: Annotated[str, types.PATH] | None = _option(
+        "Configuration file in YAML.", shown="none", in_file=False
     )
 
 
 class AuthSettings(Group):
-    """Who the exporter is at the target. See "Ways to sign in"."""
+    """How the exporter signs in. See "Ways to sign in"."""
 
-    method: Annotated[Method, kinds.choice(Method)] = _option(
-        "How to sign in; `auto` takes the first way that has what it needs.", "auto"
+    method: Annotated[Method, types.choice(Method)] = _option(
+        "How to sign in; `auto` uses the first method that is configured.", "auto"
     )
     access_key: HiddenText | None = _option(
-        "Access key id (AK).", shown="`HUAWEICLOUD_SDK_AK`", secret=True
+        "Access key ID (AK).", shown="`HUAWEICLOUD_SDK_AK`", secret=True
     )
     secret_key: Secret | None = _option("Secret access key (SK).", shown="`HUAWEICLOUD_SDK_SK`")
     secret_key_file: SecretFile | None = _option(
-        "File with the secret access key, read again for every request."
+        "File that contains the secret access key; read for every request."
     )
     security_token: Secret | None = _option(
         "Security token of a temporary access key.", shown="`HUAWEICLOUD_SDK_SECURITY_TOKEN`"
     )
     security_token_file: SecretFile | None = _option(
-        "File with the security token, read again for every request."
+        "File that contains the security token; read for every request."
     )
     username: Text | None = _option("Name of the IAM user.")
     password: Secret | None = _option("Password of the IAM user.")
     password_file: SecretFile | None = _option(
-        "File with the password, read again for every sign-in."
+        "File that contains the password; read for every sign-in."
     )
-    domain: Text | None = _option("Name of the account that the IAM user belongs to.")
-    token: Secret | None = _option("A ready IAM token of the project.")
+    domain: Text | None = _option("Account (domain) name of the IAM user.")
+    token: Secret | None = _option("An existing IAM token for the project.")
     token_file: SecretFile | None = _option(
-        "File with a ready IAM token, read again for every request."
+        "File that contains an existing IAM token; read for every request."
     )
     idp_id: Text | None = _option(
         "Name of the identity provider in IAM, for `oidc`.", shown="`HUAWEICLOUD_SDK_IDP_ID`"
     )
-    id_token_file: Annotated[str, kinds.PATH] | None = _option(
-        "File with the id token for `oidc`; may appear and change while the exporter runs.",
+    id_token_file: Annotated[str, types.PATH] | None = _option(
+        "File that contains the ID token for `oidc`; may be created and changed at runtime.",
         shown="`HUAWEICLOUD_SDK_ID_TOKEN_FILE`",
     )
 
     def conflicts(self) -> Iterator[Conflict]:
-        """A secret is given once."""
+        """A secret must be set only once."""
         for name in SECRETS:
             file = f"{name}_file"
             if getattr(self, name) is not None and getattr(self, file) is not None:
-                wrong = f"{file} is given, too; valid: only one of the two"
+                wrong = f"{file} is also set; set only one of them"
                 yield Conflict(((name,), (file,)), wrong)
 
 
 class TargetSettings(Group):
-    """A project in a region, whose jobs are shown.
+    """A project in a region, whose jobs are exported.
 
-    Whether ``iam_endpoint`` was given or is the region's usual one: ``model_fields_set``.
+    ``model_fields_set`` tells whether ``iam_endpoint`` was set or is the default of the region.
     """
 
-    name: Text | None = _option("Value of the label `project`.", shown="the project id")
+    name: Text | None = _option("Value of the label `project`.", shown="the project ID")
     region: Region = _option("Region of the project.", ..., examples=["cn-north-4"])
     project_id: ProjectId | None = _option(
-        "Project id.",
+        "Project ID.",
         shown="`HUAWEICLOUD_SDK_PROJECT_ID` if there is one target, else looked up from the region",
     )
     endpoint: Url = _option(
@@ -182,68 +178,69 @@ class TargetSettings(Group):
         default_factory=lambda known: f"https://iam.{known['region']}.myhuaweicloud.com",
     )
     workspaces: Annotated[
-        tuple[str, ...], kinds.several(kinds.WORKSPACE, "workspace", "workspace ids")
-    ] = _option("Workspace ids; each is one search.", "0")
+        tuple[str, ...], types.several(types.WORKSPACE, "workspace", "workspace IDs")
+    ] = _option("Workspace IDs; each costs a search of its own.", "0")
     auth: AuthSettings = Field(default_factory=AuthSettings)
-    pagination: Annotated[Pagination, kinds.choice(Pagination)] = _option(
-        "What the service means by `offset`: a page number, a row number, or find out.", "auto"
+    pagination: Annotated[Pagination, types.choice(Pagination)] = _option(
+        "How the API interprets `offset`: as a page number, as a row number, or detect it.", "auto"
     )
-    ca_file: Annotated[str, kinds.CA_FILE] | None = _option(
-        "PEM file with certificates to trust as well as the system's.",
-        shown="the system's alone",
+    ca_file: Annotated[str, types.CA_FILE] | None = _option(
+        "PEM file with CA certificates to trust in addition to those of the system.",
+        shown="only those of the system",
     )
-    proxy: Annotated[str, kinds.PROXY] | None = _option(
-        "URL of an HTTP proxy. Not as a flag if it contains a password: process lists show it.",
+    proxy: Annotated[str, types.PROXY] | None = _option(
+        "URL of an HTTP proxy. Do not use the flag if the URL contains a password: process lists "
+        "show it.",
         shown="`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`",
         secret=True,
     )
 
 
 class PollSettings(Group):
-    """When the service is asked."""
+    """When the API is polled."""
 
     interval: Positive = _option(
-        "From the start of one poll to the start of the next; a poll that runs over delays it.",
+        "Time from the start of a poll to the start of the next; a longer poll delays the next.",
         "60s",
     )
-    timeout: Positive = _option("Time for a whole incremental poll.", "2m")
+    timeout: Positive = _option("Timeout of an incremental poll.", "2m")
     sweep_timeout: Positive = _option(
-        "Time for a whole sweep; at 5 requests a second, 30m are 450,000 jobs.", "30m"
+        "Timeout of a sweep; 30m is enough for 450,000 jobs at 5 requests per second.", "30m"
     )
     sweep_interval: Positive = _option(
-        "From one sweep, which reads everything that the service lists, to the next.", "1h"
+        "Time from one sweep, which reads all jobs that the API lists, to the next.", "1h"
     )
     stale_after: Positive = _option(
-        "Without a good poll for so long, the series of job states are withdrawn. "
+        "Withdraw the series of job states after this time without a successful poll. "
         "Must exceed `poll.interval` + `poll.timeout`.",
         "5m",
     )
 
     def conflicts(self) -> Iterator[Conflict]:
-        """One late poll must not withdraw anything."""
+        """A single late poll must not withdraw series."""
         needed = self.interval + self.timeout
         if self.stale_after <= needed:
             yield Conflict(
                 (("stale_after",), ("interval",), ("timeout",)),
                 f"{show(self.stale_after)} is too short for poll.interval {show(self.interval)} "
-                f"and poll.timeout {show(self.timeout)}; valid: more than {show(needed)}",
+                f"and poll.timeout {show(self.timeout)}; use more than {show(needed)}",
             )
 
 
 class ApiSettings(Group):
-    """How the service is asked."""
+    """Requests to the API."""
 
     timeout: Positive = _option(
-        "Time for one request; never longer than what is left of the poll.", "30s"
+        "Timeout of a request; shortened to the time left for the poll.", "30s"
     )
-    max_requests_per_second: Annotated[float, kinds.number(at_least=0.001)] = _option(
-        "Requests a second to each target, retries included.", "5"
+    max_requests_per_second: Annotated[float, types.number(at_least=0.001)] = _option(
+        "Maximum request rate per target, including retries.", "5"
     )
-    concurrency: Annotated[int, kinds.whole(at_least=1)] = _option(
-        "Requests to each target at the same time.", "2"
+    concurrency: Annotated[int, types.whole(at_least=1)] = _option(
+        "Maximum number of concurrent requests per target.", "2"
     )
-    retries: Annotated[int, kinds.whole(at_least=0)] = _option(
-        "How often one request is tried again.", "5"
+    retries: Annotated[int, types.whole(at_least=0)] = _option(
+        "Maximum number of retries per request.", "5"
     )
 
 
@@ -251,72 +248,66 @@ class JobsSettings(Group):
     """Which jobs have series."""
 
     history: FromZero = _option(
-        "How long finished jobs are counted in the gauges; `0` = while the service lists them.",
+        "How long finished jobs are counted in gauges; `0` = as long as the API lists them.",
         "0",
     )
-    retention: FromZero = _option("How long a finished job keeps series of its own.", "1h")
-    per_job: Annotated[bool, kinds.BOOLEAN] = _option(
-        "Whether jobs have series of their own at all.", "true"
-    )
-    max_series_jobs: Annotated[int, kinds.whole(at_least=0)] = _option(
-        "How many jobs have series of their own; the newest do.", "10000"
+    retention: FromZero = _option("How long a finished job keeps its per-job series.", "1h")
+    per_job: Annotated[bool, types.BOOLEAN] = _option("Whether to export per-job series.", "true")
+    max_series_jobs: Annotated[int, types.whole(at_least=0)] = _option(
+        "Maximum number of jobs with per-job series; the newest jobs have them.", "10000"
     )
 
 
 class StateSettings(Group):
-    """What must outlive the process."""
+    """State that survives restarts."""
 
-    file: Annotated[str, kinds.PATH] | None = _option(
-        "SQLite file that makes counters survive restarts; one exporter a file.",
+    file: Annotated[str, types.PATH] | None = _option(
+        "SQLite file that keeps counters across restarts; do not share it between exporters.",
         shown="none: counters start at 0",
     )
 
 
 class WebConfigSettings(Group):
-    """TLS and passwords for our own port. See "TLS and passwords"."""
+    """TLS and passwords for the exporter's own port. See "TLS and passwords"."""
 
-    file: Annotated[str, kinds.PATH] | None = _option(
-        "Web configuration of Prometheus's exporters: YAML file with `tls_server_config` and "
-        "`basic_auth_users`. It and its certificates may change while the exporter runs.",
-        shown="none: plain HTTP, open to everybody",
+    file: Annotated[str, types.PATH] | None = _option(
+        "Web configuration file as in other Prometheus exporters: YAML with `tls_server_config` "
+        "and `basic_auth_users`. Changes to it and its certificates take effect at runtime.",
+        shown="none: plain HTTP without authentication",
     )
 
 
 class WebSettings(Group):
-    """Where Prometheus finds the metrics."""
+    """The HTTP server for Prometheus."""
 
     listen_address: Annotated[
-        tuple[Address, ...], kinds.several(kinds.ADDRESS, "address", "addresses")
-    ] = _option("Where to listen: `HOST:PORT`, `[IPV6]:PORT`, or `:PORT`.", "0.0.0.0:9978")
-    telemetry_path: Annotated[str, kinds.TELEMETRY_PATH] = _option(
+        tuple[Address, ...], types.several(types.ADDRESS, "address", "addresses")
+    ] = _option("Addresses to listen on: `HOST:PORT`, `[IPV6]:PORT` or `:PORT`.", "0.0.0.0:9978")
+    telemetry_path: Annotated[str, types.TELEMETRY_PATH] = _option(
         "Path of the metrics.", "/metrics"
     )
     config: WebConfigSettings = Field(default_factory=WebConfigSettings)
-    enable_reload: Annotated[bool, kinds.BOOLEAN] = _option(
-        "Whether `POST /-/reload` reads the configuration again, as SIGHUP always does.", "false"
+    enable_reload: Annotated[bool, types.BOOLEAN] = _option(
+        "Whether `POST /-/reload` reloads the configuration, as SIGHUP always does.", "false"
     )
 
 
 class LogSettings(Group):
-    """What is written to standard error."""
+    """The log on standard error."""
 
-    level: Annotated[LogLevel, kinds.choice(LogLevel)] = _option("From which level on.", "info")
-    format: Annotated[LogFormat, kinds.choice(LogFormat)] = _option(
-        "A line of text, or a JSON object a line.", "text"
+    level: Annotated[LogLevel, types.choice(LogLevel)] = _option("Minimum level.", "info")
+    format: Annotated[LogFormat, types.choice(LogFormat)] = _option(
+        "Text, or one JSON object per line.", "text"
     )
 
 
-class Settings(BaseSettings):
-    """The whole configuration. Made by `exporter.settings.load`."""
-
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True
-    )
+class Settings(Group, BaseSettings):
+    """The whole configuration. Created by `exporter.settings.load`."""
 
     config: ConfigSettings = Field(default_factory=ConfigSettings)
     target: TargetSettings | None = None
-    targets: Annotated[tuple[TargetSettings, ...], kinds.TARGETS] = _option(
-        "Several targets: a list, each with the keys that `target` has. Only in the file, and not "
+    targets: Annotated[tuple[TargetSettings, ...], types.TARGETS] = _option(
+        "List of targets, each with the keys of `target`. Can only be set in the file, and not "
         "together with `target`.",
         (),
     )
@@ -327,22 +318,12 @@ class Settings(BaseSettings):
     web: WebSettings = Field(default_factory=WebSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
-    @classmethod
-    def merged(cls, *layers: dict[str, Any]) -> Self:
-        """From the values of flags, environment and so on; the first layer wins.
-
-        Raises:
-            pydantic.ValidationError: see `exporter.settings.load`.
-        """
-        values: dict[str, Any] = {"layers": layers}
-        return cls(**values)
-
     def all_targets(self) -> tuple[TargetSettings, ...]:
-        """The targets, however many and wherever they were given."""
+        """The targets, from ``targets`` or ``target``."""
         return self.targets or tuple(filter(None, [self.target]))
 
     def conflicts(self) -> Iterator[Conflict]:
-        """No two targets have the same labels."""
+        """Targets must differ in their labels."""
         seen: dict[tuple[str, str | None], int] = {}
         for position, target in enumerate(self.targets):
             labels = (target.region, target.name or target.project_id)
@@ -350,8 +331,8 @@ class Settings(BaseSettings):
             if first != position:
                 yield Conflict(
                     (("targets", position, "name"),),
-                    f"its labels region and project are those of targets[{first}]; "
-                    "valid: a name that no other target of the region has",
+                    f"same region and project labels as targets[{first}]; "
+                    "use a name that is unique in the region",
                 )
 
     @model_validator(mode="before")
@@ -359,21 +340,14 @@ class Settings(BaseSettings):
     def _one_target_or_several(cls, values: dict[str, Any]) -> dict[str, Any]:
         return values if "targets" in values else {"target": {}} | values
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if found := tuple(self.conflicts()):
-            raise ConflictsError(found)
-        return self
-
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The layers, and nothing that pydantic-settings would read itself."""
-        layers = init_settings().get("layers", ())
-        return tuple(InitSettingsSource(settings_cls, layer) for layer in layers)
+        """Take only the values passed in; pydantic-settings must not read any source itself."""
+        return (init_settings,)

@@ -1,7 +1,7 @@
 """Flags and environment variables, each as a layer of values with their origins."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +9,13 @@ from pydantic import Secret
 
 from exporter.settings.options import PREFIX, Option
 from exporter.settings.problems import OptionPath, nearest, printable, problem, unknown
-from exporter.settings.types import BOOLEAN, OptionType
+from exporter.settings.types import BOOLEAN, BOOLEAN_WORDS, OptionType
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-].*", re.DOTALL)
-"""The rest of an unknown flag that is not shown: it may be a secret."""
+"""The part of an unknown flag that is not shown, because it may be a secret."""
 
-_WORDS = {"true", "false", "yes", "no", "on", "off", "1", "0"}
-
-# Kubernetes tells every pod of each service like this; a service named modelarts-exporter is usual.
+# Kubernetes describes every service to every pod with such variables, and a service is usually
+# named modelarts-exporter.
 _SERVICE = re.compile(
     r"(?:[A-Z0-9_]*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
     r"|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)"
@@ -27,68 +26,86 @@ _PORT_VALUE = re.compile(r"(?:tcp|udp|sctp)://.*")
 
 @dataclass
 class Layer:
-    """What one source says.
+    """The values from one source.
 
     Attributes:
-        values: a tree as `Settings` has it.
+        values: nested like `Settings`.
         origins: where each value comes from, for people.
-        problems: what is wrong already, one line each.
-        unread: nothing could be read, so that what is missing may be there.
+        problems: found so far, one line each.
+        incomplete: the source, or a part of it, could not be read; missing values may be there.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[OptionPath, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    unread: bool = False
+    incomplete: bool = False
 
-    def put(self, option: Option, value: object, origin: str) -> None:
-        """Remember a value."""
-        group = self.values
-        for name in option.path[:-1]:
+    def put(self, path: OptionPath, value: object, origin: str) -> None:
+        """Set the value of an option."""
+        group: dict[Any, Any] = self.values
+        for name in path[:-1]:
             group = group.setdefault(name, {})
-        group[option.path[-1]] = wrapped(option.kind, value)
-        self.origins[option.path] = origin
+        group[path[-1]] = value
+        self.origins[path] = origin
 
 
-def wrapped(kind: OptionType, value: object) -> object:
-    """The value; if it must not be shown, so that nothing that prints a layer shows it."""
-    return Secret(value) if kind.hidden else value
+def wrapped(option_type: OptionType, value: object) -> object:
+    """The value; a hidden one inside a `Secret`, so that printing a layer does not show it."""
+    return Secret(value) if option_type.hidden else value
+
+
+def merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[OptionPath, str]]:
+    """The values of all layers, and their origins; the first layer wins."""
+    values: dict[str, Any] = {}
+    origins: dict[OptionPath, str] = {}
+    for layer in layers:
+        values, origins = _merged(values, layer.values), layer.origins | origins
+    return values, origins
+
+
+def _merged(upper: Any, lower: Any) -> Any:
+    """Merge mappings. The lower layer may have values for items of a list, by position."""
+    if isinstance(upper, dict) and isinstance(lower, dict):
+        return lower | {name: _merged(value, lower.get(name)) for name, value in upper.items()}
+    if isinstance(upper, list) and isinstance(lower, dict):
+        return [_merged(item, lower.get(position)) for position, item in enumerate(upper)]
+    return upper
 
 
 # --- flags ----------------------------------------------------------------------------------------
 
 
 def flags(arguments: Sequence[str], options: Sequence[Option]) -> Layer:
-    """What the command line says."""
-    reader = _Flags(options)
+    """The values given on the command line."""
+    reader = _FlagReader(options)
     reader.read(list(arguments))
     return reader.layer
 
 
-class _Flags:
+class _FlagReader:
     """Reads a command line from left to right.
 
-    Words that belong to no flag are quoted only where they cannot be part of a secret.
+    Unexpected arguments are quoted only where they cannot be part of a secret.
     """
 
     def __init__(self, options: Sequence[Option]) -> None:
         self.layer = Layer()
         self._known = {option.flag: option for option in options if option.flag}
-        self._no = {option.no_flag: option for option in options if option.no_flag}
-        self._never = {
+        self._negated = {option.no_flag: option for option in options if option.no_flag}
+        self._forbidden = {
             f"--{option.name.replace('_', '-')}": option for option in options if not option.flag
         }
         self._rest: list[str] = []
-        self._quiet = False  # the words that follow may be a secret
+        self._may_be_secret = False  # the words that follow
 
     def read(self, arguments: list[str]) -> None:
         self._rest = arguments
         while self._rest:
             word = self._rest.pop(0)
-            if word.startswith("-" * (1 + self._quiet)) and word.strip("-"):
+            if word.startswith("-" * (1 + self._may_be_secret)) and word.strip("-"):
                 self._flag(*word.partition("="))
-            elif not self._quiet:
-                self._complain(f'"{printable(word)}" belongs to no flag; valid: --OPTION VALUE')
+            elif not self._may_be_secret:
+                self._complain(f'unexpected argument "{printable(word)}"')
 
     def _complain(self, line: str) -> None:
         self.layer.problems.append(line)
@@ -96,63 +113,66 @@ class _Flags:
     def _flag(self, written: str, equals: str, value: str) -> None:
         name = written.replace("_", "-")
         origin = f"flag {_UNSAFE.sub('...', written)}"
-        self._quiet = True
+        self._may_be_secret = True
         if option := self._known.get(name):
-            self._quiet = option.kind.hidden
+            self._may_be_secret = option.type.hidden
             self._take(option, value if equals else self._following(option), f"flag {name}")
-        elif option := self._no.get(name):
-            self._quiet = False
+        elif option := self._negated.get(name):
+            self._may_be_secret = False
             if equals:
-                self._complain(f"{origin}: takes no value; valid: {name}")
+                self._complain(f"{origin}: does not take a value")
             else:
                 self._take(option, "false", f"flag {name}")
-        elif option := self._never.get(name):
-            self._complain(_not_a_flag(option, f"flag {name}"))
+        elif option := self._forbidden.get(name):
+            self._complain(_forbidden(option, name))
             if not equals and self._rest and not self._is_flag(self._rest[0]):
                 self._rest.pop(0)
         else:
-            self._complain(unknown(origin, nearest(name, [*self._known, *self._no], prefix="--")))
+            near = nearest(name, [*self._known, *self._negated], prefix="--")
+            self._complain(unknown(origin, near))
 
     def _is_flag(self, word: str) -> bool:
-        return word.partition("=")[0].replace("_", "-") in self._known | self._no | self._never
+        name = word.partition("=")[0].replace("_", "-")
+        return name in self._known | self._negated | self._forbidden
 
     def _following(self, option: Option) -> str | None:
-        """The value that follows; None if there is none."""
+        """The value that follows the flag; None if there is none."""
         following = self._rest[0] if self._rest else "--"
-        if option.kind is BOOLEAN:
-            return self._rest.pop(0) if following.lower() in _WORDS else "true"
+        if option.type is BOOLEAN:
+            return self._rest.pop(0) if following.lower() in BOOLEAN_WORDS else "true"
         return None if following.startswith("--") else self._rest.pop(0)
 
     def _take(self, option: Option, value: str | None, origin: str) -> None:
-        given = self.layer.origins.get(option.path)
         if value is None:
-            self._complain(f"{origin}: has no value; valid: {option.flag} VALUE")
-        elif given is None:
-            self.layer.put(option, [value] if option.kind.many else value, origin)
-        elif option.kind.many:
+            self._complain(f"{origin}: missing value; use {option.flag} VALUE")
+        elif option.path not in self.layer.origins:
+            given = [value] if option.type.many else value
+            self.layer.put(option.path, wrapped(option.type, given), origin)
+        elif option.type.many:
             group = self.layer.values
             for name in option.path[:-1]:
                 group = group[name]
             group[option.path[-1]].append(value)
         else:
-            self._complain(f"{option.name}: is given twice; valid: once (from {origin})")
+            self._complain(problem(option.name, "given more than once", origin))
 
 
-def _not_a_flag(option: Option, origin: str) -> str:
-    if not option.kind.hidden:
-        return problem(option.name, f"only in the file; valid: {option.places}", origin)
-    valid = f"{option.places}, or flag {origin.removeprefix('flag ')}-file"
-    wrong = "not as a flag, process lists show it"
-    return problem(
-        option.name, f"{wrong}; valid: {valid.replace(', or file key', ', file key')}", origin
-    )
+def _forbidden(option: Option, flag: str) -> str:
+    """The line for an option that has no flag."""
+    if not option.type.hidden:
+        wrong = f"can only be set in the file; use {option.places}"
+    else:
+        places = option.places.replace(", or file key", ", file key")
+        wrong = "cannot be set by a flag: it would be visible in the process list"
+        wrong = f"{wrong}; use {places}, or flag {flag}-file"
+    return problem(option.name, wrong, f"flag {flag}")
 
 
 # --- environment ----------------------------------------------------------------------------------
 
 
 def environment(environ: Mapping[str, str], options: Sequence[Option]) -> Layer:
-    """What the environment says. An empty variable says nothing."""
+    """The values given by environment variables. An empty variable counts as not set."""
     layer = Layer()
     known = {option.variable: option for option in options if option.variable}
     for name, value in sorted(environ.items()):
@@ -161,11 +181,10 @@ def environment(environ: Mapping[str, str], options: Sequence[Option]) -> Layer:
         origin = f"environment variable {printable(name)}"
         if option := known.get(name):
             if value.strip():
-                layer.put(option, value, origin)
+                layer.put(option.path, wrapped(option.type, value), origin)
         elif name == f"{PREFIX}TARGETS":
-            layer.problems.append(
-                problem("targets", "only in the file; valid: file key targets", origin)
-            )
+            wrong = "can only be set in the file; use file key targets"
+            layer.problems.append(problem("targets", wrong, origin))
         elif not _from_kubernetes(name.removeprefix(PREFIX), value):
             layer.problems.append(unknown(origin, nearest(name.upper(), known, prefix=PREFIX)))
     return layer
@@ -177,25 +196,23 @@ def _from_kubernetes(rest: str, value: str) -> bool:
     return bool(_SERVICE.fullmatch(rest) or (_PORT.fullmatch(rest) and _PORT_VALUE.match(value)))
 
 
-def vendor(environ: Mapping[str, str], options: Sequence[Option], file: Layer) -> Layer:
-    """What the vendor's own variables say of where the target is.
+def vendor(environ: Mapping[str, str], targets: Sequence[object] | None) -> Layer:
+    """The project ID and the address of IAM, from the variables of Huawei Cloud's SDK.
 
-    The project id goes with a single target only, IAM's address with all. Of several targets, those
-    that the file lists, the values are put beside what the file says.
+    The project ID is used for a single target only, the address of IAM for every target.
+
+    Args:
+        environ: environment variables.
+        targets: those that the file lists; None if it does not list any.
     """
     layer = Layer()
-    targets = file.values.get("targets")
     for key in ("project_id", "iam_endpoint"):
-        name = f"HUAWEICLOUD_SDK_{key.upper()}"
-        value = environ.get(name, "").strip()
-        option = next(option for option in options if option.path == ("target", key))
-        if not value:
-            continue
-        if targets is None:
-            layer.put(option, value, f"environment variable {name}")
-        elif key == "iam_endpoint" or len(targets) == 1:
-            for position, target in enumerate(targets):
-                if key not in target:
-                    target[key] = value
-                    file.origins["targets", position, key] = f"environment variable {name}"
+        variable = f"HUAWEICLOUD_SDK_{key.upper()}"
+        paths: list[OptionPath] = [("target", key)]
+        if targets is not None:
+            paths = [("targets", position, key) for position in range(len(targets))]
+        value = environ.get(variable, "").strip()
+        if value and (key == "iam_endpoint" or len(paths) == 1):
+            for path in paths:
+                layer.put(path, value, f"environment variable {variable}")
     return layer

@@ -1,4 +1,4 @@
-"""Kinds of values: what flags, variables and YAML may say for an option, and what becomes of it."""
+"""Types of options: which values flags, variables and YAML may give, and what they become."""
 
 import contextlib
 import ipaddress
@@ -6,10 +6,8 @@ import json
 import math
 import re
 import ssl
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple, get_args
 from urllib.parse import urlsplit
 
@@ -17,30 +15,34 @@ from pydantic import GetCoreSchemaHandler, Secret, SecretStr
 from pydantic_core import CoreSchema, core_schema
 
 from exporter.settings import durations
-from exporter.settings.problems import InvalidValueError, invalid_value, nearest, quoted
+from exporter.settings.problems import (
+    InvalidValueError,
+    invalid_value,
+    quoted,
+    quoted_path,
+    unknown_word,
+)
+from exporter.settings.small_file import open_file
 
 _LONGEST_DURATION = 100 * 365 * 86_400.0
-_DURATIONS = "30s, 5m, 1h30m, 7d, or seconds"
-_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True} | {
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
+_DURATIONS = "30s, 5m, 1h30m, 7d or seconds"
+BOOLEAN_WORDS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
+    ("false", "no", "off", "0"), False
+)
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _PORTS = range(65_536)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptionType:
-    """What an option takes; stands in the annotation of its field.
+    """The type of an option, given in the annotation of its field.
 
     Attributes:
-        name: what people call it.
-        parse: takes a string or what YAML made of it, returns the value or raises
-            `InvalidValueError`. None: as the annotation says.
+        name: for people.
+        parse: converts a string or a value read from YAML, or raises `InvalidValueError`.
+            None = pydantic validates the value by its annotation.
         hidden: the value is never shown.
-        flag: may be given on the command line, where process lists show it.
+        flag: may be set on the command line, where process lists show it.
         many: takes several values.
         path: names a file; in the configuration file, relative to its directory.
     """
@@ -55,19 +57,19 @@ class OptionType:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Parsing is all the validation there is."""
+        """Validate by parsing alone."""
         if self.parse is None:
             return handler(source)
         return core_schema.no_info_plain_validator_function(self.take)
 
     def take(self, value: Any) -> object:
-        """Parse a value, also one in a wrapping that hides it."""
+        """Parse a value; a hidden one may be wrapped in a `Secret`."""
         bare = value.get_secret_value() if isinstance(value, Secret) else value
         return self.parse(bare) if self.parse else bare
 
 
 class Address(NamedTuple):
-    """Where to listen; host "" = all interfaces, port 0 = any free one."""
+    """An address to listen on; host "" = all interfaces, port 0 = any free port."""
 
     host: str
     port: int
@@ -80,7 +82,7 @@ class Address(NamedTuple):
 
 
 def duration(*, at_least: float) -> OptionType:
-    """Seconds, written as a duration."""
+    """A duration, in seconds."""
 
     def parse(value: Any) -> float:
         text = f"{value:.9f}" if _is_number(value) and math.isfinite(value) else value
@@ -90,7 +92,9 @@ def duration(*, at_least: float) -> OptionType:
         if not at_least <= seconds <= _LONGEST_DURATION:
             size = "short" if seconds < at_least else "long"
             lowest, highest = durations.show(at_least), durations.show(_LONGEST_DURATION)
-            raise InvalidValueError(f"{quoted(value)} is too {size}; valid: {lowest} to {highest}")
+            raise InvalidValueError(
+                f"duration {quoted(value)} is too {size}; use {lowest} to {highest}"
+            )
         return seconds
 
     return OptionType(name="duration", parse=parse)
@@ -98,29 +102,25 @@ def duration(*, at_least: float) -> OptionType:
 
 def whole(*, at_least: int) -> OptionType:
     """A whole number."""
-
-    def parse(value: Any) -> int:
-        text = str(value).strip() if isinstance(value, str) or _is_number(value) else ""
-        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < at_least:
-            raise invalid_value(
-                value, f"whole number from {at_least}", f"{at_least}, {at_least + 1}, ..."
-            )
-        return int(text)
-
-    return OptionType(name="whole number", parse=parse)
+    digits = _number("whole number", "[0-9]{1,9}", at_least)
+    return OptionType(name="whole number", parse=lambda value: int(digits(value)))
 
 
 def number(*, at_least: float) -> OptionType:
     """A number."""
+    digits = _number("number", r"[0-9]{1,9}(\.[0-9]{1,9})?", at_least)
+    return OptionType(name="number", parse=lambda value: float(digits(value)))
 
-    def parse(value: Any) -> float:
+
+def _number(noun: str, pattern: str, at_least: float) -> Callable[[Any], str]:
+    def digits(value: Any) -> str:
         text = str(value).strip() if isinstance(value, str) or _is_number(value) else ""
-        found = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else -1.0
-        if found < at_least:
-            raise invalid_value(value, f"number from {at_least}", f"{at_least}, 2.5, 10, ...")
-        return found
+        if not re.fullmatch(pattern, text) or float(text) < at_least:
+            wrong = f"expected a {noun} from {at_least} to 999999999, got {quoted(value)}"
+            raise InvalidValueError(wrong)
+        return text
 
-    return OptionType(name="number", parse=parse)
+    return digits
 
 
 def _is_number(value: object) -> bool:
@@ -129,28 +129,27 @@ def _is_number(value: object) -> bool:
 
 def _boolean(value: Any) -> bool:
     text = str(value).strip().lower() if isinstance(value, str | int) else ""
-    if text not in _BOOLEANS:
-        raise invalid_value(value, "yes or no", "true, false")
-    return _BOOLEANS[text]
+    if text not in BOOLEAN_WORDS:
+        raise InvalidValueError(f"expected true or false, got {quoted(value)}")
+    return BOOLEAN_WORDS[text]
 
 
 BOOLEAN = OptionType(name="true or false", parse=_boolean)
 
 
-# --- texts ----------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
 def text(
-    noun: str = "text", valid: str = "text", pattern: str = ".+", *, hidden: bool = False
+    noun: str = "string", hint: str = "", pattern: str = ".+", *, hidden: bool = False
 ) -> OptionType:
-    """A text of one line that fits a pattern; blanks around it do not count."""
-    if pattern == ".+":
-        valid = f"{valid} of one line, in YAML in quotes if it looks like a number"
+    """One line of text that matches a pattern; surrounding blanks are removed."""
+    hint = hint or "one line of text, in quotes in YAML if it looks like a number"
 
     def parse(value: Any) -> str:
         found = value.strip() if isinstance(value, str) else ""
         if not found.isprintable() or not re.fullmatch(pattern, found):
-            raise invalid_value(value, noun, valid, hidden=hidden)
+            raise invalid_value(value, noun, hint, hidden=hidden)
         return found
 
     return OptionType(name=noun, parse=parse, hidden=hidden)
@@ -159,30 +158,25 @@ def text(
 def choice(literal: Any) -> OptionType:
     """One of the words of a ``Literal``."""
     words: tuple[str, ...] = get_args(literal)
-    listed = ", ".join(words)
 
     def parse(value: Any) -> str:
-        # YAML 1.1 reads "none" as text, but "off" as false: only texts are taken.
-        found = value.strip().lower() if isinstance(value, str) else ""
+        # YAML 1.1 reads "none" as a string, but "off" as false: only strings are accepted.
+        found = value.strip().lower() if isinstance(value, str) else value
         if found not in words:
-            near = nearest(found, words)
-            hint = f"; did you mean {near}?" if near else ""
-            raise InvalidValueError(f"{quoted(value)} is no choice; valid: {listed}{hint}")
-        return found
+            raise unknown_word(value, words)
+        return str(found)
 
-    return OptionType(name="one of " + listed, parse=parse)
+    return OptionType(name="one of " + ", ".join(words), parse=parse)
 
 
 def _secret(value: Any) -> SecretStr:
-    if not isinstance(value, str):
-        raise invalid_value(value, "secret", "text of one line, in YAML in quotes", hidden=True)
-    inner = value.removesuffix("\n").removesuffix("\r")
-    if not inner.strip():
-        raise InvalidValueError("is empty; valid: text of one line")
+    if not isinstance(value, str | None):
+        raise invalid_value(value, "secret", "one line of text, in quotes in YAML", hidden=True)
+    inner = (value or "").removesuffix("\n").removesuffix("\r")
+    if value is None or not inner.strip():
+        raise InvalidValueError("is empty; use one line of text, in quotes in YAML")
     if not inner.isprintable():
-        raise InvalidValueError(
-            "has a line break or a control character inside; valid: text of one line"
-        )
+        raise InvalidValueError("contains a line break or control character; use one line of text")
     return SecretStr(value)
 
 
@@ -190,7 +184,7 @@ SECRET = OptionType(name="secret", parse=_secret, hidden=True, flag=False)
 
 
 def several(one: OptionType, noun: str, plural: str) -> OptionType:
-    """One or more values of a kind: separated by commas, repeated, or a list in YAML or JSON."""
+    """One or more values of a type: separated by commas, repeated, or a list in YAML or JSON."""
 
     def parse(value: Any) -> tuple[object, ...]:
         given = value if isinstance(value, list) else [value]
@@ -199,75 +193,74 @@ def several(one: OptionType, noun: str, plural: str) -> OptionType:
             p for each in given for p in (each.split(",") if isinstance(each, str) else [each])
         ]
         if not parts:
-            raise InvalidValueError(f"the list is empty; valid: at least one {noun}")
+            raise InvalidValueError(f"the list is empty; add at least one {noun}")
         found = tuple(one.take(part) for part in parts)
         for position, each in enumerate(found):
             if each in found[:position]:
-                raise InvalidValueError(
-                    f"{quoted(str(each))} is there twice; valid: every {noun} once"
-                )
+                raise InvalidValueError(f"duplicate {noun} {quoted(str(each))}")
         return found
 
     return replace(one, name=f"list of {plural}", parse=parse, many=True)
 
 
 def _listed(value: Any) -> list[Any]:
-    """What a text that is a list in JSON says, as other programs want it in the environment."""
+    """The items of a JSON list, which is how other programs take lists from the environment."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         with contextlib.suppress(ValueError):
-            return [*json.loads(value)]  # an IPv6 address is none: "[::]:9978"
+            return [*json.loads(value)]  # not JSON: the address [::]:9978
     return [value]
 
 
 def _workspace(value: Any) -> object:
-    """YAML takes the id of the default workspace for a number."""
+    """YAML reads the ID of the default workspace as a number."""
     return _WORKSPACE.take("0" if _is_number(value) and value == 0 else value)
 
 
 _WORKSPACE = text(
-    "workspace id", '"0", or an id of letters, digits, "-" and "_"', "[0-9A-Za-z_-]{1,64}"
+    "workspace ID", '"0" or an ID of letters, digits, "-" and "_"', "[0-9A-Za-z_-]{1,64}"
 )
 WORKSPACE = replace(_WORKSPACE, parse=_workspace)
 
 
-# --- places ---------------------------------------------------------------------------------------
+# --- URLs and addresses ---------------------------------------------------------------------------
+
+_URL_FORM = "http:// or https:// with a host, and optionally a port and a path"
+_PROXY_FORM = "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
 
 
 def _url(value: Any) -> str:
-    """An http(s) URL without user, query and fragment; a slash at its end is dropped."""
-    noun, valid = "base URL", "http:// or https://, a host, perhaps a port and a path"
+    """An http(s) URL without user, query and fragment; a trailing slash is removed."""
     found = value.strip() if isinstance(value, str) else ""
     if "@" in found:
-        raise invalid_value(value, noun, f"{valid}, and no user", hidden=True)
-    _split(found, value, noun, valid, hidden=False)
+        raise invalid_value(value, "base URL", f"{_URL_FORM}, without a user name", hidden=True)
+    _split(found, value, "base URL", _URL_FORM, hidden=False)
     if re.search(r"[?#\\]", found):
-        raise invalid_value(value, noun, f"{valid}, without query and fragment")
+        raise invalid_value(value, "base URL", f"{_URL_FORM}, without query or fragment")
     return found.rstrip("/")
 
 
 def _proxy(value: Any) -> str:
-    noun, valid = "proxy", "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
     found = value.strip() if isinstance(value, str) else ""
-    parts = _split(found, value, noun, valid, hidden=True)
+    parts = _split(found, value, "proxy URL", _PROXY_FORM, hidden=True)
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise invalid_value(value, noun, valid, hidden=True)
+        raise invalid_value(value, "proxy URL", _PROXY_FORM, hidden=True)
     return found
 
 
-def _split(found: str, value: Any, noun: str, valid: str, *, hidden: bool) -> Any:
-    """The parts of a sound http(s) URL.
+def _split(found: str, value: Any, noun: str, hint: str, *, hidden: bool) -> Any:
+    """The parts of an http(s) URL.
 
     Raises:
-        InvalidValueError: it is none.
+        InvalidValueError: the URL is not valid.
     """
     try:
         parts = urlsplit(found)
         port, host = parts.port, parts.hostname or ""
-        sound = parts.scheme in {"http", "https"} and port != 0 and _is_host(host)
-    except ValueError:  # a port that is no number, half an IPv6 address
-        sound = False
-    if not sound or not found.isascii() or re.search(r"\s|[^ -~]", found):
-        raise invalid_value(value, noun, valid, hidden=hidden)
+        valid = parts.scheme in {"http", "https"} and port != 0 and _is_host(host)
+    except ValueError:  # a port that is not a number, half an IPv6 address
+        valid = False
+    if not valid or not found.isascii() or re.search(r"\s|[^ -~]", found):
+        raise invalid_value(value, noun, hint, hidden=hidden)
     return parts
 
 
@@ -282,29 +275,39 @@ URL = OptionType(name="URL", parse=_url)
 PROXY = OptionType(name="URL", parse=_proxy, hidden=True)
 
 
-def _address(value: Any) -> Address:
-    match = re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:]*):([0-9]{1,5})", str(value).strip())
-    host, port = match.groups() if match and isinstance(value, str) else ("?", "")
-    bare = host.strip("[]")
-    if host and not (_is_host(bare) and (":" in bare) == host.startswith("[")):
-        raise invalid_value(
-            value, "address to listen on", "HOST:PORT, [IPV6]:PORT, or :PORT for all interfaces"
-        )
+def parse_address(text: str) -> Address:
+    """Parse ``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT``.
+
+    Raises:
+        ValueError: the address is not valid.
+    """
+    match = re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:]*):([0-9]{1,5})", text)
+    bracketed, port = match.groups() if match else ("?", "")
+    host = bracketed.strip("[]")
+    if bracketed and not (_is_host(host) and (":" in host) == bracketed.startswith("[")):
+        raise invalid_value(text, *_ADDRESS)
     if int(port) not in _PORTS:
-        raise InvalidValueError(f"{quoted(value)} has port {port}; valid: 0 to {_PORTS[-1]}")
-    return Address(bare, int(port))
+        raise InvalidValueError(f"invalid port {port} in {quoted(text)}; use 0 to {_PORTS[-1]}")
+    return Address(host, int(port))
 
 
+def _address(value: Any) -> Address:
+    if not isinstance(value, str):
+        raise invalid_value(value, *_ADDRESS)
+    return parse_address(value.strip())
+
+
+_ADDRESS = ("listen address", "HOST:PORT, [IPV6]:PORT, or :PORT for all interfaces")
 ADDRESS = OptionType(name="address", parse=_address)
 
 
 def _telemetry_path(value: Any) -> str:
     found = value.strip() if isinstance(value, str) else ""
     segments = found.split("/")[1:]
-    sound = re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", found)
-    if not sound or segments[0] == "-" or {".", ".."} & set(segments):
+    valid = re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", found)
+    if not valid or segments[0] == "-" or {".", ".."} & set(segments):
         raise invalid_value(
-            value, "path for metrics", "such as /metrics; not / and nothing below /-/"
+            value, "metrics path", "a path such as /metrics, other than / and paths below /-/"
         )
     return found
 
@@ -317,25 +320,13 @@ TELEMETRY_PATH = OptionType(name="path", parse=_telemetry_path)
 
 def _path(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise invalid_value(value, "path of a file", "the path of a file")
+        raise invalid_value(value, "file path", "one line of text")
     return value
 
 
 def _readable(value: Any) -> str:
-    path = _path(value)
-    try:
-        # Opening a named pipe would block for ever.
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise InvalidValueError(
-                f"{quoted(path)} is no regular file; valid: a file that can be read"
-            )
-        with Path(path).open("rb"):
-            return path
-    except OSError as error:
-        reason = error.strerror or "error"
-        raise InvalidValueError(
-            f"{quoted(path)} cannot be read: {reason}; valid: a readable file"
-        ) from None
+    with open_file(path := _path(value)):
+        return path
 
 
 def _ca_file(value: Any) -> str:
@@ -343,17 +334,16 @@ def _ca_file(value: Any) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except (ssl.SSLError, OSError, ValueError):
-        raise InvalidValueError(
-            f"{quoted(path)} holds no certificate; valid: a file in PEM format"
-        ) from None
+        wrong = f"{quoted_path(path)} contains no valid certificate; use a PEM file"
+        raise InvalidValueError(wrong) from None
     return path
 
 
 PATH = OptionType(name="path", parse=_path, path=True)
-"""Of a file that need not be there yet."""
+"""The path of a file that need not exist yet."""
 
 READABLE = OptionType(name="path", parse=_readable, path=True)
-"""Of a file that is there and can be opened now; its content is not looked at."""
+"""The path of a file that exists and can be opened now; its content is not checked."""
 
 CA_FILE = OptionType(name="path", parse=_ca_file, path=True)
 

@@ -1,4 +1,4 @@
-"""A YAML document with the line of every key, or an explained error."""
+"""A YAML document with the line of every key, or an error that explains what is wrong with it."""
 
 import re
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from exporter.settings.problems import OptionPath
 
 
 class Position(NamedTuple):
-    """Where something is in a file, from 1."""
+    """A position in a file; both numbers start at 1."""
 
     line: int
     column: int
@@ -19,47 +19,48 @@ class Document(NamedTuple):
     """A YAML document.
 
     Attributes:
-        value: what ``yaml.safe_load`` makes of it.
-        lines: of every key.
-        twice: keys that one mapping has twice, with their second line.
+        value: as ``yaml.safe_load`` returns it.
+        lines: the line of every key and list item.
+        duplicates: keys that a mapping has more than once, with the line of the later one.
     """
 
     value: object
     lines: dict[OptionPath, int]
-    twice: list[tuple[OptionPath, int]]
+    duplicates: list[tuple[OptionPath, int]]
 
 
 class InvalidYamlError(ValueError):
-    """The file cannot be used at all; says why, and what would be valid."""
+    """The document cannot be used at all; says why, and what to write instead."""
 
-    def __init__(self, wrong: str, place: Position | None = None) -> None:
+    def __init__(self, wrong: str, position: Position | None = None) -> None:
         super().__init__(wrong)
-        self.place = place
+        self.position = position
 
 
-def parse(text: str) -> Document:
-    """A YAML document as ``yaml.safe_load`` reads it, with line numbers.
+def parse(content: bytes) -> Document:
+    """Read a YAML document like ``yaml.safe_load``, with line numbers.
 
     Raises:
-        InvalidYamlError: it is none. Nothing of the text is quoted: it may be a secret.
+        InvalidYamlError: it is not valid. Never quotes the text, which may contain a secret.
     """
     try:
+        text = content.decode("utf-8-sig")
         return _parse(text)
+    except UnicodeDecodeError:
+        raise InvalidYamlError("not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Position(mark.line + 1, mark.column + 1) if mark else None
-        raise InvalidYamlError(_explained(error.problem or ""), place) from None
+        position = Position(mark.line + 1, mark.column + 1) if mark else None
+        raise InvalidYamlError(_explanation(error.problem or ""), position) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position].split("\n")
-        place = Position(len(before), len(before[-1]) + 1)
-        raise InvalidYamlError("a control character; valid: printable text", place) from None
+        position = Position(len(before), len(before[-1]) + 1)
+        raise InvalidYamlError("control character; use printable text", position) from None
     except RecursionError:
-        raise InvalidYamlError("is nested too deeply; valid: YAML with options") from None
+        raise InvalidYamlError("nested too deeply") from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-        # PyYAML lets errors of its constructors pass: a date like 2026-99-99, "!!bool x".
-        raise InvalidYamlError(
-            "a date or number that does not exist; valid: quotes around it"
-        ) from None
+        # PyYAML does not wrap errors of its constructors: a date like 2026-99-99, "!!bool x".
+        raise InvalidYamlError("a date or number that does not exist; put it in quotes") from None
 
 
 def _parse(text: str) -> Document:
@@ -69,14 +70,14 @@ def _parse(text: str) -> Document:
         document = Document(None, {}, [])
         if root is None:
             return document
-        _look(root, (), document, set())
+        _note_lines(root, (), document, set())
         return document._replace(value=loader.construct_document(root))
     finally:
         loader.dispose()
 
 
-def _look(node: yaml.Node, path: OptionPath, document: Document, seen: set[int]) -> None:
-    """Note the lines of all keys. Each node is looked at once, however many aliases it has."""
+def _note_lines(node: yaml.Node, path: OptionPath, document: Document, seen: set[int]) -> None:
+    """Note the lines of all keys. Visits each node once, however many aliases it has."""
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -87,24 +88,24 @@ def _look(node: yaml.Node, path: OptionPath, document: Document, seen: set[int])
                 inner = (*path, str(name.value))
                 line = name.start_mark.line + 1
                 if (name.tag, str(name.value)) in keys:
-                    document.twice.append((inner, line))
+                    document.duplicates.append((inner, line))
                 keys.add((name.tag, str(name.value)))
                 document.lines.setdefault(inner, line)
-                _look(value, inner, document, seen)
+                _note_lines(value, inner, document, seen)
         case yaml.SequenceNode():
             for position, item in enumerate(node.value):
                 document.lines.setdefault((*path, position), item.start_mark.line + 1)
-                _look(item, (*path, position), document, seen)
+                _note_lines(item, (*path, position), document, seen)
 
 
-def _explained(wrong: str) -> str:
-    """What the parser says, in words that help and without anything that it quotes."""
+def _explanation(wrong: str) -> str:
+    """The parser's message in helpful words, without the text that it quotes."""
     if r"'\t'" in wrong:
-        return "a tab; valid: spaces"
+        return "tab character; use spaces"
     if "alias" in wrong:
-        return "an alias without its anchor; valid: quotes around a text that starts with *"
+        return "alias without an anchor; put text that starts with * in quotes"
     if "tag" in wrong:
-        return "a tag; valid: quotes around a text that starts with !"
+        return "unknown tag; put text that starts with ! in quotes"
     if "occurrence" in wrong:
-        return "an anchor for the second time; valid: quotes around a text that starts with &"
-    return re.sub(r"(?<=\s)(['\"])(?!<)[^'\"]{2,}\1", "something", wrong) + "; valid: YAML"
+        return "duplicate anchor; put text that starts with & in quotes"
+    return re.sub(r"(?<=\s)(['\"])(?!<)[^'\"]{2,}\1", "something", wrong)

@@ -87,23 +87,23 @@ def test_an_unknown_command(run, name, hint):
 CONFIGURATIONS = {
     "row 69, a key": (
         "target: {region: cn-north-4}\npol: {interval: 30s}",
-        ["file exporter.yml, key pol, line 2: unknown; did you mean poll?"],
+        ["pol: unknown key; did you mean poll? (from file exporter.yml, key pol, line 2)"],
     ),
     "row 70, a duration and a list": (
         "target: {region: cn-north-4}\npoll: {interval: soon}\napi: [1]",
         [
-            'poll.interval: "soon" is no duration; valid: 30s, 5m, 1h30m, 7d, or seconds',
+            'poll.interval: invalid duration "soon"; use 30s, 5m, 1h30m, 7d or seconds',
             "api: ",
         ],
     ),
     "row 70, a tab": ("target:\n\tregion: cn-north-4", ["exporter.yml"]),
     "row 71, a secret of the wrong type": (
         "target: {region: cn-north-4, auth: {access_key: A, secret_key: 271828182845}}",
-        ["target.auth.secret_key: a number (not shown) is no secret"],
+        ["target.auth.secret_key: invalid secret: got a number (not shown)"],
     ),
     "row 72, the same labels": (
         "targets: [{region: cn-north-4, name: a}, {region: cn-north-4, name: a}]",
-        ["targets[1].name: its labels region and project are those of targets[0]"],
+        ["targets[1].name: same region and project labels as targets[0]"],
     ),
     "row 74, a secret file that is not there": (
         "target: {region: cn-north-4, auth: {access_key: A, secret_key_file: nowhere/sk}}",
@@ -133,8 +133,8 @@ def test_row_74_names_the_path(run):
     _, _, err = run(REGION, "--target.auth.access-key=A", "--target.auth.secret-key-file=nowhere")
     (line,) = err
     assert line == (
-        'modelarts-exporter: target.auth.secret_key_file: "nowhere" cannot be read: No such file '
-        "or directory; valid: a readable file (from flag --target.auth.secret-key-file)"
+        'modelarts-exporter: target.auth.secret_key_file: cannot read "nowhere": No such file '
+        "or directory (from flag --target.auth.secret-key-file)"
     )
 
 

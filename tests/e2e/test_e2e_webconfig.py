@@ -85,8 +85,8 @@ async def test_a_bad_file_is_told_in_lines(start, files):
     program = start("--target.region=cn-north-4", "--web.config.file=web.yml")
     assert await program.ended() == 2
     assert program.stderr == (
-        'modelarts-exporter: web.config.file: tls_server_config.cert_file: "no.pem" cannot be '
-        "read: No such file or directory; valid: a readable file (from file web.yml)\n"
+        'modelarts-exporter: web.config.file: tls_server_config.cert_file: cannot read "no.pem": '
+        "No such file or directory (from file web.yml)\n"
     )
 
 

@@ -200,19 +200,19 @@ def live(fleet):
 
 def bad_yaml(configuration):
     configuration.write("targets: [")
-    return r"config\.file: \"exporter\.yml\", line 1, column \d+: .*"
+    return r"config\.file: invalid YAML in \"exporter\.yml\", line 1, column \d+: .*"
 
 
 def typo(configuration):
     configuration.document["poll"] = {"intervall": "1s"}
     configuration.write()
-    return r"file exporter\.yml, key poll\.intervall, line \d+: unknown; did you mean .*interval\?"
+    return r"poll\.intervall: unknown key; did you mean poll\.interval\? \(from file .*, line \d+\)"
 
 
 def same_labels(configuration):
     configuration.document["targets"] = [configuration.target("one")] * 2
     configuration.write()
-    return r"targets\[1\]\.name: its labels region and project are those of targets\[0\]; valid: .*"
+    return r"targets\[1\]\.name: same region and project labels as targets\[0\]; use .*"
 
 
 def secret_that_is_not_there(configuration):
@@ -245,7 +245,7 @@ def needs_a_restart(configuration):
 
 def gone(configuration):
     configuration.path.unlink()
-    return r"config\.file: \"exporter\.yml\": cannot be read: No such file or directory; valid: .*"
+    return r"config\.file: cannot read \"exporter\.yml\": No such file or directory .*"
 
 
 MISTAKES = [

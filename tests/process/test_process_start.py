@@ -66,7 +66,7 @@ modelarts-exporter: environment variable MODELARTS_EXPORTER_TARGET__REGIO: unkno
 MODELARTS_EXPORTER_TARGET__REGION?
 modelarts-exporter: target.region: required, for example cn-north-4 (flag --target.region, \
 environment variable MODELARTS_EXPORTER_TARGET__REGION, or file key target.region)
-modelarts-exporter: jobs.retention: "1 hour" is no duration; valid: 30s, 5m, 1h30m, 7d, or \
+modelarts-exporter: jobs.retention: invalid duration "1 hour"; use 30s, 5m, 1h30m, 7d or \
 seconds (from flag --jobs.retention)
 """
     )

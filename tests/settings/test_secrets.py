@@ -14,7 +14,7 @@ from exporter.settings.options import options
 from exporter.settings.yaml import InvalidYamlError, parse
 
 SECRET = "xQ7geheim"
-SECRETS = [option for option in options() if option.kind.hidden]
+SECRETS = [option for option in options() if option.type.hidden]
 VALUES = {
     "text": SECRET,
     "list": [SECRET],
@@ -93,7 +93,7 @@ def test_text_around_a_secret_that_is_no_yaml(noise):
     text = f"target:\n  auth:\n    password: {noise}{SECRET}{noise}\n    method: {noise}\n"
     said = ""
     try:
-        parse(text)
+        parse(text.encode())
     except InvalidYamlError as error:
         said = str(error)
     assert SECRET not in said
@@ -102,7 +102,7 @@ def test_text_around_a_secret_that_is_no_yaml(noise):
 
 def test_a_document_is_what_safe_load_makes_of_it():
     text = "a: &x [1, 2.5, yes, 2026-01-01, ~, 0o7, 010, 1:30]\nb: *x\nc: {<<: {d: 1}, e: 2}\n"
-    assert parse(text).value == yaml.safe_load(text)
+    assert parse(text.encode()).value == yaml.safe_load(text)
 
 
 def test_pydantic_settings_told_to_debug_shows_no_secret(here, monkeypatch, caplog):

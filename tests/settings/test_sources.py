@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from exporter.huaweicloud.auth.chain import AuthOptions
 from exporter.huaweicloud.auth.chain import Method as AuthMethod
-from exporter.settings import durations
+from exporter.settings import durations, sources
 from exporter.settings.load import load
 from exporter.settings.options import help_text, options
 from exporter.settings.schema import Method
-from exporter.settings.types import BOOLEAN, Address
+from exporter.settings.types import BOOLEAN, Address, parse_address
 
 REGION = ["--target.region", "cn-north-4"]
 KUBERNETES = {
@@ -163,7 +163,7 @@ def test_defaults_are_those_of_the_contract():
         "jobs.max_series_jobs": "10000",
         "web.listen_address": "0.0.0.0:9978",
         "web.telemetry_path": "/metrics",
-        "web.config.file": "none: plain HTTP, open to everybody",
+        "web.config.file": "none: plain HTTP without authentication",
         "web.enable_reload": "false",
         "log.level": "info",
         "log.format": "text",
@@ -394,7 +394,7 @@ def test_help_names_every_option():
     text = help_text()
     for option in options():
         assert f"  {option.flag or option.name}" in text
-        assert option.kind is not BOOLEAN or f", {option.no_flag}\n" in text
+        assert option.type is not BOOLEAN or f", {option.no_flag}\n" in text
     assert max(map(len, text.splitlines())) <= 100
     assert "`" not in text
 
@@ -422,3 +422,39 @@ def test_settings_cannot_be_changed():
     settings = load(REGION, {})
     with pytest.raises(ValueError, match="frozen"):
         settings.poll.interval = 1
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0.0.0.0:9978", ("0.0.0.0", 9978)),
+        ("[::]:9978", ("::", 9978)),
+        ("[fe80::1%eth0]:0", ("fe80::1%eth0", 0)),
+        (":9978", ("", 9978)),
+        ("localhost:65535", ("localhost", 65535)),
+    ],
+)
+def test_addresses(text, address):
+    assert parse_address(text) == address
+    assert str(parse_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", "9978", "host", "host:", "::1:9978", "[::1]", "a:65536", "a:-1", "a b:1", "a:\u0661"],
+)
+def test_invalid_addresses(text):
+    with pytest.raises(ValueError, match=r"^invalid (listen address|port 65536 in) .*; use "):
+        parse_address(text)
+
+
+def test_vendor_variables_make_a_layer_of_their_own():
+    layer = sources.vendor({"HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam"}, [{}, {}])
+    below = sources.Layer(values={"targets": [{"region": "a"}, {"iam_endpoint": "https://b"}]})
+    values, origins = sources.merged([below, layer])
+    assert values["targets"] == [
+        {"region": "a", "iam_endpoint": "https://iam"},
+        {"iam_endpoint": "https://b"},
+    ]
+    assert below.values["targets"][0] == {"region": "a"}
+    assert set(origins) == {("targets", 0, "iam_endpoint"), ("targets", 1, "iam_endpoint")}

@@ -1,41 +1,40 @@
-"""What a web configuration says: the format that exporters share (Prometheus's exporter-toolkit).
+"""The web configuration as data, in the format of Prometheus's exporter-toolkit.
 
-Only the outcome is here. `exporter.web.config.file` reads the file, `exporter.web.config.tls`
-makes a TLS context of it, `exporter.web.access` keeps to it.
+`exporter.web.config.file` reads it from a file, `exporter.web.config.tls` creates a TLS context
+from it, and `exporter.web.access` enforces it.
 """
 
 import ssl
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
-_MAX_BYTES = 2**20
+from exporter.settings.problems import InvalidValueError, quoted_path
+from exporter.settings.small_file import read_file
 
 
 class WebConfigError(ValueError):
-    """Something in a web configuration cannot work.
+    """A part of a web configuration cannot work.
 
     Attributes:
-        key: where, such as ``tls_server_config.cert_file``; "" = the whole file.
-        wrong: what is wrong, and what would be valid. Quotes no secret.
+        key: such as ``tls_server_config.cert_file``.
+        wrong: what is wrong, and what would be valid. Never quotes a secret.
     """
 
     def __init__(self, key: str, wrong: str) -> None:
-        super().__init__(f"{key}: {wrong}" if key else wrong)
+        super().__init__(f"{key}: {wrong}")
         self.key = key
         self.wrong = wrong
 
 
 @dataclass(frozen=True)
 class Pem:
-    """Certificates or a key in PEM format: a file, or the text itself.
+    """Certificates or a private key in PEM format, in a file or inline.
 
     Attributes:
-        key: that gives it.
-        file: path; None: there is none.
-        text: without a file.
+        key: of the configuration that names it.
+        file: path; None = inline.
+        text: the inline PEM text.
     """
 
     key: str
@@ -45,15 +44,18 @@ class Pem:
     @property
     def shown(self) -> str:
         """For messages."""
-        return "the text" if self.file is None else f'"{self.file}"'
+        return "the text" if self.file is None else quoted_path(self.file)
 
     def read(self) -> bytes:
-        """What it is now.
+        """The current content.
 
         Raises:
             WebConfigError: it cannot be read.
         """
-        return self.text.encode() if self.file is None else content(self.file, self.key)
+        try:
+            return self.text.encode() if self.file is None else read_file(self.file)
+        except InvalidValueError as error:
+            raise WebConfigError(self.key, str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +63,16 @@ class Tls:
     """``tls_server_config``.
 
     Attributes:
-        certificate: our own, with those between it and its authority.
+        certificate: of the exporter, with intermediate certificates.
         private_key: of the certificate.
-        client_ca: who may sign the certificates of clients.
-        client_auth: whether clients must show one.
-        client_sans: the names of which the certificate of a client must have one; none = any name.
+        client_ca: CA certificates that client certificates are verified against.
+        client_auth: whether clients must present a certificate.
+        client_sans: a client certificate must contain one of these names; empty = any name.
         min_version: of TLS.
         max_version: of TLS.
-        ciphers: of TLS 1.2, by OpenSSL's names; none = the usual ones.
-        our_order: of ciphers goes before the client's.
-        curve: the only one, by OpenSSL's name; None = the usual ones.
+        ciphers: of TLS 1.2, by OpenSSL's names; empty = the defaults.
+        prefer_server_ciphers: whether the server's order of ciphers takes precedence.
+        curve: the only one, by OpenSSL's name; None = the defaults.
     """
 
     certificate: Pem
@@ -81,12 +83,12 @@ class Tls:
     min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     max_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     ciphers: tuple[str, ...] = ()
-    our_order: bool = True
+    prefer_server_ciphers: bool = True
     curve: str | None = None
 
 
 class Rate(NamedTuple):
-    """``rate_limit``: a bucket that holds ``burst`` requests, and gets one every ``interval``."""
+    """``rate_limit``: a bucket of ``burst`` tokens that gets one every ``interval`` seconds."""
 
     interval: float
     burst: int
@@ -94,13 +96,13 @@ class Rate(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class WebConfig:
-    """A whole file.
+    """A whole web configuration.
 
     Attributes:
         tls: None = plain HTTP.
-        users: their passwords' bcrypt hashes; none = everybody may come in.
-        headers: more header fields for every answer.
-        rate: None = as many requests as we can bear.
+        users: the bcrypt hash of each user's password; empty = no authentication.
+        headers: additional header fields of every response.
+        rate: None = no limit.
     """
 
     tls: Tls | None = None
@@ -110,40 +112,14 @@ class WebConfig:
 
 
 class LoadedConfig(NamedTuple):
-    """What became of a file.
+    """The result of loading a web configuration.
 
     Attributes:
-        config: None: it cannot be used at all.
-        context: of ``config.tls``; None: that has none, or it cannot be used.
-        problems: one line each; there is one for everything that cannot be used.
+        config: None = it cannot be used at all.
+        context: for ``config.tls``; None = there is no TLS, or it cannot be used.
+        problems: one line each; not empty if anything cannot be used.
     """
 
     config: WebConfig | None
     context: ssl.SSLContext | None
     problems: tuple[str, ...]
-
-
-def content(path: str, key: str = "") -> bytes:
-    """The bytes of a small file.
-
-    Raises:
-        WebConfigError: it is none, or cannot be read.
-    """
-    try:
-        # Opening a named pipe would block for ever.
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise WebConfigError(
-                key, f'"{path}" is no regular file; valid: a file that can be read'
-            )
-        with Path(path).open("rb") as file:
-            found = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or "error"
-        raise WebConfigError(
-            key, f'"{path}" cannot be read: {reason}; valid: a readable file'
-        ) from None
-    if len(found) > _MAX_BYTES:
-        raise WebConfigError(
-            key, f'"{path}" is larger than {_MAX_BYTES} bytes; valid: a smaller file'
-        )
-    return found

@@ -1,4 +1,4 @@
-"""TLS for our own port: a context made of a web configuration, and its exchange while we serve."""
+"""TLS for the exporter's own port: a context for a web configuration, replaceable at runtime."""
 
 import contextlib
 import ipaddress
@@ -17,18 +17,18 @@ log = logging.getLogger(__name__)
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 _TOO_WEAK = {"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"}
 _STRENGTH = "@SECLEVEL=2"
-"""At least 112 bits everywhere, as in Python's own choice of ciphers."""
+"""At least 112 bits of security, like the default ciphers of Python."""
 
 
 class _EncryptedKeyError(Exception):
-    """A key wants a passphrase; OpenSSL would ask for it on the terminal."""
+    """A private key needs a passphrase, which OpenSSL would ask for on the terminal."""
 
 
 class _Connection(ssl.SSLObject):
-    """The server's side of one connection."""
+    """The server side of a connection."""
 
     def do_handshake(self) -> None:
-        """Shake hands; a client whose certificate has none of the right names is turned away."""
+        """Do the handshake; reject a client whose certificate has none of the allowed names."""
         try:
             super().do_handshake()
             context = self.context
@@ -36,58 +36,58 @@ class _Connection(ssl.SSLObject):
                 names = _names(self.getpeercert())
                 if not context.client_sans & names:
                     shown = ", ".join(sorted(names)) or "none"
-                    wrong = "the client's certificate has none of client_allowed_sans, but: "
-                    raise ssl.SSLCertVerificationError(1, wrong + shown)
+                    wrong = f"client certificate has none of client_allowed_sans, but: {shown}"
+                    raise ssl.SSLCertVerificationError(1, wrong)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            log.debug("no TLS with a client: %s", getattr(error, "reason", None) or error.args[-1])
+            log.debug("TLS handshake failed: %s", getattr(error, "reason", None) or error.args[-1])
             raise
 
 
 class _Context(ssl.SSLContext):
-    """Made of one state of the files, and then never changed."""
+    """Created from one version of the files, and never changed."""
 
     sslobject_class = _Connection
     client_sans: frozenset[str]
 
 
 class ReloadableContext(ssl.SSLContext):
-    """Serves every new connection with the context of the moment.
+    """Serves every new connection with the current context.
 
-    A context in use can take another certificate, but never loses an authority of clients or a
-    cipher. So there is a new one for every change; connections keep theirs to their end.
+    A context in use can load another certificate, but cannot drop a client CA or a cipher. So every
+    change creates a new context; open connections keep theirs.
 
     Attributes:
-        context: for the connections that come.
+        context: for new connections.
     """
 
     context: ssl.SSLContext
 
     @classmethod
     def of(cls, context: ssl.SSLContext) -> Self:
-        """Begin with a context."""
+        """Start with a context."""
         current = cls(ssl.PROTOCOL_TLS_SERVER)
         current.context = context
         return current
 
     def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
-        """Begin a connection."""
+        """Start a connection."""
         return self.context.wrap_bio(*arguments, **options)
 
 
 def make_context(tls: Tls) -> ssl.SSLContext:
-    """The context that a configuration describes; reads the files.
+    """Create the context for a configuration from its files.
 
     Raises:
-        WebConfigError: it cannot work.
+        WebConfigError: the configuration or a file cannot work.
     """
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.client_sans = tls.client_sans
     context.minimum_version = tls.min_version
     context.maximum_version = tls.max_version
     context.options |= ssl.OP_NO_RENEGOTIATION
-    if not tls.our_order:
+    if not tls.prefer_server_ciphers:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
     if tls.ciphers:
@@ -97,7 +97,7 @@ def make_context(tls: Tls) -> ssl.SSLContext:
     _load(context, tls.certificate, tls.private_key)
     if tls.client_ca:
         context.load_verify_locations(cadata=_certificates(tls.client_ca))
-        # An authority in between may be the one that is trusted, as elsewhere in this format.
+        # An intermediate CA may be the trusted one, as in other programs with this format.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_mode = tls.client_auth
     return context
@@ -107,21 +107,21 @@ def _set_ciphers(context: ssl.SSLContext, ciphers: tuple[str, ...]) -> None:
     try:
         context.set_ciphers(":".join([_STRENGTH, *ciphers]))
     except ssl.SSLError:
-        wrong = "this OpenSSL has none of them; valid: none, for the usual ones"
+        wrong = "not supported by this OpenSSL; remove the key to use the defaults"
         raise WebConfigError("tls_server_config.cipher_suites", wrong) from None
 
 
 def _certificates(pem: Pem) -> str:
-    """The certificates in it, and nothing else.
+    """The certificates in PEM format, without anything around them.
 
     Raises:
-        WebConfigError: there is none, or one that is broken.
+        WebConfigError: there is no certificate, or one is not valid.
     """
     found = b"\n".join(_CERTIFICATE.findall(pem.read())).decode()
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=found or "none")
     except ssl.SSLError:
-        wrong = f"{pem.shown} holds no sound certificate; valid: one or more in PEM format"
+        wrong = f"{pem.shown} contains no valid certificate; use one or more in PEM format"
         raise WebConfigError(pem.key, wrong) from None
     return found
 
@@ -133,25 +133,23 @@ def _load(context: ssl.SSLContext, certificate: Pem, private_key: Pem) -> None:
         with _path(certificate) as cert, _path(private_key) as key:
             context.load_cert_chain(cert, key, password=_refuse)
     except _EncryptedKeyError:
-        wrong = f"{private_key.shown} is encrypted; valid: a private key without a passphrase"
+        wrong = f"{private_key.shown} is encrypted; use a private key without a passphrase"
         raise WebConfigError(private_key.key, wrong) from None
     except ssl.SSLError as error:
         raise _unloaded(error.reason or "", certificate, private_key) from None
-    except OSError as error:  # it was there a moment ago
-        reason = error.strerror or "error"
-        raise WebConfigError(
-            private_key.key, f"cannot be read: {reason}; valid: a readable file"
-        ) from None
+    except OSError as error:  # it was removed after it had been read
+        wrong = f"cannot read {private_key.shown}: {error.strerror or 'I/O error'}"
+        raise WebConfigError(private_key.key, wrong) from None
 
 
 def _unloaded(reason: str, certificate: Pem, private_key: Pem) -> WebConfigError:
     if reason in _TOO_WEAK:
-        wrong = f"{certificate.shown} is too weak; valid: RSA of 2048 bits, P-256, or better"
+        wrong = f"{certificate.shown} is too weak; use RSA with 2048 bits or more, or P-256"
         return WebConfigError(certificate.key, wrong)
     if "MISMATCH" in reason:
-        wrong = f"does not belong to the certificate of {certificate.key}; valid: its private key"
-        return WebConfigError(private_key.key, f"{private_key.shown} {wrong}")
-    wrong = f"{private_key.shown} holds no sound private key; valid: one in PEM format"
+        wrong = f"{private_key.shown} does not match the certificate in {certificate.key}"
+        return WebConfigError(private_key.key, f"{wrong}; use its private key")
+    wrong = f"{private_key.shown} contains no valid private key; use one in PEM format"
     return WebConfigError(private_key.key, wrong)
 
 
@@ -161,7 +159,7 @@ def _refuse() -> NoReturn:
 
 @contextlib.contextmanager
 def _path(pem: Pem) -> Iterator[str]:
-    """A path under which OpenSSL finds it; for a text, as far as possible not on a disk."""
+    """A path for OpenSSL; for inline text, in memory where the system supports it."""
     if pem.file is not None:
         yield pem.file
     elif hasattr(os, "memfd_create"):
@@ -180,7 +178,7 @@ def _path(pem: Pem) -> Iterator[str]:
 
 
 def _names(certificate: Any) -> set[str]:
-    """The names in a client's certificate: hosts, addresses, mail addresses, URIs."""
+    """The names in a client certificate: host names, IP addresses, mail addresses and URIs."""
     found = set()
     for kind, value in (certificate or {}).get("subjectAltName", ()):
         if kind in {"DNS", "email", "URI"}:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 import yaml
+from message_table import MessageTable
 from web.config.entrance import MUTUAL, TLS, Files
 
 from exporter.commands.main import load_settings
@@ -19,26 +20,7 @@ REGION = ["--target.region", "cn-north-4"]
 DOCS = Path(__file__).parents[3] / "docs/web-configuration.md"
 # Of "secret". Fixed: it is part of the ids of tests.
 HASH = "$2b$04$GBM.rMQFtyp6t5gpscWYXOdCu2jGJvuN54/FauvSyBLI/oWu6KJRy"
-NO_HASH = "is no bcrypt hash; valid: as htpasswd -nBC 10 USER prints it"
-PEM = 'a text (not shown) is no text in PEM format; valid: a text of lines, after "|"'
-LISTED = "valid: NoClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert"
-UNREAD = f"would take any certificate unread; {LISTED}"
-GOOD_CIPHERS = ", ".join(
-    sorted(
-        [
-            f"TLS_ECDHE_{sign}_WITH_{cipher}"
-            for sign in ("ECDSA", "RSA")
-            for cipher in (
-                "AES_128_CBC_SHA",
-                "AES_128_GCM_SHA256",
-                "AES_256_CBC_SHA",
-                "AES_256_GCM_SHA384",
-                "CHACHA20_POLY1305_SHA256",
-            )
-        ]
-        + ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
-    )
-)
+TABLE = MessageTable(Path(__file__).with_name("problems.yml"))
 
 
 @pytest.fixture(scope="module")
@@ -129,309 +111,29 @@ def test_promtool_takes_what_is_taken_here(here, promtool, request):
     assert done.stderr.count("SUCCESS") == len(files)
 
 
-T = "tls_server_config"
-BAD = {
-    # the document
-    "a b": [
-        (
-            "",
-            (
-                'a text where a mapping belongs; valid: "KEY: VALUE" lines, with a blank after '
-                "the colon"
-            ),
-            None,
-        )
-    ],
-    "[]": [
-        (
-            "",
-            (
-                'a list where a mapping belongs; valid: "KEY: VALUE" lines, with a blank after '
-                "the colon"
-            ),
-            None,
-        )
-    ],
-    "basic_auth_users: {": [
-        ("", "expected the node content, but found '<stream end>'; valid: YAML", 1)
-    ],
-    "\tx: 1": [("", "a tab; valid: spaces", 1)],
-    f"{T}: yes": [
-        (
-            T,
-            (
-                'a yes or no where a mapping belongs; valid: "KEY: VALUE" lines, with a '
-                "blank after the colon"
-            ),
-            1,
-        )
-    ],
-    # unknown keys
-    "tls_config: {}": [("tls_config", "unknown; did you mean tls_server_config?", 1)],
-    "\nbasic_auth: {}": [("basic_auth", "unknown; did you mean basic_auth_users?", 2)],
-    "cert_file: a": [("cert_file", f"unknown; did you mean {T}.cert_file?", 1)],
-    "zzz: 1": [
-        ("zzz", f"unknown; valid: {T}, http_server_config, basic_auth_users, rate_limit", 1)
-    ],
-    "1: 1": [("1", f"unknown; valid: {T}, http_server_config, basic_auth_users, rate_limit", 1)],
-    in_tls("cert_fil: x"): [(f"{T}.cert_fil", f"unknown; did you mean {T}.cert_file?", 4)],
-    "http_server_config: {headers: {X-Frame-Option: deny}}": [
-        (
-            "http_server_config.headers.X-Frame-Option",
-            ("unknown; did you mean http_server_config.headers.X-Frame-Options?"),
-            1,
-        )
-    ],
-    "http_server_config: {headers: {Server: x}}": [
-        (
-            "http_server_config.headers.Server",
-            (
-                "unknown; valid: Content-Security-Policy, Strict-Transport-Security, "
-                "X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
-            ),
-            1,
-        )
-    ],
-    in_tls("cert_file: b"): [(f"{T}.cert_file", "is there twice; valid: once", 2)],
-    # users
-    "basic_auth_users: {me: geheim}": [("basic_auth_users.me", f"a text (not shown) {NO_HASH}", 1)],
-    "basic_auth_users:\n  me:\n": [("basic_auth_users.me", f"nothing (not shown) {NO_HASH}", 2)],
-    f"basic_auth_users: {{me: '{HASH[:-1]}'}}": [
-        ("basic_auth_users.me", f"a text (not shown) {NO_HASH}", 1)
-    ],
-    f"basic_auth_users: {{me: '{HASH[:28]}A{HASH[29:]}'}}": [
-        ("basic_auth_users.me", f"a text (not shown) {NO_HASH}", 1)
-    ],
-    f"basic_auth_users: {{me: '{HASH.replace('$04', '$15')}'}}": [
-        ("basic_auth_users.me", "its cost is 15; valid: 04 to 14, 10 is usual", 1)
-    ],
-    f"basic_auth_users: {{me: '{HASH.replace('$04', '$03')}'}}": [
-        ("basic_auth_users.me", "its cost is 03; valid: 04 to 14, 10 is usual", 1)
-    ],
-    f"basic_auth_users: {{1: '{HASH}', a:b: '{HASH}', '': '{HASH}'}}": [
-        (
-            f"basic_auth_users.{name}",
-            ("is no user; valid: text without a colon, in quotes if it looks like a number"),
-            1,
-        )
-        for name in ("1", "(odd key)", "(odd key)")
-    ],
-    f"basic_auth_users: [me, '{HASH}']": [
-        (
-            "basic_auth_users",
-            (
-                'a list where a mapping belongs; valid: "KEY: VALUE" lines, with a '
-                "blank after the colon"
-            ),
-            1,
-        )
-    ],
-    # certificates
-    f"{T}: {{cert_file: server.pem}}": [
-        (f"{T}.key_file", "required for TLS, or key; valid: a path", None)
-    ],
-    f"{T}: {{min_version: TLS13}}": [
-        (f"{T}.cert_file", "required for TLS, or cert; valid: a path", None)
-    ],
-    in_tls("key: '-----BEGIN '"): [
-        (f"{T}.key", "key_file is given, too; valid: only one of the two", 4)
-    ],
-    in_tls("cert: geheim"): [(f"{T}.cert", PEM, 4)],
-    f"{T}: {{cert_file: no.pem, key_file: server.key}}": [
-        (
-            f"{T}.cert_file",
-            ('"HERE/no.pem" cannot be read: No such file or directory; valid: a readable file'),
-            None,
-        )
-    ],
-    f"{T}: {{cert_file: server.pem, key_file: pipe}}": [
-        (f"{T}.key_file", '"HERE/pipe" is no regular file; valid: a file that can be read', None)
-    ],
-    f"{T}: {{cert_file: /dev/zero, key_file: server.key}}": [
-        (f"{T}.cert_file", '"/dev/zero" is no regular file; valid: a file that can be read', None)
-    ],
-    f"{T}: {{cert_file: server.key, key_file: server.pem}}": [
-        (
-            f"{T}.cert_file",
-            ('"HERE/server.key" holds no sound certificate; valid: one or more in PEM format'),
-            None,
-        )
-    ],
-    f"{T}: {{cert_file: clients.pem, key_file: server.key}}": [
-        (
-            f"{T}.key_file",
-            (
-                f'"HERE/server.key" does not belong to the certificate of {T}.cert_file; '
-                "valid: its private key"
-            ),
-            None,
-        )
-    ],
-    in_tls("cert_file: 5").replace("  cert_file: server.pem\n", ""): [
-        (f"{T}.cert_file", "5 is no path of a file; valid: the path of a file", 3)
-    ],
-    # clients
-    in_tls("client_auth_type: RequireAndVerifyClientCert"): [
-        (
-            f"{T}.client_ca_file",
-            ("required with this client_auth_type: who signs the certificates of clients"),
-            None,
-        )
-    ],
-    in_tls("client_ca_file: clients.pem"): [
-        (
-            f"{T}.client_ca_file",
-            ("is not used with NoClientCert; valid: client_auth_type RequireAndVerifyClientCert"),
-            4,
-        )
-    ],
-    MUTUAL.replace("clients.pem", "server.key"): [
-        (
-            f"{T}.client_ca_file",
-            ('"HERE/server.key" holds no sound certificate; valid: one or more in PEM format'),
-            None,
-        )
-    ],
-    in_tls("client_auth_type: RequireAnyClientCert"): [
-        (f"{T}.client_auth_type", f'"RequireAnyClientCert" {UNREAD}', 4)
-    ],
-    in_tls("client_auth_type: RequestClientCert"): [
-        (f"{T}.client_auth_type", f'"RequestClientCert" {UNREAD}', 4)
-    ],
-    in_tls("client_auth_type: [RequestClientCert]"): [
-        (
-            f"{T}.client_auth_type",
-            (
-                "a list is no choice; valid: NoClientCert, "
-                "RequireAndVerifyClientCert, VerifyClientCertIfGiven"
-            ),
-            4,
-        )
-    ],
-    in_tls("client_auth_type: RequireAndVerifyClientcert"): [
-        (
-            f"{T}.client_auth_type",
-            (
-                '"RequireAndVerifyClientcert" is no choice; valid: NoClientCert, '
-                "RequireAndVerifyClientCert, VerifyClientCertIfGiven; did you mean "
-                "RequireAndVerifyClientCert?"
-            ),
-            4,
-        )
-    ],
-    in_tls("client_allowed_sans: [a]"): [
-        (
-            f"{T}.client_allowed_sans",
-            ("needs client_auth_type RequireAndVerifyClientCert; valid: both, or neither"),
-            4,
-        )
-    ],
-    f"{MUTUAL}  client_allowed_sans: []": [
-        (f"{T}.client_allowed_sans", "the list is empty; valid: at least one name", 6)
-    ],
-    f"{MUTUAL}  client_allowed_sans: a": [
-        (f"{T}.client_allowed_sans", "a text is no list; valid: a list of names", 6)
-    ],
-    # what TLS is made of
-    in_tls("min_version: TLS10"): [
-        (f"{T}.min_version", '"TLS10" is no longer safe; valid: TLS12, TLS13', 4)
-    ],
-    in_tls("max_version: 1.2"): [(f"{T}.max_version", "1.2 is no choice; valid: TLS12, TLS13", 4)],
-    in_tls("min_version: TLS13", "max_version: TLS12"): [
-        (f"{T}.max_version", "TLS12 is below min_version TLS13; valid: TLS13", 5)
-    ],
-    in_tls("cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]"): [
-        (
-            f"{T}.cipher_suites",
-            (
-                '"TLS_RSA_WITH_AES_128_CBC_SHA" is no choice; valid: '
-                f"{GOOD_CIPHERS}; did you mean TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA?"
-            ),
-            4,
-        )
-    ],
-    in_tls("cipher_suites: [TLS_AES_128_GCM_SHA256]", "max_version: TLS12"): [
-        (f"{T}.cipher_suites", "has none for max_version TLS12; valid: one of TLS_ECDHE_*", 4)
-    ],
-    in_tls("curve_preferences: [X25519, CurveP256]"): [
-        (
-            f"{T}.curve_preferences",
-            ("Python's TLS takes one; valid: one, or none for the usual ones"),
-            4,
-        )
-    ],
-    in_tls("curve_preferences: [P256]"): [
-        (
-            f"{T}.curve_preferences",
-            (
-                '"P256" is no choice; valid: CurveP256, CurveP384, CurveP521, '
-                "X25519; did you mean CurveP256?"
-            ),
-            4,
-        )
-    ],
-    in_tls("prefer_server_cipher_suites: 1"): [
-        (f"{T}.prefer_server_cipher_suites", "1 is no yes or no; valid: true, false", 4)
-    ],
-    # the rest
-    "http_server_config: {http2: 'yes'}": [
-        ("http_server_config.http2", '"yes" is no yes or no; valid: true, false', 1)
-    ],
-    "http_server_config: {headers: {X-Frame-Options: allow}}": [
-        (
-            "http_server_config.headers.X-Frame-Options",
-            ('"allow" is no choice; valid: deny, sameorigin'),
-            1,
-        )
-    ],
-    'http_server_config: {headers: {X-XSS-Protection: "a\\r\\nSet-Cookie: b"}}': [
-        (
-            "http_server_config.headers.X-XSS-Protection",
-            ('"a\\r\\nSet-Cookie: b" is no header field; valid: printable ASCII on one line'),
-            1,
-        )
-    ],
-    "rate_limit: {interval: 1, burst: 5}": [
-        ("rate_limit.interval", "1 is no interval; valid: 100ms, 1s, 1m30s, or 0 for no limit", 1)
-    ],
-    "rate_limit: {interval: 1d, burst: 5}": [
-        (
-            "rate_limit.interval",
-            '"1d" is no interval; valid: 100ms, 1s, 1m30s, or 0 for no limit',
-            1,
-        )
-    ],
-    "rate_limit: {interval: 1s}": [
-        ("rate_limit.burst", "0 would refuse every request; valid: 1 or more", None)
-    ],
-    "rate_limit: {burst: -1}": [
-        ("rate_limit.burst", "-1 is no whole number from 0; valid: 0, 1, ...", 1)
-    ],
-}
+@pytest.fixture(scope="module", autouse=True)
+def _update():
+    yield
+    TABLE.save()
 
 
-def expected(here, where, wrong, line):
-    name = f"web.config.file: {where}" if where else "web.config.file"
-    at = f", line {line}" if line else ""
-    return f"{name}: {wrong.replace('HERE', str(here.folder))} (from file {here.path}{at})"
-
-
-@pytest.mark.parametrize("text", BAD)
-def test_what_is_wrong_is_told_line_by_line(here, text):
-    here.write(text)
+@pytest.mark.parametrize("case", TABLE.params())
+def test_messages(here, case):
+    here.write(case["file"])
     with pytest.raises(ConfigError) as caught:
         load_settings([*REGION, f"--web.config.file={here.path}"], {})
-    assert list(caught.value.problems) == [expected(here, *each) for each in BAD[text]]
-    assert "geheim" not in str(caught.value)
+    said = [problem.replace(str(here.folder), "HERE") for problem in caught.value.problems]
+    TABLE.check(case, said)
+    assert "geheim" not in str(said)
 
 
 def test_all_mistakes_at_once(here):
-    here.write(f"{T}: {{min_version: 1}}\nrate_limit: {{burst: x}}\nbasic: {{}}\n")
+    here.write("tls_server_config: {min_version: 1}\nrate_limit: {burst: x}\nbasic: {}\n")
     with pytest.raises(ConfigError) as caught:
         load_settings(["--poll.interval=x", "--web.config.file", str(here.path)], {})
     said = [problem.split(": ")[:2] for problem in caught.value.problems]
     assert said == [
-        ["web.config.file", f"{T}.min_version"],
+        ["web.config.file", "tls_server_config.min_version"],
         ["web.config.file", "rate_limit.burst"],
         ["web.config.file", "basic"],
         ["target.region", said[3][1]],
@@ -442,10 +144,10 @@ def test_all_mistakes_at_once(here):
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("no.yml", '"no.yml" cannot be read: No such file or directory; valid: a readable file'),
-        (".", '"." is no regular file; valid: a file that can be read'),
-        ("pipe", '"pipe" is no regular file; valid: a file that can be read'),
-        ("latin", "is not UTF-8 text; valid: a YAML file"),
+        ("no.yml", 'cannot read "no.yml": No such file or directory'),
+        (".", '"." is not a regular file'),
+        ("pipe", '"pipe" is not a regular file'),
+        ("latin", "invalid YAML: not UTF-8 text"),
     ],
 )
 def test_a_file_that_is_none(here, monkeypatch, name, wrong):

@@ -248,11 +248,11 @@ BROKEN = {
     "": "not applied: web.config.file: basic_auth_users: was removed; restart to disable passwords",
     "basic_auth_users:\n": "not applied: web.config.file: basic_auth_users: was removed; restart "
     "to disable passwords",
-    "basic_auth_users: {me: geheim}": "not applied: web.config.file: basic_auth_users.me: a "
-    "text (not shown) is no bcrypt hash; valid: as htpasswd -nBC 10 USER prints it (from file "
-    "{path}, line 1)",
-    None: 'not applied: web.config.file: "{path}" cannot be read: No such file or directory; '
-    "valid: a readable file (from file {path})",
+    "basic_auth_users: {me: geheim}": "not applied: web.config.file: basic_auth_users.me: "
+    "invalid bcrypt hash: got a string (not shown); use the output of htpasswd -nBC 10 USER (from "
+    "file {path}, line 1)",
+    None: 'not applied: web.config.file: cannot read "{path}": No such file or directory '
+    "(from file {path})",
     "tls_server_config: {cert_file: server.pem, key_file: server.key}\n" + users(me="a"): (
         "not applied: web.config.file: tls_server_config: was added; restart to enable TLS"
     ),

@@ -125,37 +125,34 @@ BROKEN = {
     "not PEM": (
         "server.pem",
         b"nonsense",
-        'cert_file: "{0}/server.pem" holds no sound certificate; valid: one or more in PEM format',
+        'cert_file: "{0}/server.pem" contains no valid certificate; use one or more in PEM format',
     ),
     "empty": (
         "server.pem",
         b"",
-        'cert_file: "{0}/server.pem" holds no sound certificate; valid: one or more in PEM format',
+        'cert_file: "{0}/server.pem" contains no valid certificate; use one or more in PEM format',
     ),
     "garbled": (
         "server.pem",
         b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
-        'cert_file: "{0}/server.pem" holds no sound certificate; valid: one or more in PEM format',
+        'cert_file: "{0}/server.pem" contains no valid certificate; use one or more in PEM format',
     ),
     "gone": (
         "server.pem",
         None,
-        (
-            'cert_file: "{0}/server.pem" cannot be read: No such file or directory; valid: a '
-            "readable file"
-        ),
+        'cert_file: cannot read "{0}/server.pem": No such file or directory',
     ),
     "no key": (
         "server.key",
         b"nonsense",
-        'key_file: "{0}/server.key" holds no sound private key; valid: one in PEM format',
+        'key_file: "{0}/server.key" contains no valid private key; use one in PEM format',
     ),
     "another's key": (
         "server.key",
         trustme.CA().issue_cert("x").private_key_pem.bytes(),
         (
-            'key_file: "{0}/server.key" does not belong to the certificate of '
-            "tls_server_config.cert_file; valid: its private key"
+            'key_file: "{0}/server.key" does not match the certificate in '
+            "tls_server_config.cert_file; use its private key"
         ),
     ),
 }
@@ -292,8 +289,7 @@ async def test_clients_must_have_a_name(port, files, clients, caplog, version):
         record.getMessage() for record in caplog.records if record.name == "exporter.web.config.tls"
     ]
     assert list(dict.fromkeys(said))[-2:] == [  # aiohttp may try twice
-        "no TLS with a client: the client's certificate has none of client_allowed_sans, but: "
-        + shown
+        "TLS handshake failed: client certificate has none of client_allowed_sans, but: " + shown
         for shown in ("*.example", "none")
     ]
 
@@ -413,7 +409,7 @@ async def test_an_encrypted_key_is_not_asked_for_on_the_terminal(port, files, ca
         await at.look(2)
         assert (await at.handshake(files.client()))[0] == der(old)
     (said,) = errors(caplog)
-    assert "is encrypted; valid: a private key without a passphrase" in said
+    assert "is encrypted; use a private key without a passphrase" in said
 
 
 # --- clients that misbehave -----------------------------------------------------------------------
