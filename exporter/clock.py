@@ -1,4 +1,4 @@
-"""Where time comes from. Passed in everywhere, so that no test waits for time to pass."""
+"""The source of time. Passed in everywhere, so that no test waits for time to pass."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ class Clocks(NamedTuple):
     Attributes:
         wall: unix seconds; may jump.
         monotonic: seconds; only ever goes forward.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
     """
 
     wall: Callable[[], float] = time.time
