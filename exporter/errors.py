@@ -3,20 +3,20 @@
 ::
 
     ExporterError
-    ├── ConfigError          the configuration can never work: one line per problem, exit code 2
-    ├── StartError           this start cannot work (port in use, ...): one line, exit code 1
-    ├── StateError           the state file fails: nothing new is shown until it works again
-    └── PollError            a request or a poll failed; the last good state stays
-        ├── AuthError        401 (rejected, expired, clock skew), no credentials
-        │   └── ForbiddenError    403: known, but not allowed
-        ├── ThrottledError        429
-        ├── TimedOutError         a request or a poll took too long
-        ├── ConnectionFailedError refused, reset, name not found, TLS
-        ├── UpstreamError   5xx: the service is in trouble
-        ├── RejectedError         other 4xx and redirects: the service understood and said no
-        └── InvalidResponseError    the answer makes no sense: HTML, wrong types, error in a 200
-            ├── BrokenResponseError truncated or cut off in the middle: worth another try
-            └── InconsistentPagesError  paging cannot be made whole
+    ├── ConfigError                     the configuration can never work: exit code 2
+    ├── StartError                      this start cannot work (port in use, ...): exit code 1
+    ├── StateError                      the state file fails: nothing new is shown meanwhile
+    └── PollError                       a request or a poll failed; the last good state stays
+        ├── AuthError                   401 (rejected, expired, clock skew), no credentials
+        │   └── ForbiddenError          403: known, but not allowed
+        ├── ThrottledError              429
+        ├── TimedOutError               a request or a poll took too long
+        ├── ConnectionFailedError       refused, reset, name not found, TLS
+        ├── UpstreamError               5xx: the service has a problem
+        ├── RejectedError               other 4xx and redirects: the service refused the request
+        └── InvalidResponseError        not usable: HTML, wrong types, error in a 200
+            ├── BrokenResponseError     truncated or garbled: worth a retry
+            └── InconsistentPagesError  paging cannot be completed
 
 ``reason`` is bounded: it becomes the label ``result`` of ``modelarts_exporter_polls_total`` and
 the label ``reason`` of ``modelarts_exporter_api_retries_total``. Messages are for people; they
@@ -47,7 +47,7 @@ class ConfigError(ExporterError):
     """The configuration cannot work.
 
     Attributes:
-        problems: one line for each, naming option, origin and what would be valid.
+        problems: one line each, with the option, its origin and what would be valid.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -60,7 +60,7 @@ class StartError(ExporterError):
 
 
 class StateError(ExporterError):
-    """The state file cannot be read or written now; one line that names it and says what to do."""
+    """The state file cannot be read or written now; one line with its name and what to do."""
 
 
 class PollError(ExporterError):
@@ -76,7 +76,7 @@ class PollError(ExporterError):
 
 
 class AuthError(PollError):
-    """The service does not accept who we are (401), or we have nothing to show."""
+    """The service does not accept the credentials (401), or there are none."""
 
     reason = "auth"
 
@@ -89,7 +89,7 @@ class ThrottledError(PollError):
     """The service asks us to slow down (429).
 
     Attributes:
-        retry_after: seconds to wait as the service said, or None.
+        retry_after: seconds to wait according to the service, or None.
     """
 
     reason = "throttled"
@@ -101,14 +101,14 @@ class ThrottledError(PollError):
 
 
 class TimedOutError(PollError):
-    """No complete answer in time."""
+    """There was no complete response in time."""
 
     reason = "timeout"
     retryable = True
 
 
 class ConnectionFailedError(PollError):
-    """No connection, or it was lost before an answer began."""
+    """There was no connection, or it was lost before a response began."""
 
     reason = "upstream"
     retryable = True
@@ -142,16 +142,16 @@ class RejectedError(PollError):
 
 
 class InvalidResponseError(PollError):
-    """The service answered 200 with something that is no answer."""
+    """The service answered 200, but the response is not usable."""
 
     reason = "invalid"
 
 
 class BrokenResponseError(InvalidResponseError):
-    """The answer was cut off or garbled on its way."""
+    """The response was cut off or garbled on its way."""
 
     retryable = True
 
 
 class InconsistentPagesError(InvalidResponseError):
-    """The pages of one search contradict each other and re-reading did not help."""
+    """The pages of one search contradict each other, and reading them again did not help."""

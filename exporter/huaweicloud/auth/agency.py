@@ -38,7 +38,7 @@ class Agency(Credentials):
         lockouts: of the process.
         clocks: of the machine.
         endpoint: base URL of the metadata service.
-        searched: where credentials were looked for before, if this is the last resort.
+        tried: the sources tried before, if this is the last one.
     """
 
     method = "agency"
@@ -50,13 +50,13 @@ class Agency(Credentials):
         lockouts: KeyLockouts,
         clocks: Clocks,
         endpoint: str = METADATA,
-        searched: str = "",
+        tried: str = "",
     ) -> None:
         self._http = http
         self._lockouts = lockouts
         self._clock = clocks.wall
         self._endpoint = endpoint
-        self._searched = searched
+        self._tried = tried
         self._refresher = Refresher(
             self._new_key, name="the temporary key of this server's agency", clocks=clocks
         )
@@ -96,11 +96,10 @@ class Agency(Credentials):
                     raise _no_key(response)
                 return _key(response, self._clock())
         except PollError as error:
-            if not self._searched or self._refresher.grant is not None:
+            if not self._tried or self._refresher.grant is not None:
                 raise
             raise AuthError(
-                f"no credentials: looked for {self._searched}, and an agency of this server "
-                f"({error})"
+                f"no credentials found; tried {self._tried}, and an agency of this server ({error})"
             ) from error
 
     async def _metadata_token(self) -> str | None:
@@ -132,7 +131,9 @@ class Agency(Credentials):
 
 def _no_key(response: Response) -> PollError:
     if response.status == _NOT_FOUND or b"Agency" in response.body:
-        return AuthError("no agency is attached to this server: attach one that may list jobs")
+        return AuthError(
+            "no agency is attached to this server: attach one with permission to list jobs"
+        )
     return error_of(response)
 
 

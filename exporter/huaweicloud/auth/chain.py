@@ -70,7 +70,7 @@ def resolve(auth: AuthSettings, context: AuthContext) -> Credentials:
         if method in {"auto", credentials.method}:
             return credentials
     if method == "auto":
-        return _agency(context, searched=_searched(context.environ))
+        return _agency(context, tried=_tried_sources(context.environ))
     raise ConfigError(*_missing(auth, method))
 
 
@@ -201,13 +201,13 @@ def _password(auth: AuthSettings, context: AuthContext) -> Credentials:
     return IamToken("password", f"user {user} of domain {domain}", sign_in, clocks=context.clocks)
 
 
-def _agency(context: AuthContext, *, searched: str = "") -> Credentials:
+def _agency(context: AuthContext, *, tried: str = "") -> Credentials:
     return Agency(
         context.http,
         lockouts=context.lockouts,
         clocks=context.clocks,
         endpoint=context.metadata_endpoint,
-        searched=searched,
+        tried=tried,
     )
 
 
@@ -232,8 +232,8 @@ def _missing(auth: AuthSettings, method: Method) -> Iterator[str]:
         )
 
 
-def _searched(environ: Mapping[str, str]) -> str:
-    """The sources that `auto` has searched, for people."""
+def _tried_sources(environ: Mapping[str, str]) -> str:
+    """The sources that `auto` has tried, for people."""
     path = sdk_config.profile_path(environ)
     profile = "a profile file (no HOME)" if path is None else f"the profile file {path}"
     if path is not None:

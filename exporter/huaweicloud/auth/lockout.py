@@ -45,7 +45,7 @@ class _Record:
     proven: bool = False
     ever_accepted: bool = False
     failures: int = 0
-    attempts_left: int = _ATTEMPTS
+    max_failures: int = _ATTEMPTS
     pauses: int = 0
     paused_until: float = float("-inf")
     last_error: str = ""
@@ -111,7 +111,7 @@ class KeyLockout:
         """Forget the failures of this secret, and those in a row."""
         record.proven = record.ever_accepted = True
         record.failures = record.pauses = 0
-        record.attempts_left = _ATTEMPTS
+        record.max_failures = _ATTEMPTS
         record.paused_until = self._paused_until = float("-inf")
         self._in_a_row = 0
 
@@ -125,9 +125,9 @@ class KeyLockout:
         record.proven = False
         record.failures += 1
         record.last_error = str(error)
-        if record.failures >= record.attempts_left or self._in_a_row >= _ATTEMPTS:
+        if record.failures >= record.max_failures or self._in_a_row >= _ATTEMPTS:
             record.failures = 0
-            record.attempts_left = 1
+            record.max_failures = 1
             record.paused_until = now + self._next_pause(record)
         if self._in_a_row >= _ATTEMPTS_OF_ALL:
             self._paused_until = now + self._pause
@@ -141,7 +141,7 @@ class KeyLockout:
     def _refuse_in_pause(self, record: _Record) -> None:
         wait = max(record.paused_until, self._paused_until) - self._monotonic()
         if wait > 0:
-            last = f"; last answer: {record.last_error}" if record.last_error else ""
+            last = f"; last response: {record.last_error}" if record.last_error else ""
             raise AuthError(
                 f"{self._name} was refused several times in a row: not tried again for "
                 f"{wait:.0f} s, or the service would lock it; a corrected secret is tried at "

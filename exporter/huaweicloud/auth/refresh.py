@@ -199,8 +199,7 @@ class Refresher(Generic[T]):
             grant = await self._renewed()
         except PollError as error:
             log.warning(
-                "%s could not be renewed; it is used as long as it is valid, next try in %.0f s: "
-                "%s",
+                "%s could not be renewed; it is used while it is valid, next attempt in %.0f s: %s",
                 self._name,
                 _RETRY_SECONDS,
                 error,
@@ -217,7 +216,7 @@ class Refresher(Generic[T]):
         if wait > 0:
             raise AuthError(
                 f"{self._name} is refused although it is new; next sign-in in {wait:.0f} s; last "
-                f"answer: {self._last_error}"
+                f"response: {self._last_error}"
             )
 
     def _due(self, held: _Held[T]) -> bool:

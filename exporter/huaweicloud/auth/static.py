@@ -28,7 +28,7 @@ class StaticToken(Credentials):
     @property
     def identity(self) -> str:
         """See `Credentials`."""
-        return f"ready token from {self._token.origin}"
+        return f"token from {self._token.origin}"
 
     async def authenticate(self, request: Request) -> AuthenticatedRequest:
         """See `Credentials`."""

@@ -72,7 +72,7 @@ def context(home, environ):
             {"token_file": __file__},
             KEY_VARIABLES,
             None,
-            f"ready token from target.auth.token_file {__file__}",
+            f"token from target.auth.token_file {__file__}",
         ),
         (
             {},

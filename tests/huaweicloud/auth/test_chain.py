@@ -189,7 +189,7 @@ async def test_iam_is_down_while_the_token_is_valid(cloud, http, user, time, cap
     with caplog.at_level(logging.WARNING, logger="exporter"):
         assert await search(http, cloud, user) == "ok"
     assert len(caplog.messages) == 1
-    assert "used as long as it is valid" in caplog.text
+    assert "used while it is valid" in caplog.text
     assert "signing in to IAM as user u of domain d: the service failed: 503" in caplog.text
     time.passes(3601)
     await refused(search(http, cloud, user), UpstreamError)
@@ -495,7 +495,7 @@ async def test_the_agencys_key_is_refused_and_there_is_no_other(cloud, http, age
 
 NO_AGENCY = (
     "asking the metadata service for the agency's key: no agency is attached to this server: "
-    "attach one that may list jobs"
+    "attach one with permission to list jobs"
 )
 
 
@@ -549,12 +549,12 @@ async def test_auto_without_anything_says_where_it_looked(cloud, http, signed_in
     for _ in range(2):
         message = await refused(search(http, cloud, signed_in()))
         assert message == (
-            "no credentials: looked for target.auth options, HUAWEICLOUD_SDK_AK and "
+            "no credentials found; tried target.auth options, HUAWEICLOUD_SDK_AK and "
             "HUAWEICLOUD_SDK_SK (or HUAWEICLOUD_SDK_IDP_ID and HUAWEICLOUD_SDK_ID_TOKEN_FILE) in "
             f"the environment, the profile file {tmp_path}/.huaweicloud/credentials (profile file "
             f"{tmp_path}/.huaweicloud/credentials cannot be read: No such file or directory), and "
             "an agency of this server (asking the metadata service for the agency's key: no agency "
-            "is attached to this server: attach one that may list jobs)"
+            "is attached to this server: attach one with permission to list jobs)"
         )
 
 

@@ -57,7 +57,7 @@ async def test_three_failures_then_a_pause_of_five_minutes(lockout, time):
     message = await refuses(lockout)
     assert message == (
         "access key ABCD… was refused several times in a row: not tried again for 299 s, or the "
-        "service would lock it; a corrected secret is tried at once; last answer: refused by the "
+        "service would lock it; a corrected secret is tried at once; last response: refused by the "
         "service"
     )
     time.passes(298)

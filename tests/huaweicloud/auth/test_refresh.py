@@ -127,7 +127,7 @@ async def test_what_is_valid_is_used_while_it_cannot_be_renewed(refresher, sourc
     assert source.asked == 2
     (message,) = caplog.messages
     assert message == (
-        "the token of u could not be renewed; it is used as long as it is valid, next try in 60 s: "
+        "the token of u could not be renewed; it is used while it is valid, next attempt in 60 s: "
         "IAM is down"
     )
     time.passes(60)
@@ -168,7 +168,7 @@ async def test_refused_when_new_it_is_not_renewed(refresher, source, time):
     with pytest.raises(AuthError) as caught:
         await refresher.current()
     assert str(caught.value) == (
-        "the token of u is refused although it is new; next sign-in in 40 s; last answer: "
+        "the token of u is refused although it is new; next sign-in in 40 s; last response: "
         "401 APIG.0301"
     )
     assert source.asked == 1
