@@ -51,7 +51,7 @@ class AccessKey(Credentials):
             request,
             signer(request, key, self._clock),
             secrets=(key.secret, key.security_token),
-            lockout=self._lockouts.for_key(key),
+            turn=self._lockouts.for_key(key).attempt(key.secret),
         )
 
 

@@ -81,7 +81,7 @@ class Agency(Credentials):
             request,
             signer(request, key, self._clock),
             secrets=(key.secret, key.security_token),
-            lockout=self._lockouts.for_key(key),
+            turn=self._lockouts.for_key(key).attempt(key.secret),
             on_accepted=lambda: self._refresher.accepted(grant),
             on_rejected=lambda error: self._refresher.refused(grant, error),
         )

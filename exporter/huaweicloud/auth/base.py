@@ -3,11 +3,11 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 
 from exporter.errors import AuthError, ForbiddenError, PollError
-from exporter.huaweicloud.auth.lockout import KeyLockout, LockoutAttempt
+from exporter.huaweicloud.auth.lockout import LockoutAttempt
 from exporter.huaweicloud.auth.secret import redact_error, redacting
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Request, Response
@@ -26,7 +26,7 @@ class AuthenticatedRequest:
         request: what to send.
         sign: returns all headers to send, secrets included.
         secrets: kept out of every error.
-        lockout: counts the failures of the first secret; None = nothing can be locked.
+        turn: waits until the secret may be used, and counts its failures; None = cannot be locked.
         on_accepted: called when the service accepts the credentials.
         on_rejected: called when it does not; returns whether there are different ones now.
     """
@@ -37,14 +37,14 @@ class AuthenticatedRequest:
         sign: Callable[[], Mapping[str, str]],
         *,
         secrets: tuple[str | None, ...] = (),
-        lockout: KeyLockout | None = None,
+        turn: AbstractAsyncContextManager[LockoutAttempt] | None = None,
         on_accepted: Callable[[], None] = lambda: None,
         on_rejected: Callable[[AuthError], Awaitable[bool]] = _no_refresh,
     ) -> None:
         self._request = request
         self._sign = sign
         self._secrets = secrets
-        self._lockout = lockout
+        self._turn = turn
         self._on_accepted = on_accepted
         self._on_rejected = on_rejected
         self._lockout_attempt: LockoutAttempt | None = None
@@ -52,8 +52,7 @@ class AuthenticatedRequest:
     @asynccontextmanager
     async def in_turn(self) -> AsyncIterator["AuthenticatedRequest"]:
         """Wait until the secret may be used, and redact every `PollError` that leaves."""
-        turn = self._lockout.attempt(self._secrets[0] or "") if self._lockout else nullcontext()
-        async with turn as self._lockout_attempt:
+        async with self._turn or nullcontext() as self._lockout_attempt:
             with redacting(*self._secrets):
                 yield self
 
