@@ -26,6 +26,19 @@ never contain a secret or a raw job.
 from typing import ClassVar
 
 
+def one_line(text: str, limit: int | None = None) -> str:
+    """Escape line breaks and control characters, so that the text stays on one line.
+
+    Args:
+        text: from outside the program; may contain anything.
+        limit: maximum length; a longer text is cut and ends with an ellipsis.
+    """
+    line = text if limit is None else text[: limit + 1]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return line if limit is None or len(line) <= limit else line[: limit - 1] + "…"
+
+
 class ExporterError(Exception):
     """Base class of all expected errors."""
 

@@ -8,14 +8,11 @@ from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import SecretStr
-
 from exporter.clock import Clocks
 from exporter.errors import AuthError, ConfigError
-from exporter.huaweicloud.auth import sdk_config as vendor
-from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
+from exporter.huaweicloud.auth import sdk_config
+from exporter.huaweicloud.auth.chain import AuthContext, resolve
 from exporter.huaweicloud.auth.lockout import KeyLockouts
-from exporter.huaweicloud.auth.secret import Secret
 from exporter.huaweicloud.http import Session
 from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
@@ -73,7 +70,7 @@ class TargetPlan:
     manners: Manners
     timeout: float
     scope: Scope
-    profile: vendor.SdkConfig | None = field(repr=False)
+    profile: sdk_config.SdkConfig | None = field(repr=False)
     authorities: bytes | None = field(repr=False)
 
 
@@ -144,15 +141,17 @@ async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
     session = Session(
         timeout=plan.timeout, meter=instruments, proxy=given.proxy, ca_file=given.ca_file
     )
-    around = AuthContext(
+    context = AuthContext(
+        region=place.region,
+        iam_endpoint=place.iam_endpoint,
+        project_id=place.project_id,
         environ=shared.environ,
         http=session,
         lockouts=shared.lockouts,
-        clock=clocks.wall,
-        monotonic=clocks.monotonic,
+        clocks=clocks,
     )
     try:
-        credentials = resolve(_auth_options(given, place), around)
+        credentials = resolve(given.auth, context)
     except BaseException:
         await session.close()
         raise
@@ -205,7 +204,7 @@ async def open_store(file: str | None, instruments: Instruments) -> Store:
     return await StateFile.open(Path(file), problem=instruments.state_errors.inc)
 
 
-def _place(given: TargetSettings, known: vendor.SdkConfig | None) -> TargetIdentity:
+def _place(given: TargetSettings, known: sdk_config.SdkConfig | None) -> TargetIdentity:
     """Where the target is; what its options leave open is taken from the profile file."""
     iam_endpoint = given.iam_endpoint
     if known and known.iam_endpoint and "iam_endpoint" not in given.model_fields_set:
@@ -220,44 +219,19 @@ def _place(given: TargetSettings, known: vendor.SdkConfig | None) -> TargetIdent
     )
 
 
-def _auth_options(given: TargetSettings, place: TargetIdentity) -> AuthOptions:
-    auth = given.auth
-    return AuthOptions(
-        region=place.region,
-        iam_endpoint=place.iam_endpoint,
-        project_id=place.project_id,
-        method=auth.method,
-        access_key=auth.access_key,
-        secret_key=_secret("secret_key", auth.secret_key, auth.secret_key_file),
-        security_token=_secret("security_token", auth.security_token, auth.security_token_file),
-        username=auth.username,
-        password=_secret("password", auth.password, auth.password_file),
-        domain=auth.domain,
-        token=_secret("token", auth.token, auth.token_file),
-        idp_id=auth.idp_id,
-        id_token_file=auth.id_token_file,
-    )
-
-
-def _secret(name: str, value: SecretStr | None, file: str | None) -> Secret | None:
-    if file is not None:
-        return Secret(f"target.auth.{name}_file", file=file)
-    return None if value is None else Secret(f"target.auth.{name}", value.get_secret_value())
-
-
-def _profile(environ: Mapping[str, str]) -> vendor.SdkConfig | None:
-    """What the vendor's profile file says, if there is one that can be read."""
-    path = vendor.profile_path(environ)
+def _profile(environ: Mapping[str, str]) -> sdk_config.SdkConfig | None:
+    """The values in the vendor's profile file, if there is one and it is readable."""
+    path = sdk_config.profile_path(environ)
     if path is None:
         return None
     try:
-        return vendor.profile(path)
+        return sdk_config.read_profile(path)
     except AuthError:
         return None
 
 
-def _without_secrets(known: vendor.SdkConfig | None) -> vendor.SdkConfig | None:
-    """What of a profile can be compared: whether it has a secret, and not which."""
+def _without_secrets(known: sdk_config.SdkConfig | None) -> sdk_config.SdkConfig | None:
+    """The comparable part of a profile: which secrets it has, but not their values."""
     if known is None:
         return None
     has = [name for name in ("secret_key", "security_token") if getattr(known, name)]

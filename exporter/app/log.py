@@ -9,6 +9,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+from exporter.errors import one_line
+
 _LIBRARIES = ("aiohttp", "asyncio")
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -38,9 +40,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record as text; only a traceback has more than one line."""
         fields = (f" {name}={_value(value)}" for name, value in _extra(record).items())
-        line = f"{_time(record)} {record.levelname} {_one_line(_message(record))}{''.join(fields)}"
+        line = f"{_time(record)} {record.levelname} {one_line(_message(record))}{''.join(fields)}"
         below = _exception(self, record)
-        return "\n    ".join([line, *map(_one_line, below.splitlines())])
+        return "\n    ".join([line, *map(one_line, below.splitlines())])
 
 
 class JsonFormatter(logging.Formatter):
@@ -87,9 +89,4 @@ def _value(value: object) -> str:
     text = str(value)
     plain = text and text.isprintable() and not set(' "=\\') & set(text)
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return text if plain else f'"{_one_line(escaped)}"'
-
-
-def _one_line(text: str) -> str:
-    """The text with line breaks and control characters escaped."""
-    return "".join(c if c.isprintable() or c == " " else ascii(c)[1:-1] for c in text)
+    return text if plain else f'"{one_line(escaped)}"'

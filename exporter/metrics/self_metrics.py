@@ -211,12 +211,12 @@ class TargetInstruments:
             counter.labels(*self._labels)
 
     def requested(self, operation: str, code: str, seconds: float) -> None:
-        """An API request was sent (`exporter.huaweicloud.http.Meter`)."""
+        """An API request was sent; ``code`` is its HTTP status, ``timeout`` or ``connection``."""
         self._all.requests.labels(*self._labels, operation, code).inc()
         self._all.request_duration.labels(operation).observe(seconds)
 
     def retried(self, reason: str) -> None:
-        """An API request is sent again (`exporter.modelarts.client.RetryMeter`)."""
+        """An API request is sent again; ``reason`` is a `PollError.reason`."""
         self._all.retries.labels(*self._labels, reason).inc()
 
     def paged(self, *, duplicates: int, inconsistent: int) -> None:

@@ -1,9 +1,10 @@
 """When a target may send its next request: the configured rate, and pauses asked for."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from exporter.clock import Clocks
 
 
 class RateLimiter:
@@ -11,21 +12,14 @@ class RateLimiter:
 
     Args:
         rate: requests per second.
-        monotonic: seconds.
-        sleep: how to wait.
+        clocks: of the machine.
     """
 
-    def __init__(
-        self,
-        rate: float,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, rate: float, clocks: Clocks) -> None:
         self._gap = 1 / rate
-        self._monotonic = monotonic
-        self._sleep = sleep
-        self._next = monotonic()
+        self._monotonic = clocks.monotonic
+        self._sleep = clocks.sleep
+        self._next = clocks.monotonic()
         self._paused_until = self._next
         self._queue = asyncio.Lock()
         self._urgent = 0

@@ -179,14 +179,10 @@ class Target:
             self.credentials,
             endpoint=self._place.endpoint,
             project_id=project_id,
-            rate_limiter=RateLimiter(
-                self._manners.requests_per_second, monotonic=clocks.monotonic, sleep=clocks.sleep
-            ),
+            rate_limiter=RateLimiter(self._manners.requests_per_second, clocks),
             concurrency=self._manners.concurrency,
             retries=self._manners.retries,
             longest_pause=self._manners.longest_pause,
             meter=self._instruments,
-            clock=clocks.wall,
-            monotonic=clocks.monotonic,
-            sleep=clocks.sleep,
+            clocks=clocks,
         )

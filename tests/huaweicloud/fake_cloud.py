@@ -15,8 +15,10 @@ from aiohttp import web
 from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
+from exporter.clock import Clocks
 from exporter.errors import AuthError, ForbiddenError
-from exporter.huaweicloud.http import Session, error_of
+from exporter.huaweicloud.errors import error_of
+from exporter.huaweicloud.http import Request, Session
 
 START = 1_718_870_400.0  # 2024-06-20 08:00:00 UTC
 
@@ -35,6 +37,10 @@ class Time:
     def passes(self, seconds):
         self.wall += seconds
         self.monotonic += seconds
+
+    @property
+    def clocks(self):
+        return Clocks(lambda: self.wall, lambda: self.monotonic)
 
 
 @dataclass
@@ -212,11 +218,16 @@ async def session(seconds=5.0):
 
 async def search(http, cloud, credentials, *, path="/v2/p/training-job-searches"):
     """One request as the client sends it; returns "ok", "again", or raises."""
-    url = cloud.url + path
-    headers = {"Content-Type": "application/json", "X-Project-Id": "p"}
-    body = b'{"offset": 0}'
-    async with credentials.attempt("POST", url, headers=headers, body=body) as attempt:
-        answer = await http("search", "POST", url, headers=attempt.headers, body=body)
+    request = Request(
+        operation="search",
+        method="POST",
+        url=cloud.url + path,
+        headers={"Content-Type": "application/json", "X-Project-Id": "p"},
+        body=b'{"offset": 0}',
+        endpoint_option="target.endpoint",
+    )
+    async with credentials.attempt(request) as attempt:
+        answer = await http(attempt.signed())
         if answer.status == 200:
             attempt.accepted()
             return "ok"

@@ -72,12 +72,17 @@ class Wire:
     async def close(self):
         pass
 
-    async def __call__(self, operation, method, url, *, headers, body=b"", **_):
+    async def __call__(self, request):
         code = "connection"
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            answer = await self._exchange(method, url.removeprefix(ENDPOINT), headers, body)
+            answer = await self._exchange(
+                request.method,
+                request.url.removeprefix(ENDPOINT),
+                request.headers,
+                request.body,
+            )
             code = str(answer.status)
         except TimedOutError:
             code = "timeout"
@@ -85,7 +90,7 @@ class Wire:
         else:
             return answer
         finally:
-            self.meter.requested(operation, code, loop.time() - started)
+            self.meter.requested(request.operation, code, loop.time() - started)
 
     async def _exchange(self, method, path, headers, body):
         self.requests += 1

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.clock import Clocks
-from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
+from exporter.huaweicloud.auth.chain import AuthContext, resolve
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.http import Session
 from exporter.metrics.scope import Scope
@@ -24,6 +24,7 @@ from exporter.metrics.self_metrics import Instruments, TargetInstruments
 from exporter.modelarts.search import Paging
 from exporter.polling.poller import Cadence, Poller
 from exporter.polling.target import Manners, Target, TargetIdentity
+from exporter.settings.schema import AuthSettings
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID
 from exporter.simulator.server import SimulatedService
@@ -110,9 +111,9 @@ class RecordedSession(Session):
         self.sent = []
         self._clock = clock
 
-    async def __call__(self, operation, *arguments, **options):
-        self.sent.append((self._clock.monotonic(), operation))
-        return await super().__call__(operation, *arguments, **options)
+    async def __call__(self, request):
+        self.sent.append((self._clock.monotonic(), request.operation))
+        return await super().__call__(request)
 
     def times(self, operation="search"):
         return [moment for moment, what in self.sent if what == operation]
@@ -257,33 +258,29 @@ class Rig:
     ):
         """A target and its poller, which has the target's ``session``.
 
-        ``auth`` are fields of `AuthOptions`, ``cadence`` are fields of `Cadence`.
+        ``auth`` are fields of `AuthSettings`, ``cadence`` are fields of `Cadence`.
         """
         endpoint = endpoint or self.service.url
         instruments = TargetInstruments(self.instruments, REGION, name or "unknown")
         session = RecordedSession(self.clock, timeout=10.0, meter=instruments, ca_file=ca_file)
         self._stack.push_async_callback(session.close)
-        options = AuthOptions(
+        clocks = Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep)
+        context = AuthContext(
             region=REGION,
             iam_endpoint=endpoint,
             project_id=project_id,
-            **auth or {"method": "none"},
-        )
-        around = AuthContext(
             environ={},
             http=session,
             lockouts=self._lockouts,
-            clock=self.clock.wall,
-            monotonic=self.clock.monotonic,
+            clocks=clocks,
             metadata_endpoint=endpoint,
         )
-        clocks = Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep)
         target = Target(
             TargetIdentity(name, REGION, project_id, endpoint, endpoint, tuple(workspaces)),
             Manners(requests_per_second=rate, concurrency=2, retries=retries, longest_pause=120.0),
             paging=Paging(pagination, fixed=pagination is not None),
             session=session,
-            credentials=resolve(options, around),
+            credentials=resolve(AuthSettings(**auth or {"method": "none"}), context),
             instruments=instruments,
             clocks=clocks,
         )

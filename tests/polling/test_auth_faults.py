@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 from polling.rig import EXPIRY, POLLS, RETRIES, START
 
-from exporter.huaweicloud.auth.secret import Secret
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import GET_JOB, PROJECT_ID, AccessKey, Accounts, Identity
 
@@ -20,19 +19,14 @@ MINUTE, HOUR = 60.0, 3600.0
 
 def password(text=USER.password, *, file=None):
     """How a target signs in with a password."""
-    secret = Secret("target.auth.password", None if file else text, file=file)
-    return {
-        "method": "password",
-        "username": USER.name,
-        "domain": USER.domain,
-        "password": secret,
-    }
+    secret = {"password_file": str(file)} if file else {"password": text}
+    return {"method": "password", "username": USER.name, "domain": USER.domain} | secret
 
 
 def signature(text=KEY.secret, *, file=None):
     """How a target signs with a key."""
-    secret = Secret("target.auth.secret_key", None if file else text, file=file)
-    return {"method": "aksk", "access_key": KEY.access, "secret_key": secret}
+    secret = {"secret_key_file": str(file)} if file else {"secret_key": text}
+    return {"method": "aksk", "access_key": KEY.access} | secret
 
 
 @pytest.fixture

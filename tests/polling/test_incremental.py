@@ -7,7 +7,6 @@ from itertools import chain, combinations
 import pytest
 from polling.rig import both_ways, events, until
 
-from exporter.huaweicloud.auth.secret import Secret
 from exporter.polling import state as knowledge
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
@@ -32,12 +31,11 @@ def restricted(permissions=frozenset({LIST_JOBS}), **options):
 
 
 def signing_in(user):
-    secret = Secret("target.auth.password", user.password)
     return {
         "method": "password",
         "username": user.name,
         "domain": user.domain,
-        "password": secret,
+        "password": user.password,
     }
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polling.rig import START, Clock
 
+from exporter.clock import Clocks
 from exporter.errors import ConnectionFailedError, InconsistentPagesError, PollError, TimedOutError
 from exporter.huaweicloud.auth.static import NoAuth
 from exporter.huaweicloud.http import Response
@@ -94,10 +95,10 @@ class Service:
         self._fleet = world.fleet
         self._api = Api(world.fleet, behaviour, None)
 
-    async def __call__(self, operation, method, url, *, headers, body=b"", **_):
+    async def __call__(self, sent):
         self.requests += 1
-        names = {name.lower(): value for name, value in headers.items()}
-        request = Incoming(method, PATH, "", names, body)
+        names = {name.lower(): value for name, value in sent.headers.items()}
+        request = Incoming(sent.method, PATH, "", names, sent.body)
         striking = self.faults.striking("search", PATH)
         for fault in striking:
             if fault.do == "act":
@@ -130,19 +131,18 @@ class Meter:
 
 def sync_of(service, paging):
     clock, meter = Clock(), Meter()
+    clocks = Clocks(clock.wall, clock.monotonic, clock.sleep)
     client = Client(
         service,
         NoAuth(),
         endpoint="http://service.test",
         project_id="project",
-        rate_limiter=RateLimiter(5, monotonic=clock.monotonic, sleep=clock.sleep),
+        rate_limiter=RateLimiter(5, clocks),
         concurrency=2,
         retries=3,
         longest_pause=120,
         meter=meter,
-        clock=clock.wall,
-        monotonic=clock.monotonic,
-        sleep=clock.sleep,
+        clocks=clocks,
     )
     return Sync(JobSource(client, paging, WORKSPACES, meter, clock.wall))
 

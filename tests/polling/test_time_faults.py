@@ -5,7 +5,6 @@ from itertools import pairwise
 import pytest
 from polling.rig import EXPIRY, POLLS, START, falls, until
 
-from exporter.huaweicloud.auth.secret import Secret
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import Accounts, Identity
 
@@ -24,7 +23,7 @@ async def poller(rig, clock):
         "method": "password",
         "username": USER.name,
         "domain": USER.domain,
-        "password": Secret("target.auth.password", USER.password),
+        "password": USER.password,
     }
     return rig.add(auth=auth, retries=0, sweep_interval=1e6)
 

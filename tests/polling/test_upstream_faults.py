@@ -12,7 +12,6 @@ import pytest
 import trustme
 from polling.rig import POLLS, REQUESTS, RETRIES, START, both_ways, events, states, until
 
-from exporter.huaweicloud.auth.secret import Secret
 from exporter.simulator.faults import Fault
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import AccessKey, Accounts, Identity
@@ -38,8 +37,7 @@ def port_of(url):
 
 def signing(key):
     """How a target signs with a key."""
-    secret = Secret("target.auth.secret_key", key.secret)
-    return {"method": "aksk", "access_key": key.access, "secret_key": secret}
+    return {"method": "aksk", "access_key": key.access, "secret_key": key.secret}
 
 
 @both_ways

@@ -1,6 +1,5 @@
 """Where options come from, which of them wins, and what becomes of them."""
 
-import dataclasses
 import os
 
 import pytest
@@ -9,12 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.huaweicloud.auth.chain import AuthOptions
-from exporter.huaweicloud.auth.chain import Method as AuthMethod
 from exporter.settings import durations, sources
 from exporter.settings.load import load
 from exporter.settings.options import help_text, options
-from exporter.settings.schema import Method
 from exporter.settings.types import BOOLEAN, Address, parse_address
 
 REGION = ["--target.region", "cn-north-4"]
@@ -369,17 +365,6 @@ def test_empty_vendor_variables_say_nothing():
 
 
 # --- what others rely on --------------------------------------------------------------------------
-
-
-def test_methods_are_those_of_the_credentials():
-    assert Method == AuthMethod
-
-
-def test_options_of_sign_ins_are_those_of_the_credentials():
-    ours = {option.path[-1] for option in options() if option.group == "target.auth"}
-    theirs = {field.name for field in dataclasses.fields(AuthOptions)}
-    files = {"secret_key_file", "security_token_file", "password_file", "token_file"}
-    assert ours - files == theirs - {"region", "iam_endpoint", "project_id"}
 
 
 def test_names_of_an_option():

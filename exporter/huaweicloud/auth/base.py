@@ -1,94 +1,174 @@
-"""One interface for all ways to sign in.
+"""One interface for all ways to sign in, and the one flow of an authenticated request."""
 
-A request is an attempt::
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 
-    async with credentials.attempt("POST", url, headers=headers, body=body) as attempt:
-        answer = await http(operation, "POST", url, headers=attempt.headers, body=body)
-        ...  # attempt.accepted(), or await attempt.rejected(error), or neither
+from exporter.errors import AuthError, ForbiddenError, PollError
+from exporter.huaweicloud.auth.lockout import LockoutAttempt
+from exporter.huaweicloud.auth.secret import redact_error, redacting
+from exporter.huaweicloud.errors import error_of
+from exporter.huaweicloud.http import Request, Response
 
-The context ends the attempt however it went (a request that timed out says nothing about the
-credentials), and blots our secrets out of every `PollError` that leaves it.
-"""
+_OK = range(200, 300)
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from functools import cached_property
-from types import MappingProxyType
-from typing import Protocol
 
-from exporter.errors import AuthError
-from exporter.huaweicloud.auth.secret import redact_error
-
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+async def _no_refresh(_error: AuthError) -> bool:
+    return False
 
 
 class AuthenticatedRequest:
-    """One request on its way."""
+    """One attempt to send a request with the credentials in use.
+
+    Args:
+        request: what to send.
+        sign: returns all headers to send, secrets included.
+        secrets: kept out of every error.
+        turn: waits until the secret may be used, and counts its failures; None = cannot be locked.
+        on_accepted: called when the service accepts the credentials.
+        on_rejected: called when it does not; returns whether there are different ones now.
+    """
 
     def __init__(
         self,
-        headers: Callable[[], Mapping[str, str]],
+        request: Request,
+        sign: Callable[[], Mapping[str, str]],
         *,
         secrets: tuple[str | None, ...] = (),
-        accepted: Callable[[], None] = lambda: None,
-        rejected: Callable[[AuthError], Awaitable[bool]] | None = None,
+        turn: AbstractAsyncContextManager[LockoutAttempt] | None = None,
+        on_accepted: Callable[[], None] = lambda: None,
+        on_rejected: Callable[[AuthError], Awaitable[bool]] = _no_refresh,
     ) -> None:
-        self._headers = headers
+        self._request = request
+        self._sign = sign
         self._secrets = secrets
-        self._accepted = accepted
-        self._rejected = rejected
+        self._turn = turn
+        self._on_accepted = on_accepted
+        self._on_rejected = on_rejected
+        self._lockout_attempt: LockoutAttempt | None = None
 
-    @cached_property
-    def headers(self) -> Mapping[str, str]:
-        """All headers to send, secrets included. Signed when first asked for: ask just before."""
-        return self._headers()
+    @asynccontextmanager
+    async def in_turn(self) -> AsyncIterator["AuthenticatedRequest"]:
+        """Wait until the secret may be used, and redact every `PollError` that leaves."""
+        async with self._turn or nullcontext() as self._lockout_attempt:
+            with redacting(*self._secrets):
+                yield self
+
+    def signed(self) -> Request:
+        """The request with all its headers. Call it just before sending: signatures age."""
+        return replace(self._request, headers=self._sign())
 
     def accepted(self) -> None:
-        """The service knows us: 2xx, and 403 too. Failures are forgotten."""
-        self._accepted()
+        """Report that the service knows us (2xx, and 403 too): failures are forgotten."""
+        if self._lockout_attempt:
+            self._lockout_attempt.succeeded()
+        self._on_accepted()
 
     async def rejected(self, error: AuthError) -> bool:
-        """The service does not accept what we showed: 401, whatever the code.
+        """Report that the service does not accept the credentials: 401, whatever the code.
 
         Signs in again where that can help, which may take a request to IAM.
 
         Returns:
-            Whether another attempt would show something new; one is enough. Never for fixed keys.
+            True if a retry would use different credentials. Retry once; always False for fixed
+            keys.
         """
         redact_error(error, *self._secrets)  # it is kept for later messages
-        return await self._rejected(error) if self._rejected else False
+        if self._lockout_attempt:
+            self._lockout_attempt.failed(error)
+        return await self._on_rejected(error)
 
 
-class Credentials(Protocol):
-    """A way to sign in."""
+class Credentials(ABC):
+    """A way to sign in.
+
+    Attributes:
+        method: value of the option ``target.auth.method`` that selects it; never ``auto``.
+    """
+
+    method: str
 
     @property
-    def method(self) -> str:
-        """Value of the option ``target.auth.method`` that chooses it; never ``auto``."""
-
-    @property
+    @abstractmethod
     def identity(self) -> str:
-        """For people; never a secret."""
+        """A description for people; never contains a secret."""
 
     @property
     def expires_at(self) -> float | None:
-        """Unix seconds when what we hold now expires, by the service's clock; None = unknown."""
+        """Unix seconds when the current grant expires, by the service's clock; None = unknown."""
+        return None
 
-    @property
-    def project_id(self) -> str | None:
-        """The project, if the sign-in told it."""
+    async def project_id(self) -> str | None:
+        """The project that the sign-in reports, if it does. Signs in first where needed."""
+        return None
 
-    def attempt(
-        self, method: str, url: str, *, headers: Mapping[str, str] = NO_HEADERS, body: bytes = b""
-    ) -> AbstractAsyncContextManager[AuthenticatedRequest]:
-        """Begin a request; waits for its turn and signs in first where needed.
-
-        Args:
-            method: HTTP method.
-            url: absolute and encoded, exactly as it will be sent.
-            headers: more headers to send; signed where requests are signed.
-            body: exactly as it will be sent.
+    @abstractmethod
+    async def authenticate(self, request: Request) -> AuthenticatedRequest:
+        """Prepare a request; sign in first where needed.
 
         Raises:
-            PollError: no credentials now; nothing must be sent.
+            PollError: there are no credentials now; nothing must be sent.
         """
+
+    @asynccontextmanager
+    async def attempt(self, request: Request) -> AsyncIterator[AuthenticatedRequest]:
+        """Begin an attempt to send a request; wait for its turn and sign in first where needed.
+
+        Send what `AuthenticatedRequest.signed` returns, then report `accepted` or `rejected`, or
+        neither if the service gave no verdict: a request that timed out says nothing about the
+        credentials. The attempt ends with the context, however it went.
+
+        Raises:
+            PollError: nothing must be sent now; or raised inside, then redacted.
+        """
+        async with (await self.authenticate(request)).in_turn() as attempt:
+            yield attempt
+
+
+async def send_authenticated(
+    send: Callable[[AuthenticatedRequest], Awaitable[Response]],
+    credentials: Credentials,
+    request: Request,
+    *,
+    clock: Callable[[], float] = time.time,
+    on_retry: Callable[[str], None] = lambda _reason: None,
+) -> Response:
+    """Sign and send a request. On a 401, refresh the credentials and send it once more.
+
+    Args:
+        send: sends an attempt once.
+        credentials: who we are.
+        request: what to send, without credentials.
+        clock: unix seconds, to report how far the service's clock is from ours.
+        on_retry: called with a `PollError.reason` before the request is sent again.
+
+    Raises:
+        PollError: there is no 2xx response.
+    """
+    retried = False
+    while True:
+        async with credentials.attempt(request) as attempt:
+            response = await send(attempt)
+            if response.status in _OK:
+                attempt.accepted()
+                return response
+            error = error_of(
+                response,
+                permission=request.permission,
+                endpoint_option=request.endpoint_option,
+                now=clock,
+            )
+            if request.optional or not await _refreshed(attempt, error) or retried:
+                raise error
+        on_retry(error.reason)
+        retried = True
+
+
+async def _refreshed(attempt: AuthenticatedRequest, error: PollError) -> bool:
+    """Report the verdict of an error response; True if there are different credentials now."""
+    if isinstance(error, ForbiddenError):
+        attempt.accepted()  # we were recognized: signing in again would not grant more rights
+        return False
+    return isinstance(error, AuthError) and await attempt.rejected(error)

@@ -1,7 +1,7 @@
-"""What the vendor's SDK and tools have already been told on this machine.
+"""The configuration of the vendor's SDK on this machine.
 
-Environment variables and the profile file have the names and the meaning that they have for
-``huaweicloudsdkcore`` (``auth/provider.py``), so that who uses that SDK configures nothing twice.
+Environment variables and the profile file have the same names and meaning as for
+``huaweicloudsdkcore`` (``auth/provider.py``), so that users of that SDK configure nothing twice.
 """
 
 import configparser
@@ -36,10 +36,10 @@ _FILE_VARIABLE = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 
 @dataclass(frozen=True, kw_only=True)
 class SdkConfig:
-    """What one place says; None = nothing.
+    """The values from one source; None = not set.
 
     Attributes:
-        origin: the place, for people.
+        origin: the source, for people.
     """
 
     origin: str
@@ -52,24 +52,24 @@ class SdkConfig:
     id_token_file: str | None = None
 
 
-def environment(environ: Mapping[str, str]) -> SdkConfig:
-    """What the environment says."""
-    return _known("the environment", environ, _VARIABLES)
+def read_environment(environ: Mapping[str, str]) -> SdkConfig:
+    """The values in the environment."""
+    return _config("the environment", environ, _VARIABLES)
 
 
 def profile_path(environ: Mapping[str, str]) -> Path | None:
-    """Where the profile file is or would be; None without a home."""
-    if named := environ.get(_FILE_VARIABLE):
-        return Path(named)
+    """The path of the profile file, whether it exists or not; None without a home directory."""
+    if path := environ.get(_FILE_VARIABLE):
+        return Path(path)
     home = environ.get("HOME")
     return Path(home, ".huaweicloud", "credentials") if home else None
 
 
-def profile(path: Path) -> SdkConfig:
-    """What the profile file says, section ``[basic]``.
+def read_profile(path: Path) -> SdkConfig:
+    """The values in the profile file, section ``[basic]``.
 
     Raises:
-        AuthError: missing, unreadable, no INI file, or without the section; names the path.
+        AuthError: missing, unreadable, not an INI file, or without the section; names the path.
     """
     origin = f"profile file {path}"
     # No interpolation: a secret may contain a percent sign.
@@ -77,16 +77,16 @@ def profile(path: Path) -> SdkConfig:
     try:
         parser.read_string(read_text(path, origin))
     except configparser.Error:
-        # The error itself quotes the line, and with it perhaps the secret.
-        raise AuthError(f"{origin} is no INI file") from None
+        # The error itself quotes the line, which may contain the secret.
+        raise AuthError(f"{origin} is not an INI file") from None
     if not parser.has_section(_SECTION):
         raise AuthError(f"{origin} has no section [{_SECTION}]")
-    return _known(origin, parser[_SECTION], _ENTRIES)
+    return _config(origin, parser[_SECTION], _ENTRIES)
 
 
-def _known(origin: str, given: Mapping[str, str], names: Mapping[str, str]) -> SdkConfig:
+def _config(origin: str, values: Mapping[str, str], names: Mapping[str, str]) -> SdkConfig:
     def text(item: str) -> str | None:
-        return given.get(names[item], "").strip() or None
+        return values.get(names[item], "").strip() or None
 
     def secret(item: str) -> Secret | None:
         value = text(item)

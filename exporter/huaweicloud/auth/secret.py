@@ -9,22 +9,22 @@ from pathlib import Path
 from exporter.errors import AuthError, PollError
 
 _MAX_BYTES = 65_536
-"""IAM tokens have some 10 kB; what is larger is the wrong file."""
+"""IAM tokens have about 10 kB; a larger file is the wrong one."""
 
-_TELLING = 8
-"""So many leading characters of a secret are enough to recognise it where it was cut off."""
+_PREFIX = 8
+"""A truncated secret is recognized by this many leading characters."""
 
 
 class Secret:
     """A secret value, or the file that holds it.
 
-    A file is read anew each time: it costs some 20 microseconds, and no rotation is ever missed
+    A file is read every time: that costs about 20 microseconds, and no rotation is missed
     (symlinks swapped by Kubernetes, files rewritten within one tick of their time stamps).
 
     Args:
-        name: the option or variable that gives it, for messages.
+        name: the option or variable that it comes from, for messages.
         value: the secret itself, or
-        file: the path of the file; UTF-8, one trailing line break does not count.
+        file: the path of the file; UTF-8, one trailing line break is ignored.
     """
 
     __slots__ = ("_file", "_value", "origin")
@@ -42,7 +42,7 @@ class Secret:
         return f"Secret({self.origin})"
 
     def read(self) -> str:
-        """The secret as it is now.
+        """The current secret.
 
         Raises:
             AuthError: missing, unreadable, empty or garbled; names the option and the path.
@@ -52,7 +52,7 @@ class Secret:
         if not value.strip():
             raise AuthError(f"{self.origin} is empty")
         if not value.isprintable():
-            raise AuthError(f"{self.origin} has a line break or a control character inside")
+            raise AuthError(f"{self.origin} contains a line break or a control character")
         return value
 
 
@@ -61,19 +61,19 @@ def read_text(path: Path, origin: str) -> str:
 
     Args:
         path: a regular file; UTF-8.
-        origin: names option and path in messages.
+        origin: option and path, for messages.
 
     Raises:
-        AuthError: what is wrong with the file.
+        AuthError: the file cannot be used; names the origin.
     """
     try:
-        # Opening a named pipe would block for ever.
+        # Opening a named pipe would block forever.
         if not stat.S_ISREG(path.stat().st_mode):
             raise AuthError(f"{origin} is not a regular file")
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a path"
+        reason = getattr(error, "strerror", None) or "not a valid path"
         raise AuthError(f"{origin} cannot be read: {reason}") from None
     if len(content) > _MAX_BYTES:
         raise AuthError(f"{origin} is larger than {_MAX_BYTES} bytes")
@@ -84,26 +84,26 @@ def read_text(path: Path, origin: str) -> str:
 
 
 def redact(text: str, *secrets: str | None) -> str:
-    """The text without the secrets, in whole or cut off: services like to quote what they refuse.
+    """Replace secrets in a text, also truncated ones: services quote what they refuse.
 
-    The gateway, for one, answers a wrong signature with the whole canonical request, security
+    For example, the gateway answers a wrong signature with the whole canonical request, security
     token included.
     """
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
-        text = re.sub(re.escape(secret[:_TELLING]) + r"\S*", "***", text)
+        text = re.sub(re.escape(secret[:_PREFIX]) + r"\S*", "***", text)
     return text
 
 
 def redact_error(error: PollError, *secrets: str | None, doing: str = "") -> None:
-    """Blot the secrets out of an error's message, and say what was being done."""
+    """Redact the secrets in an error's message, and prefix it with what was being done."""
     prefix = f"{doing}: " if doing else ""
     error.args = (prefix + redact(str(error), *secrets),)
 
 
 @contextmanager
 def redacting(*secrets: str | None, doing: str = "") -> Iterator[None]:
-    """`redact_error` every `PollError` that passes."""
+    """Apply `redact_error` to every `PollError` that passes."""
     try:
         yield
     except PollError as error:

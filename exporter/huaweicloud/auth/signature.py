@@ -1,9 +1,9 @@
-"""Request signatures of the service's gateway: SDK-HMAC-SHA256. Pure; no I/O, no clock.
+"""Request signatures for the service's gateway: SDK-HMAC-SHA256. Pure: no I/O, no clock.
 
 The signature covers a canonical form of exactly the request that is sent: method, path, query,
-every header given here, and the hash of the body. Agrees byte for byte with the vendor's own
-signer for JSON requests (for other content types that one leaves the body unsigned, which we
-never want).
+all headers passed in, and the hash of the body. For JSON requests it equals the vendor's own
+signer byte for byte. (For other content types that signer leaves the body unsigned, which is never
+wanted here.)
 """
 
 import hashlib
@@ -35,19 +35,20 @@ def sign(
     key: Key,
     now: datetime,
 ) -> dict[str, str]:
-    """Headers to send with a request so that the gateway knows who asks.
+    """The headers of a signed request.
 
     Args:
         method: HTTP method.
         url: absolute and already encoded, as it goes over the wire.
-        headers: more headers to send and sign; not Host, X-Sdk-Date or Authorization, and none
-            twice in different case. A name with ``_`` is sent but not signed (gateways drop it).
+        headers: other headers to send and sign; not Host, X-Sdk-Date or Authorization, and no
+            name twice in different case. A name with ``_`` is sent but not signed (gateways drop
+            it).
         body: the exact bytes of the body.
-        key: who asks.
+        key: the access key to sign with.
         now: wall clock, aware; the service tolerates 15 minutes.
 
     Returns:
-        The given headers, stripped, with Host, X-Sdk-Date, X-Security-Token where the key has
+        The headers passed in, stripped, with Host, X-Sdk-Date, X-Security-Token if the key has
         one, and Authorization.
     """
     parts = urlsplit(url)
@@ -79,12 +80,12 @@ def sign(
 
 
 def _host(parts: SplitResult) -> str:
-    """The Host header: a port only where it is not the scheme's own."""
+    """The Host header; with a port only if it is not the scheme's default."""
     return parts.netloc.rpartition("@")[2].removesuffix(_DEFAULT_PORTS.get(parts.scheme, ":"))
 
 
 def _path(path: str) -> str:
-    """Decoded and encoded again in the one canonical way; ends with ``/`` only in here."""
+    """The canonical path: decoded, encoded again, and with a ``/`` at the end."""
     canonical = quote(unquote(path), safe="/~")
     return canonical if canonical.endswith("/") else canonical + "/"
 

@@ -1,64 +1,48 @@
-"""The simple ways to sign in: a token that somebody else made, and nothing at all."""
-
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+"""Credentials without a sign-in: a token that is renewed elsewhere, and none at all."""
 
 from exporter.errors import AuthError
-from exporter.huaweicloud.auth.base import NO_HEADERS, AuthenticatedRequest
-from exporter.huaweicloud.auth.secret import Secret, redacting
+from exporter.huaweicloud.auth.base import AuthenticatedRequest, Credentials
+from exporter.huaweicloud.auth.secret import Secret
+from exporter.huaweicloud.http import Request
 
 
-class NoAuth:
-    """No credentials at all, for tests (method ``none``)."""
+class NoAuth(Credentials):
+    """No credentials, for tests (method ``none``)."""
 
     method = "none"
     identity = "nobody"
-    expires_at = None
-    project_id = None
 
-    @asynccontextmanager
-    async def attempt(
-        self,
-        method: str,  # noqa: ARG002 - the interface
-        url: str,  # noqa: ARG002 - the interface
-        *,
-        headers: Mapping[str, str] = NO_HEADERS,
-        body: bytes = b"",  # noqa: ARG002 - the interface
-    ) -> AsyncIterator[AuthenticatedRequest]:
+    async def authenticate(self, request: Request) -> AuthenticatedRequest:
         """See `Credentials`."""
-        yield AuthenticatedRequest(lambda: headers)
+        return AuthenticatedRequest(request, lambda: request.headers)
 
 
-class StaticToken:
-    """A token that somebody else renews, perhaps in a file."""
+class StaticToken(Credentials):
+    """A token that something else renews, perhaps in a file."""
 
     method = "token"
-    expires_at = None
-    project_id = None
 
     def __init__(self, token: Secret) -> None:
         self._token = token
-        self.identity = f"ready token from {token.origin}"
 
-    @asynccontextmanager
-    async def attempt(
-        self,
-        method: str,  # noqa: ARG002 - the interface
-        url: str,  # noqa: ARG002 - the interface
-        *,
-        headers: Mapping[str, str] = NO_HEADERS,
-        body: bytes = b"",  # noqa: ARG002 - the interface
-    ) -> AsyncIterator[AuthenticatedRequest]:
+    @property
+    def identity(self) -> str:
+        """See `Credentials`."""
+        return f"token from {self._token.origin}"
+
+    async def authenticate(self, request: Request) -> AuthenticatedRequest:
         """See `Credentials`."""
         token = self._token.read()
 
-        async def rejected(_error: AuthError) -> bool:
+        async def changed(_error: AuthError) -> bool:
             try:
                 return self._token.read() != token
             except AuthError:
                 return False
 
-        with redacting(token):
-            yield AuthenticatedRequest(
-                lambda: {**headers, "X-Auth-Token": token}, secrets=(token,), rejected=rejected
-            )
+        return AuthenticatedRequest(
+            request,
+            lambda: {**request.headers, "X-Auth-Token": token},
+            secrets=(token,),
+            on_rejected=changed,
+        )

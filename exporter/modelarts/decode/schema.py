@@ -23,7 +23,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from exporter.errors import InvalidResponseError
+from exporter.errors import InvalidResponseError, one_line
 from exporter.modelarts.decode.lenient import UnusableError, json_object, leaf, salvage
 
 _Found = TypeVar("_Found")
@@ -251,12 +251,6 @@ def _identified(items: list[Item]) -> bool:
     return lines.count("\n") == len(items) and _IDENTIFIERS.fullmatch(lines) is not None
 
 
-def printable(text: str, limit: int) -> str:
-    """A stranger's text as one line of at most ``limit`` characters, for logs and messages."""
-    line = "".join(char if char.isprintable() else "\ufffd" for char in text[: limit + 1])
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
 # --- What is not as documented --------------------------------------------------------------------
 
 
@@ -319,7 +313,7 @@ def complaint(answer: dict[str, Any], *, missing: str) -> str:
     error = answer.get("error")
     place = error if isinstance(error, dict) else answer
     words = [
-        printable(str(place[key]), 200)
+        one_line(str(place[key]), 200)
         for key in ("error_code", "errorCode", "code", "error_msg", "errorMsg", "message")
         if isinstance(place.get(key), str | int | float)
     ]

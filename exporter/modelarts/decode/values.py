@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from exporter.errors import one_line
 from exporter.jobs.job import ProblemKind
-from exporter.modelarts.decode.schema import Number, Text, printable
+from exporter.modelarts.decode.schema import Number, Text
 
 UNKNOWN = "unknown"
 MS = 1000.0
@@ -62,7 +63,7 @@ class Checker:
 
     def unknown(self, field: str, value: str) -> str:
         """The value is not documented; it is shown as what is returned."""
-        self.odd.setdefault((field, "unknown"), printable(value, _VALUE))
+        self.odd.setdefault((field, "unknown"), one_line(value, _VALUE))
         return UNKNOWN
 
     def time(self, value: Number, unit: float, field: str) -> float | None:

@@ -1,17 +1,14 @@
 """Which credentials are chosen, and what is said when something is missing."""
 
-from dataclasses import replace
-
 import pytest
 from huaweicloud.fake_cloud import Time
 
 from exporter.errors import AuthError, ConfigError
-from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
+from exporter.huaweicloud.auth.chain import AuthContext, resolve
 from exporter.huaweicloud.auth.lockout import KeyLockouts
-from exporter.huaweicloud.auth.sdk_config import environment, profile, profile_path
-from exporter.huaweicloud.auth.secret import Secret
+from exporter.huaweicloud.auth.sdk_config import profile_path, read_environment, read_profile
+from exporter.settings.schema import AuthSettings
 
-OPTIONS = AuthOptions(region="cn-north-4", iam_endpoint="http://127.0.0.1:9")
 KEY_VARIABLES = {"HUAWEICLOUD_SDK_AK": "ENVIRONMENT-KEY", "HUAWEICLOUD_SDK_SK": "env-secret"}
 OIDC_VARIABLES = {
     "HUAWEICLOUD_SDK_IDP_ID": "env-idp",
@@ -19,7 +16,7 @@ OIDC_VARIABLES = {
 }
 KEY_PROFILE = "[basic]\nak = PROFILE-KEY\nsk = profile-100%-secret\n"
 OIDC_PROFILE = KEY_PROFILE + "idp_id = profile-idp\nid_token_file = /run/profile-token\n"
-SECRET = Secret("target.auth.secret_key", "own-secret")
+SECRET = "own-secret"
 
 
 @pytest.fixture
@@ -31,20 +28,22 @@ def home(tmp_path):
 def chosen(home, environ=None, *, profile=None, **options):
     if profile is not None:
         (home / ".huaweicloud" / "credentials").write_text(profile)
-    return resolve(replace(OPTIONS, **options), around(home, environ or {}))
+    return resolve(AuthSettings(**options), context(home, environ or {}))
 
 
-def around(home, environ):
+def context(home, environ):
     async def nothing_is_sent(*_, **__):
         raise AssertionError
 
     time = Time()
     return AuthContext(
+        region="cn-north-4",
+        iam_endpoint="http://127.0.0.1:9",
+        project_id=None,
         environ={"HOME": str(home), **environ},
         http=nothing_is_sent,
         lockouts=KeyLockouts(lambda: time.monotonic),
-        clock=lambda: time.wall,
-        monotonic=lambda: time.monotonic,
+        clocks=time.clocks,
     )
 
 
@@ -70,10 +69,10 @@ def around(home, environ):
             "user u of domain d",
         ),
         (
-            {"token": Secret("target.auth.token_file", file="/run/token")},
+            {"token_file": __file__},
             KEY_VARIABLES,
             None,
-            "ready token from target.auth.token_file /run/token",
+            f"token from target.auth.token_file {__file__}",
         ),
         (
             {},
@@ -98,7 +97,6 @@ def test_auto_takes_the_first_that_is_there(home, options, environ, profile, ide
     credentials = chosen(home, environ, profile=profile, **options)
     assert credentials.identity == identity.format(home=home)
     assert credentials.expires_at is None
-    assert credentials.project_id is None
 
 
 @pytest.mark.parametrize(
@@ -113,6 +111,14 @@ def test_auto_takes_the_first_that_is_there(home, options, environ, profile, ide
 def test_a_named_method_is_the_one_that_is_used(home, method, identity):
     credentials = chosen(home, KEY_VARIABLES, profile=OIDC_PROFILE, method=method)
     assert (credentials.method, credentials.identity) == (method, identity)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"method": "none"}, {"method": "agency"}, {"method": "aksk"}, {"token_file": __file__}],
+)
+async def test_only_a_sign_in_at_iam_reports_a_project(home, options):
+    assert await chosen(home, KEY_VARIABLES, **options).project_id() is None
 
 
 def key_of(credentials):
@@ -143,7 +149,7 @@ def key_of(credentials):
             ("OWN", "own-secret", None),
         ),
         (
-            {"access_key": " OWN\n", "secret_key": SECRET, "security_token": Secret("x", "t\n")},
+            {"access_key": " OWN\n", "secret_key": SECRET, "security_token": "t\n"},
             {},
             None,
             ("OWN", "own-secret", "t"),
@@ -165,7 +171,7 @@ def test_the_profile_file_is_read_again_for_every_request(home):
     path.write_text("[basic]\nak = PROFILE-KEY\n")
     with pytest.raises(AuthError) as caught:
         key_of(credentials)
-    assert str(caught.value) == f"profile file {path} has no access key with a secret key any more"
+    assert str(caught.value) == f"profile file {path} no longer has an access key with a secret key"
     path.unlink()
     assert credentials.identity == f"access key (unreadable) from profile file {path}"
 
@@ -177,11 +183,11 @@ def test_a_garbled_access_key_is_not_sent(home):
 
 
 NO_KEY = (
-    "target.auth.access_key is missing: give it, HUAWEICLOUD_SDK_AK in the environment, "
+    "target.auth.access_key is missing: set it, HUAWEICLOUD_SDK_AK in the environment, "
     "or ak in the profile file"
 )
 NO_SECRET = (
-    "target.auth.secret_key_file (or secret_key) is missing: give it, HUAWEICLOUD_SDK_SK "
+    "target.auth.secret_key_file (or secret_key) is missing: set it, HUAWEICLOUD_SDK_SK "
     "in the environment, or sk in the profile file"
 )
 
@@ -221,16 +227,16 @@ def test_what_can_never_work_is_bad_configuration(home, options, problems):
 
 
 def test_options_do_not_show_secrets():
-    options = replace(OPTIONS, secret_key=SECRET, password=SECRET, token=SECRET)
+    options = AuthSettings(secret_key=SECRET, password=SECRET, token=SECRET)
     assert "own-secret" not in repr(options)
 
 
 def test_a_profile_says_more_than_keys(tmp_path):
     path = tmp_path / "p"
     path.write_text("[basic]\nproject_id = p1\niam_endpoint = https://iam.example\n")
-    known = profile(path)
+    known = read_profile(path)
     assert (known.project_id, known.iam_endpoint) == ("p1", "https://iam.example")
-    known = environment(
+    known = read_environment(
         {"HUAWEICLOUD_SDK_PROJECT_ID": "p2", "HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam.other"}
     )
     assert (known.project_id, known.iam_endpoint) == ("p2", "https://iam.other")
@@ -246,9 +252,9 @@ def test_where_the_profile_is(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"ak = A\nsk = MARKER\n", "is no INI file"),
-        (b"[basic]\nMARKER\n", "is no INI file"),
-        (b"[basic]\nsk = MARKER\nsk = MARKER\n", "is no INI file"),
+        (b"ak = A\nsk = MARKER\n", "is not an INI file"),
+        (b"[basic]\nMARKER\n", "is not an INI file"),
+        (b"[basic]\nsk = MARKER\nsk = MARKER\n", "is not an INI file"),
         (b"[global]\nsk = MARKER\n", "has no section [basic]"),
         (b"\xff", "is not UTF-8 text"),
         (None, "cannot be read: No such file or directory"),
@@ -259,6 +265,6 @@ def test_a_useless_profile_is_named_and_not_quoted(tmp_path, content, problem):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(AuthError) as caught:
-        profile(path)
+        read_profile(path)
     assert str(caught.value) == f"profile file {path} {problem}"
     assert caught.value.__suppress_context__ or content is None or caught.value.__cause__ is None

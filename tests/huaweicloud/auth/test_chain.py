@@ -17,10 +17,11 @@ from exporter.errors import (
     TimedOutError,
     UpstreamError,
 )
-from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
+from exporter.huaweicloud.auth.chain import AuthContext, resolve
 from exporter.huaweicloud.auth.iam import find_project_id
 from exporter.huaweicloud.auth.lockout import KeyLockouts
-from exporter.huaweicloud.auth.secret import Secret
+from exporter.huaweicloud.http import Request
+from exporter.settings.schema import AuthSettings
 
 DAY = 86_400.0
 SEARCH = "/v2/p/training-job-searches"
@@ -56,16 +57,17 @@ def lockouts(time):
 def signed_in(cloud, http, lockouts, time, tmp_path):
     """Make credentials for the cloud."""
 
-    def signed_in(environ=None, *, http=http, **options):
-        given = {"region": "cn-north-4", "iam_endpoint": cloud.url + "/", "project_id": "p"}
+    def signed_in(environ=None, *, http=http, iam_endpoint=None, project_id="p", **options):
         return resolve(
-            AuthOptions(**given | options),
+            AuthSettings(**options),
             AuthContext(
+                region="cn-north-4",
+                iam_endpoint=iam_endpoint or cloud.url + "/",
+                project_id=project_id,
                 environ=environ or {"HOME": str(tmp_path)},
                 http=http,
                 lockouts=lockouts,
-                clock=lambda: time.wall,
-                monotonic=lambda: time.monotonic,
+                clocks=time.clocks,
                 metadata_endpoint=cloud.url,
             ),
         )
@@ -79,7 +81,7 @@ def user(cloud, signed_in, tmp_path):
     cloud.passwords["d", "u"] = "pass word MARKER"
     path = tmp_path / "password"
     path.write_text("pass word MARKER\n")
-    return signed_in(username="u", domain="d", password=Secret("password_file", file=path))
+    return signed_in(username="u", domain="d", password_file=str(path))
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def key_file(tmp_path):
 @pytest.fixture
 def signer(signed_in, key_file):
     """Credentials with an access key, not yet known to the cloud."""
-    return signed_in(access_key="ABCDEFGH", secret_key=Secret("secret_key_file", file=key_file))
+    return signed_in(access_key="ABCDEFGH", secret_key_file=str(key_file))
 
 
 async def refused(awaitable, kind=AuthError):
@@ -126,7 +128,7 @@ async def test_a_user_signs_in_once_and_sends_the_token(cloud, http, user):
 
 async def test_without_a_project_id_the_token_is_for_the_region(cloud, http, signed_in):
     cloud.passwords["d", "u"] = "pw"
-    user = signed_in(username="u", domain="d", password=Secret("password", "pw"), project_id=None)
+    user = signed_in(username="u", domain="d", password="pw", project_id=None)
     assert await find_project_id(http, user, cloud.url, "cn-north-4") == "project-of-the-region"
     (document,) = cloud.documents(SIGN_IN)
     assert document["auth"]["scope"] == {"project": {"name": "cn-north-4"}}
@@ -187,7 +189,7 @@ async def test_iam_is_down_while_the_token_is_valid(cloud, http, user, time, cap
     with caplog.at_level(logging.WARNING, logger="exporter"):
         assert await search(http, cloud, user) == "ok"
     assert len(caplog.messages) == 1
-    assert "used as long as it is valid" in caplog.text
+    assert "used while it is valid" in caplog.text
     assert "signing in to IAM as user u of domain d: the service failed: 503" in caplog.text
     time.passes(3601)
     await refused(search(http, cloud, user), UpstreamError)
@@ -223,13 +225,13 @@ async def test_a_rotated_password_is_used_by_the_next_renewal(cloud, http, user,
         (lambda: web.json_response({"token": {}}, status=201), "has no X-Subject-Token"),
         (
             lambda: web.Response(status=201, headers={"X-Subject-Token": "T"}, text="<html>"),
-            "unexpected answer of IAM (no JSON)",
+            "unexpected response from IAM (not JSON)",
         ),
         (
             lambda: web.json_response({"token": 5}, status=201, headers={"X-Subject-Token": "T"}),
-            "unexpected answer of IAM (Expected `object`, got `int` - at `$.token`)",
+            "unexpected response from IAM (Expected `object`, got `int` - at `$.token`)",
         ),
-        (lambda: web.json_response({"token": {}}), "unexpected answer: 200"),
+        (lambda: web.json_response({"token": {}}), "unexpected response: 200"),
     ],
 )
 async def test_a_sign_in_that_gives_no_token(cloud, http, user, answer, problem):
@@ -258,7 +260,7 @@ async def test_iam_does_not_answer(cloud, user, signed_in):
     async with session(0.1) as hasty:
         cloud.forced[SIGN_IN] = lambda _: asyncio.sleep(1)
         cloud.passwords["d", "u"] = "pw"
-        user = signed_in(username="u", domain="d", password=Secret("password", "pw"), http=hasty)
+        user = signed_in(username="u", domain="d", password="pw", http=hasty)
         message = await refused(search(hasty, cloud, user), TimedOutError)
     assert message == (
         f"signing in to IAM as user u of domain d: {cloud.url} did not answer within 0.1 s"
@@ -272,7 +274,7 @@ async def test_a_ready_token_is_sent_and_read_again(cloud, http, signed_in, tmp_
     path = tmp_path / "token"
     path.write_text("first-MARKER\n")
     cloud.tokens |= {"second-MARKER"}
-    ready = signed_in(token=Secret("token_file", file=path))
+    ready = signed_in(token_file=str(path))
     await refused(search(http, cloud, ready))
 
     async def rotated_meanwhile(_request):
@@ -285,7 +287,7 @@ async def test_a_ready_token_is_sent_and_read_again(cloud, http, signed_in, tmp_
     assert await search(http, cloud, ready) == "ok"
     path.unlink()
     assert await refused(search(http, cloud, ready)) == (
-        f"token_file {path} cannot be read: No such file or directory"
+        f"target.auth.token_file {path} cannot be read: No such file or directory"
     )
 
 
@@ -296,8 +298,8 @@ async def test_requests_are_signed(cloud, http, signed_in):
     cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", "st-MARKER-st")
     signer = signed_in(
         access_key="ABCDEFGH",
-        secret_key=Secret("secret_key", "sk-MARKER-sk"),
-        security_token=Secret("security_token", "st-MARKER-st"),
+        secret_key="sk-MARKER-sk",
+        security_token="st-MARKER-st",
     )
     assert await search(http, cloud, signer) == "ok"
     (sent,) = cloud.asked(SEARCH)
@@ -310,9 +312,10 @@ async def test_requests_are_signed(cloud, http, signed_in):
 
 
 async def test_the_signature_is_as_young_as_the_request(cloud, signer, time):
-    async with signer.attempt("POST", cloud.url + SEARCH) as attempt:
+    request = Request(operation="search", method="POST", url=cloud.url + SEARCH)
+    async with signer.attempt(request) as attempt:
         time.passes(1800)  # in the queue
-        assert attempt.headers["X-Sdk-Date"] == "20240620T083000Z"
+        assert attempt.signed().headers["X-Sdk-Date"] == "20240620T083000Z"
 
 
 async def test_a_wrong_key_is_not_tried_again_and_again(cloud, http, signer, time):
@@ -339,7 +342,7 @@ async def test_a_corrected_key_file_is_tried_at_once(cloud, http, signer, key_fi
 async def test_targets_with_the_same_access_key_share_its_tries(cloud, http, signed_in):
     cloud.keys["ABCDEFGH"] = ("another", None)
     targets = [
-        signed_in(access_key="ABCDEFGH", secret_key=Secret("secret_key", "wrong"), project_id=name)
+        signed_in(access_key="ABCDEFGH", secret_key="wrong", project_id=name)
         for name in ("p", "q", "r", "s")
     ]
     for target in targets * 3:
@@ -408,7 +411,7 @@ async def test_an_unreadable_key_file_heals(cloud, http, signer, key_file):
     cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
     key_file.unlink()
     assert await refused(search(http, cloud, signer)) == (
-        f"secret_key_file {key_file} cannot be read: No such file or directory"
+        f"target.auth.secret_key_file {key_file} cannot be read: No such file or directory"
     )
     key_file.write_text("sk-MARKER-sk")
     assert await search(http, cloud, signer) == "ok"
@@ -450,8 +453,8 @@ async def test_an_older_metadata_service_knows_no_token(cloud, http, agency, sta
 async def test_the_metadata_service_is_asked_directly_and_briefly(cloud, agency):
     asked = []
 
-    async def recording(operation, method, url, *, headers, body=b"", timeout=None, direct=False):  # noqa: ASYNC109 - the interface
-        asked.append((operation, timeout, direct))
+    async def recording(request):
+        asked.append((request.operation, request.timeout, request.direct))
         raise ConnectionFailedError("not here")
 
     agency._http = recording
@@ -492,7 +495,7 @@ async def test_the_agencys_key_is_refused_and_there_is_no_other(cloud, http, age
 
 NO_AGENCY = (
     "asking the metadata service for the agency's key: no agency is attached to this server: "
-    "attach one that may list jobs"
+    "attach one with permission to list jobs"
 )
 
 
@@ -514,24 +517,24 @@ NO_AGENCY = (
         (
             SECURITY_KEY,
             lambda: web.json_response({"credential": {"access": "A", "secret": "sk-MARKER-sk"}}),
-            "asking the metadata service for the agency's key: the answer holds no key",
+            "asking the metadata service for the agency's key: the response contains no key",
         ),
         (
             SECURITY_KEY,
             lambda: web.json_response(
                 {"credential": {"access": "A", "secret": "s\n", "securitytoken": "t"}}
             ),
-            "asking the metadata service for the agency's key: the key in the answer is garbled",
+            "asking the metadata service for the agency's key: the key in the response is garbled",
         ),
         (
             METADATA_TOKEN,
             lambda: web.Response(status=200, text=" "),
-            "asking the metadata service for its token: the answer is no token",
+            "asking the metadata service for its token: the response is not a token",
         ),
         (
             METADATA_TOKEN,
             lambda: web.Response(status=500, text="oops"),
-            "asking the metadata service for its token: the service failed: 500 (no JSON)",
+            "asking the metadata service for its token: the service failed: 500 (not JSON)",
         ),
     ],
 )
@@ -546,12 +549,12 @@ async def test_auto_without_anything_says_where_it_looked(cloud, http, signed_in
     for _ in range(2):
         message = await refused(search(http, cloud, signed_in()))
         assert message == (
-            "no credentials: looked for target.auth options, HUAWEICLOUD_SDK_AK and "
+            "no credentials found; tried target.auth options, HUAWEICLOUD_SDK_AK and "
             "HUAWEICLOUD_SDK_SK (or HUAWEICLOUD_SDK_IDP_ID and HUAWEICLOUD_SDK_ID_TOKEN_FILE) in "
             f"the environment, the profile file {tmp_path}/.huaweicloud/credentials (profile file "
             f"{tmp_path}/.huaweicloud/credentials cannot be read: No such file or directory), and "
             "an agency of this server (asking the metadata service for the agency's key: no agency "
-            "is attached to this server: attach one that may list jobs)"
+            "is attached to this server: attach one with permission to list jobs)"
         )
 
 
@@ -652,7 +655,7 @@ async def test_no_project_or_several(cloud, http, signer, projects, problem):
 async def test_the_lookup_is_tried_once_more_with_a_new_token(cloud, http, user):
     cloud.projects = [{"name": "cn-north-4", "id": "p1"}]
     await search(http, cloud, user)
-    user._renewal.grant.__dict__["project_id"] = None  # a sign-in that did not tell
+    user._refresher.grant.__dict__["project_id"] = None  # a sign-in that did not tell
     cloud.tokens.clear()
     cloud.forced[SIGN_IN] = lambda _: always(
         web.json_response({"token": {}}, status=201, headers={"X-Subject-Token": "T"})
@@ -673,7 +676,7 @@ async def test_a_lookup_without_permission_names_it(cloud, http, signer):
 async def test_what_is_said_of_the_endpoint_is_said_of_iams(cloud, http, signer, signed_in):
     nobody = "http://127.0.0.1:1"
     lookup = find_project_id(http, signer, nobody, "cn-north-4")
-    password = Secret("password", "pass word MARKER")
+    password = "pass word MARKER"
     user = signed_in(iam_endpoint=nobody, username="u", domain="d", password=password)
     for asking in (lookup, search(http, cloud, user)):
         message = await refused(asking, ConnectionFailedError)

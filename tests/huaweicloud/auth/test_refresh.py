@@ -46,16 +46,14 @@ def source(time):
 
 
 @pytest.fixture
-def renewal(source, time):
-    return Refresher(
-        source, what="the token of u", clock=lambda: time.wall, monotonic=lambda: time.monotonic
-    )
+def refresher(source, time):
+    return Refresher(source, name="the token of u", clocks=time.clocks)
 
 
-async def used(renewal):
+async def used(refresher):
     """A request that the service accepts."""
-    grant = await renewal.current()
-    renewal.accepted(grant)
+    grant = await refresher.current()
+    refresher.accepted(grant)
     return grant.value
 
 
@@ -70,127 +68,127 @@ async def used(renewal):
     ],
 )
 async def test_renewed_an_hour_or_a_tenth_before_the_end(
-    *, renewal, source, time, lifetime, age, value
+    *, refresher, source, time, lifetime, age, value
 ):
     source.lifetime = lifetime
-    assert await used(renewal) == "1"
+    assert await used(refresher) == "1"
     time.passes(age)
-    assert await used(renewal) == value
+    assert await used(refresher) == value
 
 
-async def test_one_sign_in_for_many_requests(renewal, source):
+async def test_one_sign_in_for_many_requests(refresher, source):
     source.hold = asyncio.Event()
-    waiting = [asyncio.create_task(used(renewal)) for _ in range(5)]
+    waiting = [asyncio.create_task(used(refresher)) for _ in range(5)]
     await asyncio.sleep(0)
     source.hold.set()
     assert await asyncio.gather(*waiting) == ["1"] * 5
     assert source.asked == 1
 
 
-async def test_one_failed_sign_in_for_many_requests(renewal, source):
+async def test_one_failed_sign_in_for_many_requests(refresher, source):
     source.hold = asyncio.Event()
     source.error = ConnectionFailedError("IAM is down")
-    waiting = [asyncio.create_task(used(renewal)) for _ in range(5)]
+    waiting = [asyncio.create_task(used(refresher)) for _ in range(5)]
     await asyncio.sleep(0)
     source.hold.set()
     assert await asyncio.gather(*waiting, return_exceptions=True) == [source.error] * 5
     assert source.asked == 1
     source.error = None
-    assert await used(renewal) == "2"
+    assert await used(refresher) == "2"
 
 
-async def test_who_gives_up_a_sign_in_leaves_it_to_the_next(renewal, source):
+async def test_who_gives_up_a_sign_in_leaves_it_to_the_next(refresher, source):
     source.hold = asyncio.Event()
-    first = asyncio.create_task(used(renewal))
-    second = asyncio.create_task(used(renewal))
+    first = asyncio.create_task(used(refresher))
+    second = asyncio.create_task(used(refresher))
     await asyncio.sleep(0)
     first.cancel()
     source.hold.set()
     assert await second == "2"
 
 
-async def test_nobody_waits_for_a_renewal_while_the_old_one_is_valid(renewal, source, time):
-    await used(renewal)
+async def test_nobody_waits_for_a_renewal_while_the_old_one_is_valid(refresher, source, time):
+    await used(refresher)
     time.passes(DAY - 60)
     source.hold = asyncio.Event()
-    renewing = asyncio.create_task(used(renewal))
+    renewing = asyncio.create_task(used(refresher))
     await asyncio.sleep(0)
-    assert await used(renewal) == "1"
+    assert await used(refresher) == "1"
     source.hold.set()
     assert await renewing == "2"
 
 
-async def test_what_is_valid_is_used_while_it_cannot_be_renewed(renewal, source, time, caplog):
-    await used(renewal)
+async def test_what_is_valid_is_used_while_it_cannot_be_renewed(refresher, source, time, caplog):
+    await used(refresher)
     time.passes(DAY - 3600)
     source.error = ConnectionFailedError("IAM is down")
     with caplog.at_level(logging.WARNING):
-        assert [await used(renewal) for _ in range(3)] == ["1"] * 3
+        assert [await used(refresher) for _ in range(3)] == ["1"] * 3
     assert source.asked == 2
     (message,) = caplog.messages
     assert message == (
-        "the token of u could not be renewed; it is used as long as it is valid, next try in 60 s: "
+        "the token of u could not be renewed; it is used while it is valid, next attempt in 60 s: "
         "IAM is down"
     )
     time.passes(60)
-    assert await used(renewal) == "1"
+    assert await used(refresher) == "1"
     assert source.asked == 3
     time.passes(3600)
     with pytest.raises(ConnectionFailedError):
-        await used(renewal)
+        await used(refresher)
     source.error = None
-    assert await used(renewal) == "5"
+    assert await used(refresher) == "5"
 
 
-async def test_an_expired_one_is_renewed_even_right_after_a_failed_try(renewal, source, time):
+async def test_an_expired_one_is_renewed_even_right_after_a_failed_try(refresher, source, time):
     source.lifetime = 100.0
-    await used(renewal)
+    await used(refresher)
     time.passes(95)
     source.error = ConnectionFailedError("IAM is down")
-    await used(renewal)
+    await used(refresher)
     source.error = None
     time.passes(5)
-    assert await used(renewal) == "3"
+    assert await used(refresher) == "3"
 
 
-async def test_refused_in_the_middle_of_its_life_it_is_renewed_once(renewal, source):
-    await used(renewal)
-    grant = await renewal.current()
-    outcomes = await asyncio.gather(*(renewal.refused(grant, REFUSED) for _ in range(5)))
+async def test_refused_in_the_middle_of_its_life_it_is_renewed_once(refresher, source):
+    await used(refresher)
+    grant = await refresher.current()
+    outcomes = await asyncio.gather(*(refresher.refused(grant, REFUSED) for _ in range(5)))
     assert outcomes == [True] * 5
     assert source.asked == 2
-    assert await used(renewal) == "2"
+    assert await used(refresher) == "2"
 
 
-async def test_refused_when_new_it_is_not_renewed(renewal, source, time):
-    grant = await renewal.current()
-    outcomes = [await renewal.refused(grant, REFUSED) for _ in range(3)]
+async def test_refused_when_new_it_is_not_renewed(refresher, source, time):
+    grant = await refresher.current()
+    outcomes = [await refresher.refused(grant, REFUSED) for _ in range(3)]
     assert outcomes == [False] * 3
     time.passes(20)
     with pytest.raises(AuthError) as caught:
-        await renewal.current()
+        await refresher.current()
     assert str(caught.value) == (
-        "the token of u is refused although it is new; next sign-in in 40 s; last answer: "
+        "the token of u is refused although it is new; next sign-in in 40 s; last response: "
         "401 APIG.0301"
     )
     assert source.asked == 1
 
 
-async def test_pauses_between_useless_sign_ins_grow_to_five_minutes(renewal, source, time):
-    await used(renewal)
+async def test_pauses_between_useless_sign_ins_grow_to_five_minutes(refresher, source, time):
+    await used(refresher)
     moments = []
     signed_in = source.asked
     begin = time.monotonic
     while len(moments) < 7:
         try:
-            grant = await renewal.current()
+            grant = await refresher.current()
         except AuthError:
             grant = None
         if source.asked > signed_in:
             signed_in = source.asked
             moments.append(time.monotonic - begin)
-        while grant is not None and await renewal.refused(grant, REFUSED):
-            grant = await renewal.current()
+        while grant is not None and await refresher.refused(grant, REFUSED):
+            grant = await refresher.current()
             if source.asked > signed_in:
                 signed_in = source.asked
                 moments.append(time.monotonic - begin)
@@ -199,74 +197,74 @@ async def test_pauses_between_useless_sign_ins_grow_to_five_minutes(renewal, sou
     assert gaps == [60, 120, 240, 300, 300, 300]
 
 
-async def test_one_success_ends_the_growing(renewal, source, time):
+async def test_one_success_ends_the_growing(refresher, source, time):
     for pause in (60, 120):
-        assert not await renewal.refused(await renewal.current(), REFUSED)
+        assert not await refresher.refused(await refresher.current(), REFUSED)
         time.passes(pause)
-    await used(renewal)
-    assert await renewal.refused(await renewal.current(), REFUSED)  # proven: renewed at once
-    assert not await renewal.refused(await renewal.current(), REFUSED)
+    await used(refresher)
+    assert await refresher.refused(await refresher.current(), REFUSED)  # proven: renewed at once
+    assert not await refresher.refused(await refresher.current(), REFUSED)
     time.passes(60)
-    assert await used(renewal) == str(source.asked)
+    assert await used(refresher) == str(source.asked)
 
 
-async def test_refused_while_iam_is_down(renewal, source, caplog):
-    grant = await renewal.current()
-    renewal.accepted(grant)
+async def test_refused_while_iam_is_down(refresher, source, caplog):
+    grant = await refresher.current()
+    refresher.accepted(grant)
     source.error = ConnectionFailedError("IAM is down")
-    assert not await renewal.refused(grant, REFUSED)
+    assert not await refresher.refused(grant, REFUSED)
     assert caplog.messages == ["the token of u was refused and cannot be renewed: IAM is down"]
     source.error = None
-    assert await used(renewal) == "3"
+    assert await used(refresher) == "3"
 
 
-async def test_the_same_key_again_is_no_news(renewal, source, time):
+async def test_the_same_key_again_is_no_news(refresher, source, time):
     source.same = True
-    grant = await renewal.current()
-    renewal.accepted(grant)
-    assert not await renewal.refused(grant, REFUSED)
+    grant = await refresher.current()
+    refresher.accepted(grant)
+    assert not await refresher.refused(grant, REFUSED)
     assert source.asked == 2
     with pytest.raises(AuthError, match="next sign-in in 60 s"):
-        await renewal.current()
+        await refresher.current()
 
 
-async def test_the_same_key_again_before_its_end_is_used_on(renewal, source, time):
+async def test_the_same_key_again_before_its_end_is_used_on(refresher, source, time):
     source.same = True
-    await used(renewal)
+    await used(refresher)
     time.passes(DAY - 3600)
     source.lifetime = 3600.0
-    await used(renewal)
+    await used(refresher)
     time.passes(3600 - 360)
     source.lifetime = 360.0
-    assert await used(renewal) == "same"
+    assert await used(refresher) == "same"
     assert source.asked == 3
     source.same = False
-    grant = await renewal.current()
-    assert await renewal.refused(grant, REFUSED), "still known to be good once"
+    grant = await refresher.current()
+    assert await refresher.refused(grant, REFUSED), "still known to be good once"
 
 
 @pytest.mark.parametrize("hours", [-25, -1, 1])
-async def test_the_wall_clock_jumps(renewal, source, time, hours):
-    await used(renewal)
+async def test_the_wall_clock_jumps(refresher, source, time, hours):
+    await used(refresher)
     time.wall += hours * 3600
-    assert await used(renewal) == "1"
+    assert await used(refresher) == "1"
     time.passes(DAY - 3600)  # the monotonic clock knows
-    assert await used(renewal) == "2"
+    assert await used(refresher) == "2"
     for _ in range(10):
-        assert await used(renewal) == "2"
+        assert await used(refresher) == "2"
 
 
-async def test_the_machine_sleeps(renewal, time):
-    await used(renewal)
+async def test_the_machine_sleeps(refresher, time):
+    await used(refresher)
     time.wall += DAY  # and the monotonic clock stood still
-    assert await used(renewal) == "2"
+    assert await used(refresher) == "2"
 
 
-async def test_the_wall_clock_jumps_ahead_while_iam_is_down(renewal, source, time):
-    await used(renewal)
+async def test_the_wall_clock_jumps_ahead_while_iam_is_down(refresher, source, time):
+    await used(refresher)
     time.wall += 2 * DAY
     source.error = ConnectionFailedError("IAM is down")
-    assert await used(renewal) == "1", "as far as the monotonic clock knows, it is valid"
+    assert await used(refresher) == "1", "as far as the monotonic clock knows, it is valid"
 
 
 def test_what_an_answer_says_about_time():

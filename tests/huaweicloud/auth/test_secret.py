@@ -40,8 +40,8 @@ def test_spaces_at_the_ends_belong_to_a_secret(tmp_path):
         (b"", "is empty"),
         (b"\n", "is empty"),
         (b" \n", "is empty"),
-        (b"two\nlines\n", "has a line break or a control character inside"),
-        (b"nul\x00", "has a line break or a control character inside"),
+        (b"two\nlines\n", "contains a line break or a control character"),
+        (b"nul\x00", "contains a line break or a control character"),
         (b"\xff\xfe", "is not UTF-8 text"),
         (b"x" * 70_000, "is larger than 65536 bytes"),
     ],
@@ -95,15 +95,15 @@ def test_an_empty_value_is_named():
         ("nothing of it", "nothing of it"),
     ],
 )
-def test_secrets_are_blotted_out_whole_or_cut_off(text, clean):
+def test_secrets_are_redacted_whole_or_cut_off(text, clean):
     assert redact(text, None, "", MARKER) == clean
 
 
-def test_a_secret_with_spaces_is_blotted_out_whole():
+def test_a_secret_with_spaces_is_redacted_whole():
     assert redact("user u, password pass word (1)!", "pass word (1)") == "user u, password ***!"
 
 
-def test_errors_that_pass_are_hushed_and_keep_what_they_know():
+def test_errors_that_pass_are_redacted_and_keep_what_they_know():
     with (
         pytest.raises(ThrottledError) as caught,
         redacting(MARKER, doing="signing in"),
