@@ -21,7 +21,7 @@ from exporter.simulator.job import ACTIVE, TERMINAL
 HIDDEN_SECONDS = 3600
 
 
-class Failure(AssertionError):
+class Failure(AssertionError):  # noqa: N818 - a verdict on the exporter
     """A promise that was broken."""
 
 

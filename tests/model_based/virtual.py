@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from unittest.mock import patch
 
 
-class Stuck(Exception):
+class Stuck(Exception):  # noqa: N818 - a verdict on the exporter
     """Everybody waits for somebody else."""
 
 
