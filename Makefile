@@ -1,6 +1,7 @@
-# make demo     see the exporter at work, no account needed
+# make demo     run the exporter on a simulated service, no account needed
+# make unit     quick tests while you work
 # make test     everything that CI checks
-# Works with make 3.81 (macOS) and newer. Everything it makes lives in .venv; "make clean" removes it.
+# Works with make 3.81 (macOS) and newer. Everything it creates is in .venv; "make clean" removes it.
 
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 VENV ?= .venv
@@ -9,12 +10,14 @@ SOAK_SECONDS ?= 600
 SOAK_SEED ?= 1000000
 
 BIN := $(VENV)/bin
+# The number of processes is chosen in tests/conftest.py; ARGS="-n 0" runs the tests in this one.
+PARALLEL := -n auto --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Directories are listed too: a deleted module changes its directory only.
 SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak install lint types docs docs-check format lock bench screenshot image image-test clean prometheus
+.PHONY: help demo unit test soak install lint types docs docs-check format lock bench screenshot image image-test clean prometheus
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +33,11 @@ demo: install ## run the exporter on a simulated service until Ctrl-C; options: 
 # Without the checkout on the import path (PYTHONSAFEPATH, no rootdir), the tests see what users
 # get: the installed wheel.
 test: $(VENV)/.dev $(VENV)/.package prometheus lint types docs-check ## lint, types, docs, all tests; options: ARGS="-k paging"
-	PYTHONSAFEPATH=1 TEST_INSTALLED=1 $(BIN)/pytest $(ARGS)
+	PYTHONSAFEPATH=1 TEST_INSTALLED=1 $(BIN)/pytest $(PARALLEL) $(ARGS)
+
+# These need no installed package: "python -m" puts the checkout on the import path.
+unit: $(VENV)/.dev ## quick tests of the checkout: no network, no other program; options: ARGS="-k paging"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not integration and not slow" $(ARGS)
 
 soak: $(VENV)/.dev $(VENV)/.package ## random lives against a world's truth; options: SOAK_SECONDS=600 SOAK_SEED=1000000
 	$(BIN)/python tests/model_based/soak.py $(SOAK_SECONDS) $(SOAK_SEED)
