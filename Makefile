@@ -1,4 +1,5 @@
 # make demo     try the exporter, no account needed
+# make unit     run the quick tests while you work
 # make test     run everything that CI checks
 # Works with make 3.81 (macOS) and newer. All files are created in .venv; "make clean" removes them.
 
@@ -9,12 +10,14 @@ SOAK_SECONDS ?= 600
 SOAK_SEED ?= 1000000
 
 BIN := $(VENV)/bin
+# The number of processes is chosen in tests/conftest.py; ARGS="-n 0" runs the tests in this one.
+PARALLEL := -n auto --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Directories are listed, too: deleting a module changes only its directory.
 SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak install lint types docs docs-check format lock bench screenshot image image-test clean prometheus
+.PHONY: help demo unit test soak install lint types docs docs-check format lock bench screenshot image image-test clean prometheus
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +33,11 @@ demo: install ## run the exporter with a simulated service until Ctrl-C; options
 # The checkout is not on the import path (PYTHONSAFEPATH, no rootdir), so the tests use what users
 # get: the installed wheel.
 test: $(VENV)/.dev $(VENV)/.package prometheus lint types docs-check ## run lint, types, docs and all tests; options: ARGS="-k paging"
-	PYTHONSAFEPATH=1 TEST_INSTALLED=1 $(BIN)/pytest $(ARGS)
+	PYTHONSAFEPATH=1 TEST_INSTALLED=1 $(BIN)/pytest $(PARALLEL) $(ARGS)
+
+# These need no installed package: "python -m" puts the checkout on the import path.
+unit: $(VENV)/.dev ## run the quick tests of the checkout: no network, no other program; options: ARGS="-k paging"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not integration and not slow" $(ARGS)
 
 soak: $(VENV)/.dev $(VENV)/.package ## compare counters with random simulated regions; options: SOAK_SECONDS=600 SOAK_SEED=1000000
 	$(BIN)/python tests/model_based/soak.py $(SOAK_SECONDS) $(SOAK_SEED)

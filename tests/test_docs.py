@@ -81,6 +81,7 @@ def test_check_names_the_stale_page_and_leaves_it(generate, copy, capsys):
     assert page.read_bytes() == before
 
 
+@pytest.mark.integration
 def test_the_script_runs_by_itself():
     # With the directory of the package that is tested, be it the checkout or an installed wheel.
     found = str(Path(sys.modules["exporter"].__file__).parents[1])
@@ -175,6 +176,7 @@ def test_queries_ask_for_their_metric_and_for_nothing_unknown(generate):
         assert {each for each in rates if types.get(each) == "gauge"} == set(), name
 
 
+@pytest.mark.integration
 def test_queries_parse(generate, tmp_path):
     promtool = shutil.which("promtool")
     if promtool is None:

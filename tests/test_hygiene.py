@@ -118,6 +118,7 @@ def test_changelog_has_a_place_for_the_next_version():
     assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", line) for line in headings[1:])
 
 
+@pytest.mark.integration
 def test_dockerfile_passes_hadolint():
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run(
@@ -142,6 +143,7 @@ def test_image_is_built_from_what_the_builder_is_given():
     assert given == {source for line in copied for source in line.split()}
 
 
+@pytest.mark.integration
 def test_nothing_in_git_knows_the_machine_it_was_written_on():
     command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others"]
     done = subprocess.run(

@@ -15,7 +15,7 @@ from exporter.simulator.iam import Iam
 from exporter.simulator.identity import GET_JOB, LIST_JOBS, LIST_POOLS, Accounts, Identity
 from exporter.simulator.pools import pools
 from exporter.simulator.query import parse
-from exporter.simulator.reply import Refusal, Reply
+from exporter.simulator.reply import ApiError, Reply
 from exporter.simulator.search import Searches, detail
 from exporter.simulator.signature import Incoming
 
@@ -79,13 +79,13 @@ class Api:
         """The answer, and the name of the identity that it is for.
 
         Raises:
-            Refusal: the answer is an error.
+            ApiError: the answer is an error.
         """
         if operation.name in self._iam:
             return "", self._iam[operation.name](request, now)
         if operation.name == "unknown":
             message = "The API does not exist or has not been published in the environment."
-            raise Refusal(404, "APIG.0101", message)
+            raise ApiError(404, "APIG.0101", message)
         action = {"search": LIST_JOBS, "get": GET_JOB, "pools": LIST_POOLS}[operation.name]
         identity = Identity("anonymous")
         if self._accounts is not None:
@@ -107,19 +107,19 @@ class Api:
             headers = {"Retry-After": str(wait)} if self._behaviour.retry_after else {}
             policy = f"policy user over ratelimit,limit:{limit},time:1 minute"
             message = f"The throttling threshold has been reached: {policy}"
-            raise Refusal(429, "APIG.0308", message, headers)
+            raise ApiError(429, "APIG.0308", message, headers)
         recent.append(now)
 
     def _search(self, _operation: Operation, request: Incoming, identity: Identity) -> bytes:
         if not _JSON.fullmatch(request.headers.get("content-type", "")):
-            raise Refusal(400, "ModelArts.2764", "Content-Type must be application/json.")
+            raise ApiError(400, "ModelArts.2764", "Content-Type must be application/json.")
         query = parse(request.body, self._behaviour)
         return self._searches.answer(query, visible=_sees(identity, query.workspace))
 
     def _get(self, operation: Operation, _request: Incoming, identity: Identity) -> bytes:
         job_id = operation.arguments[1]
         if job_id not in self._fleet or not _sees(identity, self._fleet[job_id].workspace):
-            raise Refusal(400, "ModelArts.2775", f"Training job {job_id} not found.")
+            raise ApiError(400, "ModelArts.2775", f"Training job {job_id} not found.")
         return detail(self._fleet[job_id], self._fleet.now, self._behaviour)
 
     def _pools(self, _operation: Operation, _request: Incoming, _identity: Identity) -> bytes:

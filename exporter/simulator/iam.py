@@ -6,7 +6,7 @@ from typing import Any
 
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.identity import Accounts, Identity, Token
-from exporter.simulator.reply import Refusal, Reply, encoded
+from exporter.simulator.reply import ApiError, Reply, encoded
 from exporter.simulator.signature import Incoming
 
 _LONGEST_METADATA_TOKEN_SECONDS = 21_600
@@ -31,17 +31,17 @@ class Iam:
         password = _dig(claimed, "password")
         user = self._accounts.users.get((str(domain), str(name)))
         if user is None or not user.password or user.password != password:
-            raise Refusal(401, "IAM", "The username or password is wrong.")
+            raise ApiError(401, "IAM", "The username or password is wrong.")
         return self._issued(user, auth, now, "password")
 
     def id_token(self, request: Incoming, now: float) -> Reply:
         """``POST /v3.0/OS-AUTH/id-token/tokens``."""
         auth = _auth(request)
         if request.headers.get("x-idp-id") != self._accounts.idp_id:
-            raise Refusal(401, "IAM", "The identity provider is unknown.")
+            raise ApiError(401, "IAM", "The identity provider is unknown.")
         identity = self._accounts.id_tokens.get(str(_dig(auth, "id_token", "id")))
         if identity is None:
-            raise Refusal(401, "IAM", "The id token is not valid.")
+            raise ApiError(401, "IAM", "The id token is not valid.")
         return self._issued(identity, auth, now, "mapped")
 
     def projects(self, request: Incoming, now: float) -> Reply:
@@ -120,7 +120,7 @@ def _project(identity: Identity, auth: Any) -> str | None:
     for name, id_ in identity.projects.items():
         if isinstance(wanted, dict) and (wanted.get("id") == id_ or wanted.get("name") == name):
             return name
-    raise Refusal(401, "IAM", "The user has no such project.")
+    raise ApiError(401, "IAM", "The user has no such project.")
 
 
 def _described(token: Token, method: str) -> dict[str, Any]:
@@ -151,5 +151,5 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _bad_request(message: str) -> Refusal:
-    return Refusal(400, "IAM", f"Request body is invalid: {message}.")
+def _bad_request(message: str) -> ApiError:
+    return ApiError(400, "IAM", f"Request body is invalid: {message}.")

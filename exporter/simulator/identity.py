@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from exporter.simulator.reply import Refusal
+from exporter.simulator.reply import ApiError
 from exporter.simulator.signature import (
     Authorization,
     Incoming,
-    Unverified,
+    SignatureError,
     authorization,
     signed_at,
     verify,
@@ -47,10 +47,10 @@ class Identity:
         """Check a permission.
 
         Raises:
-            Refusal: 403 that names the action.
+            ApiError: 403 that names the action.
         """
         if action not in self.permissions:
-            raise Refusal(
+            raise ApiError(
                 403,
                 "ModelArts.0112",
                 f"Policy doesn't allow {action} to be performed by user {self.name}.",
@@ -127,7 +127,7 @@ class Accounts:
         """Who sends a request, and the project that he signed in to, if that was a token.
 
         Raises:
-            Refusal: 401.
+            ApiError: 401.
         """
         value = request.headers.get("x-auth-token")
         if value is not None:
@@ -141,13 +141,13 @@ class Accounts:
         """Who does something in a project.
 
         Raises:
-            Refusal: 401, or 403 for another project or a missing permission.
+            ApiError: 401, or 403 for another project or a missing permission.
         """
         identity, scope = self.authenticate(request, now)
         projects = set(identity.projects.values()) if scope is None else {scope}
         named = request.headers.get("x-project-id", project_id)
         if project_id not in projects or named != project_id:
-            raise Refusal(403, "ModelArts.0210", "The project id does not match the identity.")
+            raise ApiError(403, "ModelArts.0210", "The project id does not match the identity.")
         identity.require(action)
         return identity
 
@@ -168,13 +168,13 @@ class Accounts:
         """An issued token that still holds.
 
         Raises:
-            Refusal: 401.
+            ApiError: 401.
         """
         token = self._tokens.get(value)
         if token is None:
             raise _unknown("decrypt token fail")
         if now >= token.expires_at:
-            raise Refusal(401, "APIG.0307", "The token must be updated.")
+            raise ApiError(401, "APIG.0307", "The token must be updated.")
         return token
 
     def revoke_tokens(self) -> None:
@@ -200,13 +200,13 @@ class Accounts:
     def _signer(self, request: Incoming, now: float) -> Identity:
         try:
             claim = authorization(request)
-        except Unverified as error:
+        except SignatureError as error:
             raise _unknown(str(error)) from None
         if self.locked_until.get(claim.access, 0.0) > now:
             raise _unknown("the access key is locked")
         try:
             identity = self._verified(request, claim, now)
-        except Refusal:
+        except ApiError:
             self._failed(claim.access, now)
             raise
         self._in_a_row[claim.access] = 0
@@ -218,16 +218,16 @@ class Accounts:
             raise _unknown("AK access failed to reach the limit or AK does not exist")
         try:
             if abs(signed_at(request) - now) > _SKEW_SECONDS:
-                raise Refusal(
+                raise ApiError(
                     401, "APIG.0303", "Incorrect app authentication information: clock skew."
                 )
             verify(request, claim, key.secret)
-        except Unverified as error:
+        except SignatureError as error:
             raise _unknown(f"verify aksk signature fail: {error}") from None
         if key.security_token and request.headers.get("x-security-token") != key.security_token:
             raise _unknown("the security token is missing or wrong")
         if key.expires_at is not None and now >= key.expires_at:
-            raise Refusal(401, "APIG.0307", "The security token has expired.")
+            raise ApiError(401, "APIG.0307", "The security token has expired.")
         return key.identity
 
     def _failed(self, access: str, now: float) -> None:
@@ -241,5 +241,5 @@ class Accounts:
         return "".join(self._random.choices(string.ascii_letters + string.digits, k=length))
 
 
-def _unknown(why: str) -> Refusal:
-    return Refusal(401, "APIG.0301", f"Incorrect IAM authentication information: {why}.")
+def _unknown(why: str) -> ApiError:
+    return ApiError(401, "APIG.0301", f"Incorrect IAM authentication information: {why}.")

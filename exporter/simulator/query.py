@@ -8,7 +8,7 @@ from typing import Any
 
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.catalog import DEFAULT_WORKSPACE
-from exporter.simulator.reply import Refusal
+from exporter.simulator.reply import ApiError
 
 _MOST_JOBS = 50
 _MOST_FILTERS = 20
@@ -57,7 +57,7 @@ def parse(body: bytes, behaviour: Behaviour) -> Query:
     """The search in a request's body.
 
     Raises:
-        Refusal: 400 with the code of the first thing that is wrong.
+        ApiError: 400 with the code of the first thing that is wrong.
     """
     try:
         document = json.loads(body)
@@ -68,18 +68,18 @@ def parse(body: bytes, behaviour: Behaviour) -> Query:
     offset = _integer(document, "offset", 0)
     limit = _integer(document, "limit", _USUAL_LIMIT)
     if not 1 <= limit <= _MOST_JOBS:
-        raise Refusal(400, "ModelArts.2816", f"limit must be in range [1,{_MOST_JOBS}].")
+        raise ApiError(400, "ModelArts.2816", f"limit must be in range [1,{_MOST_JOBS}].")
     if offset < 0:
-        raise Refusal(400, "ModelArts.2816", "offset must not be less than 0.")
+        raise ApiError(400, "ModelArts.2816", "offset must not be less than 0.")
     sort_by = _string(document, "sort_by", "create_time")
     if sort_by not in ("", "create_time"):
-        raise Refusal(400, "ModelArts.2790", f"Sorting by {sort_by} is not supported.")
+        raise ApiError(400, "ModelArts.2790", f"Sorting by {sort_by} is not supported.")
     order = _string(document, "order", "desc")
     if order not in ("", "desc", "asc"):
-        raise Refusal(400, "ModelArts.2788", f"Invalid param order: {order}.")
+        raise ApiError(400, "ModelArts.2788", f"Invalid param order: {order}.")
     workspace = _string(document, "workspace_id", DEFAULT_WORKSPACE)
     if not _WORKSPACE.fullmatch(workspace):
-        raise Refusal(400, "ModelArts.2788", "Invalid param workspace_id.")
+        raise ApiError(400, "ModelArts.2788", "Invalid param workspace_id.")
     return Query(
         offset=offset,
         limit=limit,
@@ -91,8 +91,8 @@ def parse(body: bytes, behaviour: Behaviour) -> Query:
     )
 
 
-def _malformed(message: str) -> Refusal:
-    return Refusal(400, "ModelArts.2764", message)
+def _malformed(message: str) -> ApiError:
+    return ApiError(400, "ModelArts.2764", message)
 
 
 def _integer(document: dict[str, Any], name: str, usual: int) -> int:
@@ -113,7 +113,7 @@ def _filters(entries: Any, behaviour: Behaviour) -> tuple[Filter, ...]:
     if not isinstance(entries, list):
         raise _malformed("filters must be an Array.")
     if len(entries) > _MOST_FILTERS:
-        raise Refusal(400, "ModelArts.2788", f"More than {_MOST_FILTERS} filters.")
+        raise ApiError(400, "ModelArts.2788", f"More than {_MOST_FILTERS} filters.")
     checked = [_filter(entry, behaviour) for entry in entries]
     return tuple(item for item in checked if item is not None)
 
@@ -128,9 +128,9 @@ def _filter(entry: Any, behaviour: Behaviour) -> Filter | None:
     if not all(isinstance(value, str) for value in values):
         raise _malformed(f"Values of the filter {key} must be Strings.")
     if key in behaviour.rejected_filters or operator not in _OPERATORS.get(key, ()):
-        raise Refusal(400, "ModelArts.2789", f"Filtering by {key} {operator} is not supported.")
+        raise ApiError(400, "ModelArts.2789", f"Filtering by {key} {operator} is not supported.")
     if len(values) > _MOST_VALUES:
-        raise Refusal(400, "ModelArts.2788", f"More than {_MOST_VALUES} values in {key}.")
+        raise ApiError(400, "ModelArts.2788", f"More than {_MOST_VALUES} values in {key}.")
     if not any(values):
         return None
     if key == "create_time":
@@ -145,9 +145,9 @@ def _span(values: list[str], behaviour: Behaviour) -> list[int]:
     try:
         first, last = (_time(value, behaviour) for value in values)
     except ValueError:
-        raise Refusal(400, "ModelArts.2788", "create_time takes two times.") from None
+        raise ApiError(400, "ModelArts.2788", "create_time takes two times.") from None
     if not 0 <= last - first <= _LONGEST_SPAN_MS:
-        raise Refusal(400, "ModelArts.2788", "create_time spans more than 31 days.")
+        raise ApiError(400, "ModelArts.2788", "create_time spans more than 31 days.")
     return [first, last]
 
 

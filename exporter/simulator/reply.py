@@ -19,7 +19,7 @@ class Reply:
     content_type: str = "application/json;charset=utf-8"
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """The service says no.
 
     Args:

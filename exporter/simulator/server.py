@@ -27,7 +27,7 @@ from exporter.simulator.faults import (
 )
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import Accounts
-from exporter.simulator.reply import Refusal, Reply
+from exporter.simulator.reply import ApiError, Reply
 from exporter.simulator.signature import Incoming
 
 _LOGGED_REQUESTS = 10_000
@@ -163,7 +163,7 @@ class SimulatedService:
         else:
             try:
                 answer = self._api.answer(operation, disturbed(incoming, faults), now)
-            except Refusal as refusal:
+            except ApiError as refusal:
                 reply = refusal.reply(request_id)
             else:
                 identity, reply = answer[0], damaged(answer[1], faults)

@@ -27,7 +27,7 @@ _MUST_BE_SIGNED = ("host", "x-sdk-date")
 _SIGNED_IF_SENT = ("x-security-token", "x-project-id")
 
 
-class Unverified(Exception):
+class SignatureError(Exception):
     """The signature is missing something, or is not the right one."""
 
 
@@ -59,11 +59,11 @@ def authorization(request: Incoming) -> Authorization:
     """What the request claims.
 
     Raises:
-        Unverified: it has no header of this form.
+        SignatureError: it has no header of this form.
     """
     match = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     if match is None:
-        raise Unverified("The Authorization header is malformed.")
+        raise SignatureError("The Authorization header is malformed.")
     return Authorization(match[1], tuple(match[2].split(";")), match[3])
 
 
@@ -71,15 +71,15 @@ def signed_at(request: Incoming) -> float:
     """Unix seconds of ``X-Sdk-Date``.
 
     Raises:
-        Unverified: it is missing or malformed.
+        SignatureError: it is missing or malformed.
     """
     text = request.headers.get("x-sdk-date", "")
     if not _DATE.fullmatch(text):
-        raise Unverified("X-Sdk-Date is missing or malformed.")
+        raise SignatureError("X-Sdk-Date is missing or malformed.")
     try:
         moment = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
-        raise Unverified("X-Sdk-Date is no time.") from None
+        raise SignatureError("X-Sdk-Date is no time.") from None
     return moment.timestamp()
 
 
@@ -87,24 +87,24 @@ def verify(request: Incoming, claim: Authorization, secret: str) -> None:
     """Check every byte that is signed.
 
     Raises:
-        Unverified: says why not; with nothing secret in it.
+        SignatureError: says why not; with nothing secret in it.
     """
     signed = claim.signed
     if list(signed) != sorted(set(signed)):
-        raise Unverified("SignedHeaders are not sorted.")
+        raise SignatureError("SignedHeaders are not sorted.")
     sent = [name for name in _SIGNED_IF_SENT if name in request.headers]
     for name in (*_MUST_BE_SIGNED, *sent):
         if name not in signed:
-            raise Unverified(f"{name} is not signed.")
+            raise SignatureError(f"{name} is not signed.")
     for name in signed:
         if name not in request.headers:
-            raise Unverified(f"The signed header {name} was not sent, or more than once.")
+            raise SignatureError(f"The signed header {name} was not sent, or more than once.")
     to_sign = "\n".join(
         (_ALGORITHM, request.headers["x-sdk-date"], _sha256(_canonical(request, signed)))
     )
     expected = hmac.new(secret.encode(), to_sign.encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected, claim.signature):
-        raise Unverified("The signature is not the one of this request.")
+        raise SignatureError("The signature is not the one of this request.")
 
 
 def _canonical(request: Incoming, signed: tuple[str, ...]) -> bytes:

@@ -1,5 +1,6 @@
 """Kubernetes manifests: reading them, and what they must obey."""
 
+import fcntl
 import json
 import os
 import re
@@ -185,9 +186,11 @@ def find_helm():
     if os.environ.get("CI") != "true":
         pytest.skip("no helm (CI=true fetches one, 38 MB)")
     kept = Path(sys.prefix, f"helm-{HELM}")
-    if not kept.is_file():
-        with tempfile.TemporaryDirectory() as name:
-            _unpack(Path(name), kept)
+    with kept.with_name("helm.lock").open("w") as lock:  # one of several test processes fetches it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.is_file():
+            with tempfile.TemporaryDirectory() as name:
+                _unpack(Path(name), kept)
     return kept
 
 

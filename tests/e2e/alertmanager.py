@@ -1,12 +1,10 @@
 """A real Alertmanager that sends every alert on its own, at once, and whoever it sends them to."""
 
-import socket
-
 import aiohttp
 import yaml
 from aiohttp import web
 from e2e.prometheus import binary, guarded
-from process.program import eventually
+from process.program import eventually, free_port
 
 NAMES = ("alertmanager", "prometheus-alertmanager")
 """As its makers call it, and as Debian does."""
@@ -72,8 +70,7 @@ async def running(start, folder, where, receiver):
             }
         )
     )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     program = start(
         "--config.file=alertmanager.yml",
         "--storage.path=alerts",

@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import socket
 
 import aiohttp
 import pytest
 import yaml
-from process.program import eventually, samples, values
+from process.program import eventually, free_port, samples, values
 
 
 def guarded(path):
@@ -93,8 +92,7 @@ async def running(start, folder, where, address, *flags, **config):
             }
         )
     )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     program = start(
         "--config.file=prometheus.yml",
         "--storage.tsdb.path=data",

@@ -1,6 +1,5 @@
 """The rules at work: a job fails in the simulated service, and somebody is told, once."""
 
-import socket
 import time
 from pathlib import Path
 
@@ -8,13 +7,13 @@ import pytest
 import yaml
 from e2e import alertmanager as manager
 from e2e import prometheus as real
-from process.program import eventually, target, up
+from process.program import eventually, free_port, target, up
 
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_NAME
 from exporter.simulator.server import SimulatedService
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.integration
 
 RULES = Path(__file__).parents[2] / "deploy/prometheus"
 INTERVALS = 3 * 1.0
@@ -71,11 +70,6 @@ def observing(start, receiver, rules, tmp_path, where):
     return begin
 
 
-def free_address():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"127.0.0.1:{listener.getsockname()[1]}"
-
-
 async def healthy_rules(prometheus):
     """All rules, once each was evaluated; with none of them anything is wrong."""
 
@@ -105,7 +99,7 @@ async def test_a_failed_job_is_told_once(start, service, receiver, observing):
         fleet.start(job)
     lost, meanwhile, last, *_ = others
 
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"
     options = target(service, web__listen_address=address, target__name="research")
     exporter = start(*options, "--state.file=state.db")
     await up(await exporter.url())

@@ -14,7 +14,7 @@ from process.program import get, target, up
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.server import SimulatedService
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 HOUR, DAY = 3600, 86_400
 STEP = 300

@@ -2,18 +2,17 @@
 
 import re
 import signal
-import socket
 import time
 from collections import Counter
 
 import pytest
 from e2e import prometheus as real
-from process.program import target, up
+from process.program import free_port, target, up
 
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.server import SimulatedService
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.integration
 
 FAILED = 'modelarts_training_jobs_finished_total{phase="Failed"}'
 CREATED = "modelarts_training_jobs_created_total"
@@ -72,8 +71,7 @@ class Exporter:
     """Always at the same address, always with the same state file; may be killed."""
 
     def __init__(self, start, service, folder):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
         self._start = start
         self._options = target(
             service, web__listen_address=self.address, state__file=folder / "state.db"

@@ -8,7 +8,7 @@ import pytest
 from e2e import prometheus as real
 from process.program import get, scraped, values
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.integration
 
 REGION = ("--seed=11", "--jobs=300", "--rate=20")
 """Busy until it is paused."""

@@ -9,7 +9,7 @@ import pytest
 from e2e import prometheus as real
 from web.config.entrance import MUTUAL, Files, basic, users
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.integration
 DEMO = ("demo", "--jobs=20", "--web.listen-address=127.0.0.1:0", "--log.level=info")
 
 

@@ -10,7 +10,7 @@ import pytest
 from e2e import prometheus as real
 from grafana.dashboards import BOARDS, QUESTIONS, asked, selectors, variables
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(200)]
 
 WORLD = ("--seed=11", "--jobs=300", "--rate=30")
 OPTIONS = ("--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--api.retries=0")

@@ -67,6 +67,7 @@ def test_there_are_four():
     }
 
 
+@pytest.mark.integration
 def test_the_committed_files_are_what_build_py_writes():
     done = subprocess.run(
         [sys.executable, FOLDER / "build.py", "--check"],

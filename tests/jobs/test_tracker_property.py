@@ -26,6 +26,8 @@ from exporter.simulator.fleet import Fleet as World
 from exporter.simulator.job import ACTIVE, IN_PLACE, RESCHEDULING, TERMINAL
 from exporter.simulator.wire import document
 
+pytestmark = pytest.mark.slow
+
 START_MS = 1_750_000_000_000
 WORKSPACES = (DEFAULT_WORKSPACE, VISION_WORKSPACE)
 POLICIES = (*IN_PLACE, *RESCHEDULING, "of_tomorrow")

@@ -386,6 +386,7 @@ def library_exemplar(exemplar):
     return LibraryExemplar({"job_id": exemplar.job_id}, exemplar.value, exemplar.at)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(ledgers())
 def test_openmetrics_is_what_the_library_writes(ledger):
@@ -395,6 +396,7 @@ def test_openmetrics_is_what_the_library_writes(ledger):
     assert exposed(ledger).openmetrics == openmetrics.generate_latest(registry)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(ledgers())
 def test_text_is_what_the_library_writes_without_created(ledger):

@@ -66,6 +66,7 @@ def as_library(block):
     return family
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(blocks(), max_size=4, unique_by=lambda block: block.metric.name))
 def test_equal_to_the_library(many):
@@ -78,6 +79,7 @@ def test_equal_to_the_library(many):
     assert gzip.decompress(ours.openmetrics_gzip) == ours.openmetrics
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(blocks(kinds=["gauge"]))
 def test_parsers_read_back_what_was_meant(block):
@@ -157,6 +159,7 @@ def test_a_lone_surrogate_is_no_error():
     assert b'jobs{name="a?b"} 1.0\n' in assemble([(metric, [lines])]).text
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(
     not shutil.which("promtool") and "REQUIRE_PROMETHEUS" not in os.environ,
     reason="promtool is not installed",

@@ -615,6 +615,7 @@ def test_every_job_is_in_exactly_one_phase():
 PROMTOOL = shutil.which("promtool")
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(
     not PROMTOOL and "REQUIRE_PROMETHEUS" not in os.environ, reason="promtool is not installed"
 )

@@ -14,6 +14,8 @@ from model_based.virtual import run
 
 from exporter.jobs import tracker
 
+pytestmark = pytest.mark.slow
+
 LIVES = 24
 STEPS = 130
 PLAIN = {

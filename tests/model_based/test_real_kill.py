@@ -10,6 +10,8 @@ import pytest
 from exporter.metrics.counters import CREATED
 from exporter.storage.store import StateFile
 
+pytestmark = pytest.mark.integration
+
 KEY = (CREATED.metric.name, ("0", "public", "GPU"))
 PROGRAM = """
 import asyncio, itertools, sys

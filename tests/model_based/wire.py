@@ -15,7 +15,7 @@ from exporter.errors import BrokenResponseError, ConnectionFailedError, TimedOut
 from exporter.huaweicloud.http import Response
 from exporter.simulator.api import Api, route
 from exporter.simulator.faults import INSTEAD, Faults, damaged, disturbed, instead
-from exporter.simulator.reply import Refusal
+from exporter.simulator.reply import ApiError
 from exporter.simulator.signature import Incoming
 
 ENDPOINT = "http://service.test"
@@ -125,10 +125,10 @@ class Wire:
             attempt.narrowed |= replaced.do == "replace"
             return instead(replaced, "1")
         if operation.name == "get" and self.forbidden:
-            return Refusal(403, "ModelArts.0112", "not allowed").reply("1")
+            return ApiError(403, "ModelArts.0112", "not allowed").reply("1")
         try:
             reply = self._api.answer(operation, request, now)[1]
-        except Refusal as refusal:
+        except ApiError as refusal:
             return refusal.reply("1")
         reply = damaged(reply, sorted(faults, key=lambda fault: fault.do == "truncate"))
         if operation.name == "search" and self.narrowed:

@@ -133,6 +133,7 @@ async def test_row_18_an_unknown_phase(rig, poller, caplog):
     assert [record.value for record in lines] == ["Hibernating"]
 
 
+@pytest.mark.slow
 async def test_row_28_more_active_jobs_than_may_have_series(rig):
     await rig.serve()
     ids = rig.populate(20_000)

@@ -48,6 +48,7 @@ async def forbidding(rig, user, **options):
 # --- What a poll costs ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @either_mode
 @pytest.mark.parametrize("history", [0, 500, 20_000])
 async def test_a_steady_poll_costs_the_same_whatever_was(rig, mode, history):
@@ -271,6 +272,7 @@ async def test_an_id_filter_that_takes_fewer_values_than_we_send_deletes_nobody(
 EMPTY = {"items": [], "total": 0, "count": 0}
 
 
+@pytest.mark.slow
 @both_ways
 @pytest.mark.parametrize("phase", ["Running", "Completed"])
 async def test_row_36_an_empty_list_once(rig, phase):

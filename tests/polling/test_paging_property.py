@@ -26,8 +26,10 @@ from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import INSTEAD, Fault, Faults, damaged, disturbed, instead
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.job import PHASES
-from exporter.simulator.reply import Refusal
+from exporter.simulator.reply import ApiError
 from exporter.simulator.signature import Incoming
+
+pytestmark = pytest.mark.slow
 
 WORKSPACES = ("0", "0123456789abcdef0123456789abcdef")
 PATH = "/v2/project/training-job-searches"
@@ -111,7 +113,7 @@ class Service:
                 return Response(reply.status, reply.headers, reply.body)
         try:
             reply = self._api.answer(SEARCH, disturbed(request, striking), START)[1]
-        except Refusal as refusal:
+        except ApiError as refusal:
             reply = refusal.reply("1")
         reply = damaged(reply, striking)
         return Response(reply.status, reply.headers, reply.body)

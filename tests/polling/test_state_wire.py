@@ -256,6 +256,7 @@ async def test_row_53_a_series_that_was_released_is_never_zero_again(rig, life):
 # --- Row 54: the disk is full ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_row_54_the_disk_is_full(rig, life):
     await rig.serve()
     ids = rig.populate(600)

@@ -85,6 +85,7 @@ async def test_a_finished_job_that_is_deleted_is_found(rig, clock, totals, minut
         assert sweeps(rig) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("totals", ["documented", "lies"])
 async def test_doubts_take_a_bounded_share_of_the_time(rig, clock, totals):
     """A user deletes finished jobs every minute; a sweep takes most of one."""
@@ -163,7 +164,7 @@ def kind_of(request):
 async def test_what_polls_have_read_is_not_overwritten_by_an_older_reading(rig, clock, at, then):
     clock.patience = 1e9
     await rig.serve()
-    rig.populate(1500, "Completed")
+    rig.populate(50 * (at + 20), "Completed")  # so that the sweep goes on for 20 pages more
     running, other = rig.populate(2)
     poller = rig.add()
     assert await poller.poll()
@@ -201,6 +202,7 @@ async def test_what_polls_have_read_is_not_overwritten_by_an_older_reading(rig, 
     assert other in rig.shown()
 
 
+@pytest.mark.slow
 async def test_failing_sweeps_leave_time_for_others(rig, clock):
     """One that takes long is tried again after a longer pause, but not after sweep_interval."""
     await rig.serve()

@@ -116,6 +116,7 @@ async def test_row_50_a_monotonic_clock_that_slept_too(rig, clock, poller):
     assert rig.value(POLLS, result="success") == 2
 
 
+@pytest.mark.slow
 async def test_row_51_a_poll_longer_than_the_interval(rig, clock, poller):
     async with rig.running(poller):
         await rig.polled(poller, 1)

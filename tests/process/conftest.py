@@ -1,9 +1,7 @@
 """Programs that end with their test, and a service for them."""
 
-import socket
-
 import pytest
-from process.program import programs
+from process.program import free_port, programs
 
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.server import SimulatedService
@@ -20,8 +18,7 @@ def start(tmp_path):
 @pytest.fixture
 def closed_port():
     """Where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture

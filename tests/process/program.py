@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -151,6 +153,18 @@ def target(service, **more):
     }
     options |= {name.replace("__", ".").replace("_", "-"): value for name, value in more.items()}
     return [f"--{name}={value}" for name, value in options.items()]
+
+
+def free_port():
+    """A port of 127.0.0.1 on which a program can listen soon.
+
+    Not one of those that the system gives to connections: other tests, which run at the same time,
+    would take it before the program does.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 async def until(condition):

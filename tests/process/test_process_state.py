@@ -5,14 +5,13 @@ import contextlib
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import aiohttp
 import pytest
-from process.program import PYTHON, TRACE, eventually, get, scraped, target, up, values
+from process.program import PYTHON, TRACE, eventually, free_port, get, scraped, target, up, values
 from process.state import Book, Scraper, counted
 
 from exporter.simulator.fleet import Fleet
@@ -155,8 +154,7 @@ async def test_row_53_killed_again_and_again(start, tmp_path):
     chance = random.Random(53)
     fleet = Durable.populated(53, time.time(), jobs=300, rate=60)
     fleet.pause()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     url = f"http://{address}"
     scraper = Scraper(url)
 

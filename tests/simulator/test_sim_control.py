@@ -189,6 +189,7 @@ sys.exit(asyncio.run(command.run(parser.parse_args())))
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_the_command_serves_until_it_is_told_to_stop(session, number):
     flags = ["--listen-address", "127.0.0.1:0", "--jobs", "60", "--offset", "row"]

@@ -20,7 +20,7 @@ from exporter.simulator.identity import (
     Identity,
 )
 from exporter.simulator.server import SimulatedService
-from exporter.simulator.signature import Incoming, Unverified, authorization, signed_at, verify
+from exporter.simulator.signature import Incoming, SignatureError, authorization, signed_at, verify
 
 T = 1_750_000_000.0
 SEARCH = f"/v2/{PROJECT_ID}/training-job-searches"
@@ -75,7 +75,7 @@ def test_what_the_vendors_signer_signs_is_verified(*, method, segments, slash, q
     verify(request, claim, "SK")
     assert claim.access == "AK"
     assert signed_at(request) == T
-    with pytest.raises(Unverified, match="not the one"):
+    with pytest.raises(SignatureError, match="not the one"):
         verify(request, claim, "SL")
 
 
@@ -93,7 +93,7 @@ def test_every_part_of_the_request_is_signed():
         ("headers", request.headers | {"host": "other.example"}),
     ):
         parts = {name: getattr(request, name) for name in request.__slots__} | {field: value}
-        with pytest.raises(Unverified, match="not the one"):
+        with pytest.raises(SignatureError, match="not the one"):
             verify(Incoming(**parts), claim, "SK")
 
 
@@ -109,7 +109,7 @@ def test_headers_that_have_to_be_signed(change, why):
     uri, headers = signed("GET", "/v2/x")
     request = incoming("GET", uri, headers, b"")
     changed = {k: v for k, v in (request.headers | change).items() if v is not None}
-    with pytest.raises(Unverified, match=why):
+    with pytest.raises(SignatureError, match=why):
         verify(Incoming("GET", "/v2/x", "", changed, b""), authorization(request), "SK")
 
 
@@ -124,7 +124,7 @@ def test_headers_that_have_to_be_signed(change, why):
     ],
 )
 def test_headers_of_another_form_are_refused(header):
-    with pytest.raises(Unverified, match="malformed"):
+    with pytest.raises(SignatureError, match="malformed"):
         authorization(Incoming("GET", "/", "", {"authorization": header}, b""))
 
 
@@ -134,7 +134,7 @@ def test_signed_headers_are_sorted():
         + "0" * 64
     }
     request = Incoming("GET", "/", "", headers, b"")
-    with pytest.raises(Unverified, match="not sorted"):
+    with pytest.raises(SignatureError, match="not sorted"):
         verify(request, authorization(request), "SK")
 
 

@@ -9,6 +9,8 @@ from exporter.simulator.recipes import PLANTED_SECRETS
 from exporter.simulator.truth import KINDS
 from exporter.simulator.wire import document
 
+pytestmark = pytest.mark.slow
+
 T = 1_750_000_000.0
 WEEK = 7 * 86_400
 

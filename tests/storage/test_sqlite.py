@@ -397,6 +397,7 @@ async def test_a_disk_that_is_full_at_start(path, small_disk):
         await StateFile.open(path.with_name("new.db"), problem=lambda: None)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("jobs", [0, 5], ids=["new", "used"])
 def test_a_second_process_is_refused(path, jobs):
     holder = subprocess.Popen(

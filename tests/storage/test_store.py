@@ -396,6 +396,7 @@ async def commit_for_ever(path):
         print(f"{number:g}", flush=True)  # noqa: T201
 
 
+@pytest.mark.integration
 async def test_a_kill_at_any_moment_leaves_whole_commits(path):
     chance = random.Random(7)
     recovered = 0

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import os
 import re
 import shutil
 import time
@@ -522,7 +523,7 @@ async def browser_tab(folder):
 @pytest.fixture
 async def tab(tmp_path):
     if CHROMIUM is None:
-        pytest.skip("needs chromium")
+        (pytest.fail if os.environ.get("REQUIRE_CHROMIUM") == "1" else pytest.skip)("no chromium")
     async with browser_tab(tmp_path) as tab:
         yield tab
 

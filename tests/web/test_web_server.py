@@ -113,6 +113,7 @@ async def test_a_port_in_use(publisher):
         assert str(caught.value) == f"cannot listen on {url[7:]}: Address already in use"
 
 
+@pytest.mark.integration
 async def test_a_port_in_use_on_all_interfaces(publisher):
     async with serve(make_app(publisher), [("", 0)]) as (url,):
         port = int(url.rpartition(":")[2])
@@ -121,6 +122,7 @@ async def test_a_port_in_use_on_all_interfaces(publisher):
                 pass
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -151,6 +153,7 @@ async def test_ipv6(publisher):
         assert await status(f"{url}/-/healthy") == 200
 
 
+@pytest.mark.integration
 @needs_ipv6
 @pytest.mark.parametrize("address", [("", 0), ("::", 0)])
 async def test_all_interfaces_of_both_families(publisher, address):
@@ -185,6 +188,7 @@ async def test_nonsense_is_refused_quietly(site, caplog, nonsense):
     assert (await site("GET", "/-/healthy")).status == 200
 
 
+@pytest.mark.slow
 async def test_the_end_does_not_wait_for_clients_that_do_not(serving, publisher, make_size):
     publisher.exposition = make_size(50 * MB)
     async with contextlib.AsyncExitStack() as stack:

@@ -82,6 +82,7 @@ def lives(world, placed):
     return record
 
 
+@pytest.mark.slow
 def test_gauges_are_what_the_world_was(world, known, placed):
     grid = Grid(START - 13 * DAY, START, 3600.0)
     families = history(known, grid, START)

@@ -58,6 +58,7 @@ def vendors(method, host, path, params, *, headers, body, key, now):
     return {name: value.encode("latin-1") for name, value in signed.header_params.items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH", "get", "Post"]),

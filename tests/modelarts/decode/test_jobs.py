@@ -1016,6 +1016,7 @@ def assert_sane(job):
     assert job.exit_code is None or isinstance(job.exit_code, int)
 
 
+@pytest.mark.slow
 @settings(max_examples=800, deadline=None)
 @given(edited())
 def test_one_odd_part_costs_no_more_than_that_part(case):

@@ -121,6 +121,7 @@ async def test_every_kind_of_hash(port, version):
         assert await at.status(headers=basic("me", "secret")) == 200
 
 
+@pytest.mark.slow
 async def test_row_67_a_flood_of_guesses_starves_nobody(port, checked):
     async with port(users(8, me="secret", you="other")) as at:
         assert await at.status(headers=basic("me", "secret")) == 200
@@ -171,6 +172,7 @@ async def test_an_unknown_user_costs_as_much_as_one_that_is_there(port, checked)
     assert not {against for _, against, _ in checked} & real
 
 
+@pytest.mark.slow
 async def test_guesses_push_no_right_password_out(port, checked):
     async with port(users(me="secret")) as at:
         right = basic("me", "secret")["Authorization"]

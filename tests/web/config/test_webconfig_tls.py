@@ -456,6 +456,7 @@ async def test_a_client_that_does_not_read_is_given_up(port, files, publisher, m
         client.close()
 
 
+@pytest.mark.slow
 async def test_the_end_does_not_wait_for_clients_that_do_not(port, files, publisher, make_size):
     publisher.exposition = make_size(50 * MB)
     async with contextlib.AsyncExitStack() as stack:
