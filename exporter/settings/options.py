@@ -93,7 +93,8 @@ def help_text() -> str:
     """All options, for ``--help``."""
     lines = []
     for name, about, found in groups():
-        lines += [f"{name}: {about}" if name else "More than one target:", ""]
+        subject = about.replace('".', '" in docs/configuration.md.')  # a section there
+        lines += [f"{name}: {subject}" if name else "More than one target:", ""]
         for option in found:
             lines += [f"  {_usage(option)}", *_wrapped(_meaning(option))]
         lines.append("")

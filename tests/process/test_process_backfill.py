@@ -67,9 +67,7 @@ def series(*documents):
 async def test_the_history_on_standard_output_ends_where_a_live_scrape_begins(start, past):
     program = start(*options(past, "--from=2d", "--step=1h", "--label=job=modelarts"))
     assert await program.ended() == 0
-    assert program.stderr == (
-        "--step 1h leaves gaps in graphs: Prometheus looks back for 5m, not longer\n"
-    )
+    assert program.stderr == ("--step 1h leaves gaps in graphs: Prometheus looks back 5m only\n")
     found = series(program.stdout)
     assert {dict(labels)["job"] for _, labels in found} == {"modelarts"}
 
@@ -103,14 +101,15 @@ async def test_a_file_a_day_and_what_to_do_with_them(start, past, tmp_path):
     found = series(*(files[name] for name in sorted(files)))
     assert {len(each) for (name, _), each in found.items() if name.endswith("_total")} == {577}
     assert re.fullmatch(
-        rf"\d+ jobs, \d+ series, 577 samples of each, {len(files)} days, a file each\. To make "
-        r"blocks of them for Prometheus:\n"
+        rf"\d+ jobs, \d+ series, 577 samples per series, {len(files)} days, one file per day\. To "
+        r"create blocks for Prometheus:\n"
         rf"  for day in {folder}/\*\.om; do\n"
         rf'    promtool tsdb create-blocks-from openmetrics "\$day" {folder}/blocks \|\| '
         r"break\n"
         r"  done\n"
-        r"Move them into its data after 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ, not before: it\n"
-        r"would forget at its next restart what it has in memory\. More in docs/backfill\.md\.\n",
+        r"Move them into its data directory after 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ, not before:\n"
+        r"at its next restart, Prometheus would lose samples that are only in memory\.\n"
+        r"See docs/backfill\.md\.\n",
         program.stdout,
     )
 
@@ -130,7 +129,7 @@ async def test_an_interrupted_backfill_goes_on_with_what_it_had_read(start, past
         assert await program.stops(number) == 130
         assert not list(folder.glob(".*"))
         assert program.stderr.endswith(
-            f"Interrupted. The same command goes on with what is in {folder}.\n"
+            f"Interrupted. Run the same command to resume from {folder}.\n"
         )
     assert not TRACE.search(program.stderr)
     first = {path: path.stat().st_mtime_ns for path in folder.glob("*.om")}
@@ -165,18 +164,21 @@ async def test_a_directory_is_of_one_backfill(start, past, tmp_path):
 
     other = start(*options(past, "--from=7d", "--step=2m", f"--output={folder}"))
     assert await other.ended() == 2
-    valid = f"with which the backfill in {folder} began; valid: the same, or another directory\n"
+    valid = (
+        f"with which the backfill in {folder} was started; use the same value, or another "
+        "directory\n"
+    )
     assert other.stderr == (
-        f"modelarts-exporter: --from: '7d' differs from '6d', {valid}"
-        f"modelarts-exporter: --histograms: 'False' differs from 'True', {valid}"
+        f'modelarts-exporter: --from: "7d" differs from "6d", {valid}'
+        f'modelarts-exporter: --histograms: "False" differs from "True", {valid}'
     )
 
     assert await start(*begun).ended() == 0
     finished = start(*begun)
     assert await finished.ended() == 2
     assert re.fullmatch(
-        rf"modelarts-exporter: --output: {folder} has a backfill that is finished "
-        r"\(\S+\.om to \S+\.om\); valid: another directory\n",
+        rf"modelarts-exporter: --output: {folder} has a finished backfill "
+        r"\(\S+\.om to \S+\.om\); use another directory\n",
         finished.stderr,
     )
 
@@ -198,8 +200,8 @@ async def test_nothing_is_written_of_a_history_that_cannot_be_read(
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (["--from=tomorrow"], 2, "--from: 'tomorrow' is no time; valid: "),
-        (["--step=5x"], 2, "--step: '5x' is not valid; valid: a duration of at least 1s"),
+        (["--from=tomorrow"], 2, '--from: invalid time "tomorrow"; use '),
+        (["--step=5x"], 2, '--step: invalid duration "5x"; use a duration of at least 1s'),
         (["--output=/dev/null/x"], 2, "--output: /dev/null/x: Not a directory"),
         (
             ["--poll.intervall=1s"],
@@ -220,7 +222,7 @@ async def test_a_reading_of_another_version_or_that_is_damaged_is_not_used(start
     (tmp_path / "reading.jsonl").write_text("{}\n")
     program = start(*options(past, f"--output={tmp_path}"))
     assert await program.ended() == 2
-    damaged = f"modelarts-exporter: --output: {tmp_path}/reading.jsonl cannot be read: "
+    damaged = f"modelarts-exporter: --output: cannot read {tmp_path}/reading.jsonl: "
     assert program.stderr.startswith(damaged)
 
 
@@ -234,7 +236,7 @@ async def test_a_reading_that_was_cut_off_is_not_used(start, past, tmp_path):
     program = start(*begun)
     assert await program.ended() == 2
     assert re.fullmatch(
-        rf"modelarts-exporter: --output: {reading} cannot be read: .+; valid: another directory\n",
+        rf"modelarts-exporter: --output: cannot read {reading}: .+; use another directory\n",
         program.stderr,
     )
 
@@ -244,7 +246,7 @@ async def test_interrupted_while_it_reads_nothing_is_kept(start, past, tmp_path)
     program = start(*options(past, f"--output={tmp_path / 'h'}"))
     await program.until(lambda: past.requests)
     assert await program.stops() == 130
-    assert program.stderr == "Interrupted while the list was read: nothing is kept of that.\n"
+    assert program.stderr == "Interrupted while reading the list of jobs; nothing was saved.\n"
     assert list((tmp_path / "h").iterdir()) == []
 
 
@@ -268,5 +270,5 @@ async def test_a_bar_shows_how_far_it_is(past, tmp_path):
         until=b"backfill.md",
     )
     assert re.search(rb"Reading the list of jobs \[#* *\] +\d+% \d+", text)
-    assert re.search(rb"Telling the past of each job \[ {40}\]   0%", text)
+    assert re.search(rb"Reconstructing the past of each job \[ {40}\]   0%", text)
     assert re.search(rb"Writing \d{4}-\d\d-\d\d \[#+ +\]  \d\d%", text)

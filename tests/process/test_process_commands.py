@@ -55,7 +55,7 @@ def families(text):
 
 async def test_demo_says_what_to_look_at(start):
     program = start("demo", *SMALL, "--web.listen-address=0.0.0.0:0", "--poll.interval=2s")
-    await program.said("Ctrl-C ends both")
+    await program.said("Ctrl-C stops both")
 
     story = re.sub(r":\d{4,5}\b", ":PORT", program.stdout)
     story = re.sub(r"\d+\.\d s", "N s", story)
@@ -74,16 +74,16 @@ async def test_demo_says_what_to_look_at(start):
 
 STORY = """\
 Made a simulated region with N training jobs in N s.
-The simulated service answers at http://127.0.0.1:PORT, the exporter at http://localhost:PORT.
+The simulated service is at http://127.0.0.1:PORT, the exporter at http://localhost:PORT.
 The first poll took N requests and N s.
 
-N jobs run, N wait, N have failed. Look at
+N jobs run, N wait, N have failed. Open
   http://localhost:PORT/metrics      what Prometheus scrapes: jobs by phase, pool and card type
-  http://localhost:PORT/             a page for people: who runs, who waits, what failed
-  http://127.0.0.1:PORT/-/sim/truth  what is true in the simulated region, to compare
-Jobs come, run, fail and recover while you watch. Every 2 s they are polled again, e.g.
+  http://localhost:PORT/             a status page: what runs, what waits, what failed
+  http://127.0.0.1:PORT/-/sim/truth  the true state of the simulated region, to compare
+Jobs arrive, run, fail and recover while you watch. A poll runs every 2 s. To follow a number:
   curl -s http://localhost:PORT/metrics | grep 'modelarts_training_jobs{.*Running'
-Ctrl-C ends both.
+Ctrl-C stops both.
 """
 
 
@@ -112,8 +112,8 @@ async def test_demo_takes_nothing_from_the_environment_about_real_targets(start,
     proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), nowhere)
     program = start("demo", *SMALL, ANYWHERE, environ=real | proxies)
 
-    await program.said("Every 7 s they are polled again")  # what is not about targets is heeded
-    assert "have failed. Look at" in program.stdout
+    await program.said("A poll runs every 7 s")  # what is not about targets is heeded
+    assert "have failed. Open" in program.stdout
     assert program.stderr == ""
 
 
@@ -146,14 +146,14 @@ def shown(folder, *arguments, until, terminal=True):
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_for_terminals(tmp_path, terminal):
-    text = shown(tmp_path, "demo", *SMALL, ANYWHERE, until=b"Ctrl-C ends both", terminal=terminal)
+    text = shown(tmp_path, "demo", *SMALL, ANYWHERE, until=b"Ctrl-C stops both", terminal=terminal)
     assert (b"\r\x1b[K" in text) == terminal
     assert (b"Reading the list of jobs" in text) == terminal
 
 
 async def test_simulate_prints_instructions_that_work(start, tmp_path):
     service = start("simulate", "--listen-address=127.0.0.1:0", *SMALL)
-    await service.said("What is true")
+    await service.said("The truth")
     lines = [line for line in service.stdout.splitlines() if line.startswith("  ")]
     assert [shlex.split(line)[0] for line in lines] == ["export"] * 3 + ["modelarts-exporter"]
 
@@ -192,7 +192,7 @@ POLL = 5
 TABLE = """\
 target          cn-north-4/0605767eb780d5762f5ec0196d1d2f3a
 identity        nobody
-result          good
+result          ok
 jobs            120
   Creating       40
   Running        40

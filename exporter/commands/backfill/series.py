@@ -13,7 +13,7 @@ from exporter.commands.backfill.curve import Curve
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.histogram import HistogramCurve
 from exporter.commands.backfill.oldest import OldestWaiting
-from exporter.commands.backfill.reconstruct import Moment, reconstruct
+from exporter.commands.backfill.reconstruct import JobState, reconstruct
 from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, Job, View
 from exporter.jobs.tracker import Base, Event, Fleet, base_of, observe
 from exporter.metrics.counters import (
@@ -68,7 +68,7 @@ class SeriesBuilder:
 
     Attributes:
         jobs: how many were added.
-        timeless: how many of them tell no time at all, and are left out.
+        undated: how many of them have no time at all and are left out.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SeriesBuilder:
         kept: float = 0.0,
         histograms: bool = False,
     ) -> None:
-        self.jobs = self.timeless = 0
+        self.jobs = self.undated = 0
         self._grid = grid
         self._kept = kept
         self._bases: dict[Base, set[str]] = {}
@@ -106,7 +106,7 @@ class SeriesBuilder:
             self._names_of_jobs[job.pool] = max(named, self._names_of_jobs.get(job.pool, named))
         moments = reconstruct(job, read_at)
         if not moments:
-            self.timeless += 1
+            self.undated += 1
             return
         for moment, following in pairwise((*moments, None)):
             if moment is not None:
@@ -167,7 +167,7 @@ class SeriesBuilder:
 
     # --- What was ---------------------------------------------------------------------------------
 
-    def _show(self, moment: Moment, following: Moment | None) -> None:
+    def _show(self, moment: JobState, following: JobState | None) -> None:
         """Count a self in the gauges, from its first moment to before the next self's."""
         job = moment.job
         lo = self._grid.at(moment.at)
@@ -195,7 +195,7 @@ class SeriesBuilder:
 
     # --- What happened ----------------------------------------------------------------------------
 
-    def _count(self, moments: list[Moment]) -> None:
+    def _count(self, moments: list[JobState]) -> None:
         """Count the events that the tracker sees in a job's selves, one after the other."""
         job_id, workspace = moments[-1].job.id, moments[-1].job.workspace
         fleet = Fleet(horizons={workspace: _SINCE_EVER})  # so that nothing is a baseline

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.commands.backfill.curve import _FOLDED, Curve
+from exporter.commands.backfill.curve import _FOLD_AFTER, Curve
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.histogram import HistogramCurve
 from exporter.commands.backfill.oldest import OldestWaiting
@@ -43,14 +43,14 @@ def test_a_curve_is_the_sum_of_its_changes(changes, part):
 def test_a_curve_of_many_changes_stays_small_and_can_go_on():
     curve, expected = Curve(), [0.0] * SIZE
     chance = random.Random(1)
-    for number in range(5 * _FOLDED):
+    for number in range(5 * _FOLD_AFTER):
         position = chance.randrange(SIZE)
         curve.add(position, 1)
         expected[position] += 1
-        if number % _FOLDED == 7:
+        if number % _FOLD_AFTER == 7:
             assert values(curve) == list(accumulate(expected))
     assert values(curve) == list(accumulate(expected))
-    assert len(curve._at) <= _FOLDED
+    assert len(curve._positions) <= _FOLD_AFTER
 
 
 def test_stretches_are_as_long_as_the_value_stays():

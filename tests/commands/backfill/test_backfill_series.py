@@ -305,7 +305,7 @@ def test_jobs_without_any_time_are_counted_as_left_out():
     family = SeriesBuilder(GRID)
     family.add(waiting(created=None), NOW)
     family.add(job(), NOW)
-    assert family.timeless == 1
+    assert family.undated == 1
 
 
 def test_the_newest_name_of_a_pool():
