@@ -1,4 +1,4 @@
-"""Completion scripts: that shells take them, and what they offer."""
+"""Completion scripts: shells accept them, and what they offer."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Command lines, as far as no process is needed: what is printed, and the exit code."""
+"""Command lines that need no process: output and exit code."""
 
 import logging
 import re
@@ -34,7 +34,7 @@ def _logging():
 
 @pytest.fixture
 def run(capsys):
-    """Runs a command; its exit code and the lines that it wrote."""
+    """Run a command; return its exit code and the lines of its output."""
 
     def run(*arguments, **environ):
         code = cli.run(arguments, {"HOME": "/nonexistent"} | environ)
@@ -289,7 +289,7 @@ def test_urls_that_can_be_opened(url, shown):
 
 
 def poller(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble=""):
-    """As much of one as the table of `check` needs."""
+    """The parts of a poller that the table of `check` needs."""
     jobs = {
         f"job-{number}": SimpleNamespace(job=SimpleNamespace(phase=phase))
         for number, phase in enumerate(phases)
