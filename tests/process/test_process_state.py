@@ -1,4 +1,4 @@
-"""The state file: however the process ends, its counters go on where they were."""
+"""The state file: counters continue, however the process ends."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ sys.exit(cli.main())
 
 @pytest.fixture
 def fleet():
-    """Some jobs that run; time passes when things happen."""
+    """A fleet with some running jobs; its time advances with events."""
     fleet = Fleet(1, time.time() - 1000)
     for _ in range(10):
         fleet.start(fleet.create())
@@ -65,12 +65,12 @@ def options(service, tmp_path):
 
 
 def beside(folder):
-    """Files whose names begin as the state file's."""
+    """Files whose names begin with the state file's."""
     return sorted(path.name for path in folder.glob("state.db*"))
 
 
 async def agrees(url, book):
-    """Wait until what is scraped is what happened."""
+    """Wait until a scrape equals what happened."""
 
     async def so():
         return counted(await scraped(url)) == truth
@@ -83,7 +83,7 @@ async def agrees(url, book):
 
 
 def live(fleet):
-    """Of everything a little."""
+    """Make one event of every kind."""
     fleet.now += 5
     running = [job for job in fleet if job.phase == "Running"]
     fleet.finish(running[0], "Failed", 137)
@@ -141,7 +141,7 @@ async def test_row_52_the_commit_under_way_is_whole(start, service, fleet, optio
 
 
 class Durable(LivingFleet):
-    """Nothing is deleted before anybody has seen it, only by hand."""
+    """Jobs are deleted by the test only, so that none is before it is seen."""
 
     def delete(self, job, at=None):
         pass
@@ -238,7 +238,7 @@ async def test_row_56_garbage(start, service, fleet, options, tmp_path):
 
 @contextlib.contextmanager
 def mounted(folder, *options):
-    """A file system of its own in the folder."""
+    """Mount a separate file system in the folder."""
     folder.mkdir()
     mount = shutil.which("mount")
     if (
