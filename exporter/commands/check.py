@@ -64,7 +64,7 @@ def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tu
 
 def _pool_names(poller: Poller) -> str:
     """How many pools have been told; that they are not is no failure."""
-    if trouble := poller.target.pools.trouble:
+    if trouble := poller.target.pools.error:
         return f"only those that jobs bring; {trouble}"
     number = len(poller.known.fleet.pool_names)
     return f"{number:,} pool{'' if number == 1 else 's'}"

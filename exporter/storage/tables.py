@@ -146,10 +146,10 @@ class _Interner:
             deque(map(_set, repeat(run), _RUN_TEXTS, self._shared(_texts_of_run(run))), 0)
         if known.ended == job.ended:
             _set(known, "ended", job.ended)
-        if known.ran == job.duration:
-            _set(known, "ran", job.duration)
-        if known.finished == job.duration:
-            _set(known, "finished", job.duration)
+        if known.run_seconds_counted == job.duration:
+            _set(known, "run_seconds_counted", job.duration)
+        if known.end_seconds_counted == job.duration:
+            _set(known, "end_seconds_counted", job.duration)
         return known
 
     def _shared(self, texts: tuple[str, ...]) -> tuple[str, ...]:

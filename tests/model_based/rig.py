@@ -446,10 +446,10 @@ class Rig:
 
     def _compare(self):
         expected = {}
-        told = self.oracle.expected(self.workspaces)
-        for (name, labels), value in told.counters.items():
+        totals = self.oracle.expected(self.workspaces)
+        for (name, labels), value in totals.counters.items():
             expected[_line(name, (*_BASE, *EVENTS[name].labels), labels)] = value
-        for (name, labels), seen in told.observed.items():
+        for (name, labels), seen in totals.observed.items():
             expected |= _histogram(EVENTS[name], labels, sorted(seen))
         expected |= self._gauges()
         shown = {key: float(v) for key, v in self._lines.items() if key.startswith(_COMPARED)}
@@ -539,7 +539,7 @@ class WatchedSync(Sync):
             self._rig.running.discard(attempt)
             raise
         attempt.end = len(self._rig.history)
-        if not self._honoured.by_phase:
+        if not self._supported.by_phase:
             self._rig.oracle.phase_filter = False
         return view
 

@@ -344,8 +344,8 @@ class Rig:
 
     async def step(self, poller, read=None):
         """Read once: ``poll`` what has changed, the first time everything, or ``sweep``."""
-        read = (read or self.read) if poller.known.fleet.horizons else "poll"
-        incremental = read == "poll" and poller.known.fleet.horizons
+        read = (read or self.read) if poller.known.fleet.newest_created else "poll"
+        incremental = read == "poll" and poller.known.fleet.newest_created
         before = self.samples()
         ok = await getattr(poller, read)()
         return Step(ok, "incremental" if incremental else "sweep", before, self.samples())

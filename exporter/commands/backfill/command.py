@@ -117,7 +117,7 @@ async def _read(
                 raise view
             else:
                 labels = poller.target.labels
-                pools = dict(view.pools or {})
+                pools = dict(view.pool_names or {})
                 # As of now: so the last sample shows the phases that a live scrape shows first.
                 read = TargetRead(labels["region"], labels["project"], now, len(view.jobs), pools)
                 targets.append(read)
@@ -129,8 +129,8 @@ async def _read(
 
 async def _told_how_far(running: Exporter) -> None:
     while True:
-        swept = [poller.target.swept for poller in running.pollers]
-        jobs, total = (sum(numbers) for numbers in zip(*swept, strict=True))
+        sweeps = [poller.target.sweep_progress for poller in running.pollers]
+        jobs, total = (sum(numbers) for numbers in zip(*sweeps, strict=True))
         # What the service says is not to be trusted, and others may not have been asked yet.
         share = f"{bar(jobs, total)} " if total >= jobs > 0 else ""
         progress(f"Reading the list of jobs {share}{jobs:,}")

@@ -198,7 +198,7 @@ class SeriesBuilder:
     def _count(self, moments: list[Moment]) -> None:
         """Count the events that the tracker sees in a job's selves, one after the other."""
         job_id, workspace = moments[-1].job.id, moments[-1].job.workspace
-        fleet = Fleet(horizons={workspace: _SINCE_EVER})  # so that nothing is a baseline
+        fleet = Fleet(newest_created={workspace: _SINCE_EVER})  # so that nothing is a baseline
         before = moments[0].at
         for at, job in moments:
             fleet, events, _, _ = observe(fleet, View({job_id: job}), at)

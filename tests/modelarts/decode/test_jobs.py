@@ -57,7 +57,7 @@ def decode(*items, workspace="0", **more):
 def only(page):
     """The one job of a page that has nothing odd."""
     (job,) = page.jobs
-    assert page.broken == []
+    assert page.undecodable == []
     assert page.problems == []
     return job
 
@@ -111,8 +111,8 @@ def test_the_vendors_example():
                 message="",
             )
         ],
-        broken=[],
-        vague=[],
+        undecodable=[],
+        without_phase=[],
         problems=[],
         total=5059,
         count=1,
@@ -486,8 +486,8 @@ def test_an_odd_resource_does_not_slow_down_its_page(monkeypatch):
         bodies.append(body)
         return read(body)
 
-    read = wire.json_object
-    monkeypatch.setattr(wire, "json_object", patient)
+    read = wire.parse_object
+    monkeypatch.setattr(wire, "parse_object", patient)
     strange = {"node_count": "as many as there are"}
     page = decode(item("a"), *(item(name, spec={"resource": strange}) for name in "bcd"))
 
@@ -603,7 +603,7 @@ def all_nasty():
 
 
 def assert_bounded(page):
-    found = [*texts(tuple(page.jobs)), *texts(tuple(page.problems)), *page.broken]
+    found = [*texts(tuple(page.jobs)), *texts(tuple(page.problems)), *page.undecodable]
     assert max(map(len, found), default=0) <= 256
     for text in found:
         text.encode()
@@ -666,7 +666,7 @@ def test_an_item_without_an_id_costs_that_item(garbage):
     assert page.jobs == [one(), only(decode(item("b")))]
     assert page.problems == []
     assert page.size == 3
-    assert [broken[0] for broken in page.broken] == ["#"]
+    assert [each[0] for each in page.undecodable] == ["#"]
     assert_bounded(page)
 
 
@@ -675,19 +675,21 @@ def test_an_unusable_item_is_the_same_one_at_the_next_poll():
     after = item(job_id=7, status={"duration": 2})
     after["metadata"] = dict(reversed(after["metadata"].items()))
 
-    assert decode(before).broken == decode(after).broken
+    assert decode(before).undecodable == decode(after).undecodable
 
 
 @pytest.mark.parametrize(
     ("one", "other"), [(item(job_id=7), item(job_id=8)), ({"kind": "job"}, {"kind": "x"}), (1, 2)]
 )
 def test_unusable_items_are_told_apart(one, other):
-    assert decode(one).broken != decode(other).broken
+    assert decode(one).undecodable != decode(other).undecodable
 
 
 @pytest.mark.parametrize("items", [{}, {"a": item()}, "items", 7, True, None])
 def test_items_of_a_wrong_type_are_no_answer(items):
-    with pytest.raises(InvalidResponseError, match=r"^the answer has no list of items$") as caught:
+    with pytest.raises(
+        InvalidResponseError, match=r"^the response has no list of items$"
+    ) as caught:
         decode_page(json.dumps({"items": items, "total": 1}).encode(), workspace="0", now=NOW)
 
     assert not caught.value.retryable
@@ -705,7 +707,7 @@ def test_items_of_a_wrong_type_are_no_answer(items):
 )
 def test_an_error_is_never_an_empty_fleet(answer, words):
     with pytest.raises(
-        InvalidResponseError, match=r"^the service answered 200 with an error: "
+        InvalidResponseError, match=r"^the service returned status 200 with an error: "
     ) as caught:
         decode_page(json.dumps(answer).encode(), workspace="0", now=NOW)
 
@@ -716,7 +718,7 @@ def test_an_error_is_never_an_empty_fleet(answer, words):
 
 @pytest.mark.parametrize("answer", [{}, {"metadata": None}, {"items": []}])
 def test_a_single_job_without_metadata_is_no_answer(answer):
-    with pytest.raises(InvalidResponseError, match=r"^the answer has no metadata$"):
+    with pytest.raises(InvalidResponseError, match=r"^the response has no metadata$"):
         decode_job(json.dumps(answer).encode(), workspace="0", now=NOW)
 
 
@@ -823,7 +825,7 @@ def test_documented_answers_are_decoded_in_one_go(monkeypatch):
     def never(_):
         raise AssertionError
 
-    monkeypatch.setattr(wire, "json_object", never)
+    monkeypatch.setattr(wire, "parse_object", never)
 
     assert decode(*documents()).size == len(region())
     for whole, _ in samples():
@@ -1027,7 +1029,7 @@ def test_one_odd_part_costs_no_more_than_that_part(case):
     assert [page.jobs[0].id, page.jobs[-1].id] == ["first", "last"]
     assert_bounded(page)
     if path in ((), ("metadata",), ("metadata", "id")):
-        assert len(page.jobs) + len(page.broken) == 3
+        assert len(page.jobs) + len(page.undecodable) == 3
         return
     _, job, _ = page.jobs
     assert_sane(job)
@@ -1077,7 +1079,7 @@ ANY_JSON = st.one_of(
 def test_an_answer_is_decoded_or_no_answer(decoder, body):
     with contextlib.suppress(InvalidResponseError):
         page = decoder(body, workspace="0", now=NOW)
-        assert page.size == len(page.jobs) + len(page.broken)
+        assert page.size == len(page.jobs) + len(page.undecodable)
         assert_bounded(page)
         for job in page.jobs:
             assert_sane(job)
