@@ -7,6 +7,7 @@ followed, so that credentials go nowhere else.
 import asyncio
 import ipaddress
 import json
+import logging
 import os
 import ssl
 import time
@@ -33,6 +34,8 @@ from exporter.errors import (
     TimedOutError,
     UpstreamError,
 )
+
+log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 16 * 2**20
 """A page of 50 jobs is some 100 kB; what is a hundred times larger is no page of jobs."""
@@ -86,18 +89,24 @@ class Http(Protocol):
 
 
 class Session:
-    """Connections of one target; an `Http`."""
+    """Connections of one target; an `Http`.
+
+    Attributes:
+        target: its name in log lines.
+    """
 
     def __init__(
         self,
         *,
         timeout: float,
         meter: Meter,
+        target: str = "",
         proxy: str | None = None,
         ca_file: str | None = None,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self.timeout = timeout
+        self.target = target
         self._meter = meter
         self._proxy = proxy
         self._max_bytes = max_bytes
@@ -160,7 +169,11 @@ class Session:
             code = "timeout"  # the poll's own time limit ended this request
             raise
         finally:
-            self._meter.requested(operation, code, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._meter.requested(operation, code, seconds)
+            facts = {"operation": operation, "method": method, "code": code}
+            facts |= {"target": self.target, "seconds": f"{seconds:.3f}"}
+            log.debug("API request", extra=facts)  # never URL, headers or body: they hold secrets
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         size = 0

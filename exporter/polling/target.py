@@ -145,6 +145,7 @@ class Target:
             self._project_id = await find_project_id(
                 self._session, self.credentials, self._place.iam_endpoint, self._place.region
             )
+            self._session.target = self.name
         if self._sync is None:
             client = self._make_client(self._project_id)
             workspaces, clocks = self._place.workspaces, self._clocks

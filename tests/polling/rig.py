@@ -261,7 +261,13 @@ class Rig:
         """
         endpoint = endpoint or self.service.url
         instruments = TargetInstruments(self.instruments, REGION, name or "unknown")
-        session = RecordedSession(self.clock, timeout=10.0, meter=instruments, ca_file=ca_file)
+        session = RecordedSession(
+            self.clock,
+            timeout=10.0,
+            meter=instruments,
+            target=f"{REGION}/{name or 'unknown'}",
+            ca_file=ca_file,
+        )
         self._stack.push_async_callback(session.close)
         options = AuthOptions(
             region=REGION,
