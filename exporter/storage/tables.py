@@ -1,8 +1,11 @@
 """The tables of the state file: what they hold and how it is encoded. Blocks.
 
 Rows are kept per target and workspace, so that what is not asked for now can wait. Structs are
-msgpack with a checksum. A change to `TrackedJob`, `Series` or a struct in them needs a new version
-in `LAYOUT`, with a step that rewrites the rows.
+msgpack arrays with a checksum, so fields are stored by position. `TrackedJob`, `Series` and the
+structs in them may get a new field at the end with a default, without a migration: older rows
+decode with the default. An older version ignores the field, and drops its value from rows that it
+rewrites. Any other change to them (order, types, fields of the named tuples in them) needs a new
+version in `LAYOUT`, with a step that rewrites the rows.
 """
 
 import logging

@@ -87,7 +87,10 @@ async def reloaded(path, target="t", workspaces=("0",)):
 
 
 def test_what_is_kept_is_known_by_its_version():
-    """Golden: if this fails, the next version needs a step that rewrites the rows of this one."""
+    """Golden: a new field at the end, with a default, only needs a new hash here.
+
+    Any other change needs a new version, with a step that rewrites the rows of this one.
+    """
     connection = sqlite3.connect(":memory:")
     tables._create(connection)
     rows = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql != ''")]
