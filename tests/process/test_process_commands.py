@@ -153,7 +153,7 @@ def test_progress_is_for_terminals(tmp_path, terminal):
 
 async def test_simulate_prints_instructions_that_work(start, tmp_path):
     service = start("simulate", "--listen-address=127.0.0.1:0", *SMALL)
-    await service.said("What is true")
+    await service.said("Ground truth")
     lines = [line for line in service.stdout.splitlines() if line.startswith("  ")]
     assert [shlex.split(line)[0] for line in lines] == ["export"] * 3 + ["modelarts-exporter"]
 
