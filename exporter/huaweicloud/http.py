@@ -89,11 +89,7 @@ class Http(Protocol):
 
 
 class Session:
-    """Connections of one target; an `Http`.
-
-    Attributes:
-        target: its name in log lines.
-    """
+    """Connections of one target, which log lines name ``target``; an `Http`."""
 
     def __init__(
         self,
@@ -171,9 +167,9 @@ class Session:
         finally:
             seconds = time.perf_counter() - started
             self._meter.requested(operation, code, seconds)
-            facts = {"operation": operation, "method": method, "code": code}
-            facts |= {"target": self.target, "seconds": f"{seconds:.3f}"}
-            log.debug("API request", extra=facts)  # never URL, headers or body: they hold secrets
+            # Never URL, headers or body: they may hold secrets.
+            facts = {"target": self.target, "operation": operation, "method": method, "code": code}
+            log.debug("API request", extra=facts | {"seconds": f"{seconds:.3f}"})
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         size = 0

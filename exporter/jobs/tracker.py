@@ -105,10 +105,9 @@ class Event(NamedTuple):
 class TrackedJob(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The state kept for a job.
 
-    The state file stores this struct, and the structs in it, as arrays: by position, without field
-    names. So fields can be renamed, but never reordered, retyped or removed. Append a new field at
-    the end, with a default: rows written before it then decode with the default and need no
-    migration, and an older version ignores it (`exporter.storage.tables`).
+    The state file stores it, and the structs in it, by position: fields can be renamed, but not
+    reordered, retyped or removed. Append a new field at the end, with a default: older rows decode
+    with the default, and older versions ignore the field (`exporter.storage.tables`).
 
     Attributes:
         job: as last read.
@@ -198,7 +197,7 @@ def observe(fleet: Fleet, view: View, now: float) -> Observation:
             known = _first_sight(job, None, now)
         changed[job.id] = _update(known, job, now, events)
     jobs = {**fleet.jobs, **changed}
-    accelerators = _collect_accelerators(fleet, changed)
+    accelerators = _accelerators(fleet, changed)
     deleted = view.deleted & jobs.keys()
     for job_id in sorted(deleted):
         job = jobs.pop(job_id).job
@@ -378,9 +377,7 @@ def _finished_event(known: TrackedJob, job: Job, base: Base) -> Event:
     return Event("finished", job.id, base, (job.phase,), seconds=seconds, card_seconds=card_seconds)
 
 
-def _collect_accelerators(
-    fleet: Fleet, changed: Mapping[str, TrackedJob]
-) -> Mapping[Base, frozenset[str]]:
+def _accelerators(fleet: Fleet, changed: Mapping[str, TrackedJob]) -> Mapping[Base, frozenset[str]]:
     collected = dict(fleet.accelerators)
     for known in changed.values():
         job = known.job

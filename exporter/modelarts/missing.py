@@ -17,7 +17,6 @@ A response with items that cannot be decoded proves nothing about missing jobs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from exporter.errors import ForbiddenError, RejectedError
 from exporter.jobs.job import Job
@@ -75,7 +74,8 @@ async def _by_id(
     reader: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters, witness: Job
 ) -> list[Job]:
     unresolved: list[Job] = []
-    queue = [*_batches(jobs, _MAX_IDS - 1)]
+    size = _MAX_IDS - 1
+    queue = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     while queue:
         batch = queue.pop(0)
         if not supported.by_id:
@@ -131,8 +131,3 @@ async def _by_get(
             supported.by_get = False
             unresolved.append(job)
     return unresolved
-
-
-def _batches(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    rest = iter(jobs)
-    return [*iter(lambda: [*islice(rest, size)], [])]

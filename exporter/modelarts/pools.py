@@ -25,7 +25,7 @@ class PoolNames:
     Args:
         client: its API.
         target: its name, for log lines.
-        rate_limit_wait: seconds; the longest wait for the rate limiter if nothing else is sent.
+        max_wait: seconds; the longest wait for the rate limiter if nothing else is sent.
         clocks: of the machine.
 
     Attributes:
@@ -34,10 +34,8 @@ class PoolNames:
         error: why the last attempt failed; "" if it succeeded.
     """
 
-    def __init__(
-        self, client: Client, *, target: str, rate_limit_wait: float, clocks: Clocks
-    ) -> None:
-        self.timeout = TIMEOUT_SECONDS + rate_limit_wait
+    def __init__(self, client: Client, *, target: str, max_wait: float, clocks: Clocks) -> None:
+        self.timeout = TIMEOUT_SECONDS + max_wait
         self.attempted = False
         self.error = ""
         self._client = client

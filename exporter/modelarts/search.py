@@ -189,23 +189,15 @@ class Search:
             InconsistentPagesError: the pages do not fit together.
             PollError: a page could not be read.
         """
-        try:
-            walk = await self._walk(lambda _: False, max_pages)
-            if walk.rows_shifted and self.result.complete:
-                # Jobs were created during the walk: they are in front of its first page.
-                await self._walk(walk.seen.__contains__)
-        except InconsistentPagesError:
-            self._paging.reset()
-            raise
+        walk = await self._walk(lambda _: False, max_pages)
+        if walk.rows_shifted and self.result.complete:
+            # Jobs were created during the walk: they are in front of its first page.
+            await self._walk(walk.seen.__contains__)
         return self.result
 
     async def read_newest(self, is_known: Callable[[str], bool]) -> SearchResult:
         """Read the newest jobs, down to the first page with a job whose id ``is_known``."""
-        try:
-            await self._walk(is_known)
-        except InconsistentPagesError:
-            self._paging.reset()
-            raise
+        await self._walk(is_known)
         return self.result
 
     async def _walk(self, stop_at: Callable[[str], bool], max_pages: int | None = None) -> "_Walk":
@@ -218,7 +210,11 @@ class Search:
             if request.start is None:
                 self._paging.mode = self._paging.mode or walk.detect_mode(ids)
                 request = request._replace(start=1 if self._paging.mode == "row" else PAGE - 1)
-            step = walk.add(request, ids)
+            try:
+                step = walk.add(request, ids)
+            except InconsistentPagesError:
+                self._paging.reset()
+                raise
             if step == "gap":
                 continue
             self._keep_page(page)

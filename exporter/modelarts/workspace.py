@@ -183,10 +183,8 @@ class WorkspaceReader:
         search = self._search(condition)
         try:
             return await self._run(search, search.read_all(max_pages=max_pages))
-        except FilterIgnoredError as error:
-            raise FilterRefusedError(str(error)) from error
-        except RejectedError as error:
-            if error.status != _BAD_REQUEST:
+        except (FilterIgnoredError, RejectedError) as error:
+            if isinstance(error, RejectedError) and error.status != _BAD_REQUEST:
                 raise
             raise FilterRefusedError(str(error)) from error
 

@@ -46,10 +46,9 @@ class Anomalies:
         )
         self._log_invalid({job_id: invalid[job_id] for job_id in sorted(new_jobs)})
         self._log_unknown([unknown[key] for key in sorted(unknown)])
-        self._invalid = (self._invalid | invalid.keys()) - view.deleted
-        self._unknown = {
-            key for key in self._unknown if key[0] not in view.deleted
-        } | unknown.keys()
+        deleted = view.deleted
+        self._invalid = (self._invalid | invalid.keys()) - deleted
+        self._unknown = {key for key in self._unknown if key[0] not in deleted} | unknown.keys()
 
     def go_on(self, target: str, meter: NoticeMeter) -> None:
         """For another poller of the target: what was told is not told again."""

@@ -152,8 +152,8 @@ class Target:
             self._sync = Sync(
                 JobSource(client, self.paging, workspaces, self._instruments, clocks.wall)
             )
-            wait = 1 / self._manners.requests_per_second
-            self._pools = PoolNames(client, target=self.name, rate_limit_wait=wait, clocks=clocks)
+            max_wait = 1 / self._manners.requests_per_second
+            self._pools = PoolNames(client, target=self.name, max_wait=max_wait, clocks=clocks)
 
     @property
     def sync(self) -> Sync:

@@ -25,11 +25,16 @@ class Watch:
         self.now = NOW - 60
         self.changed = {}
 
-    def see(self, *jobs, deleted=(), newest_created=None, at=None):
+    def see(self, *jobs, deleted=(), newest_created=None, without_phase=(), at=None):
         """The events of a view."""
         self.now = self.now + 60 if at is None else at
         newest_created = {"0": NOW} if newest_created is None else newest_created
-        view = View({each.id: each for each in jobs}, frozenset(deleted), newest_created)
+        view = View(
+            {each.id: each for each in jobs},
+            frozenset(deleted),
+            newest_created,
+            without_phase=frozenset(without_phase),
+        )
         observed = observe(self.fleet, view, self.now)
         self.fleet, self.changed = observed.fleet, observed.changed
         self.deleted = observed.deleted
@@ -183,6 +188,20 @@ def test_a_workspace_that_nobody_asked_for_has_the_baseline_of_the_others(watch)
     assert watch.kinds(waiting("b", workspace="odd")) == ["created"]
 
 
+def test_the_baseline_of_a_job_without_a_phase_is_the_first_reading_with_one(watch):
+    watch.see(job(phase="Unknown", runs=RUNS), without_phase=["a"])
+    assert watch.see(job(phase="Unknown", duration=510.0), without_phase=["a"]) == []
+
+    assert watch.see(job(phase="Failed", duration=520.0, runs=RUNS)) == []
+    assert watch.see(job(phase="Failed", duration=520.0, runs=RUNS, ended=NOW)) == []
+    assert watch.see(job(duration=530.0, runs=RUNS)) == [event("ran", "910B", cards=160.0)]
+
+
+def test_a_new_job_without_a_phase_was_created_and_the_rest_comes_later(watching):
+    assert watching.see(job(phase="Unknown"), without_phase=["a"]) == [event("created")]
+    assert watching.kinds(job(phase="Failed")) == ["started", "ran", "finished"]
+
+
 # --- Start ----------------------------------------------------------------------------------------
 
 
@@ -276,7 +295,7 @@ def test_restarts_of_a_baseline_job_with_records_go_on_from_there(watch):
     old = (run(-500, -400, "proc_restart"), run(-390))
     watch.see(job(runs=old))
 
-    # One second before the baseline by the service's clock: it was not among the records.
+    # One second before the baseline by the service's clock, but not among its records.
     more = (*old[:1], run(-390, -100, "pod_reschedule"), run(-1))
     assert watch.see(job(runs=more)) == [
         event("restarted", FIRST, "pod_reschedule"),
@@ -304,7 +323,7 @@ def test_late_records_of_a_baseline_job_count_from_the_baseline_on(watch, absent
 
 
 def test_only_the_first_records_of_a_baseline_job_are_doubted(watch):
-    """The service's clock may be behind ours: what was not there when we looked is new."""
+    """The service's clock may be behind ours: a record that we did not see before is new."""
     watch.see(job())
     watch.see(job(runs=(run(-500),)))
 
@@ -661,7 +680,12 @@ def test_bases_and_their_cards_are_remembered_when_their_last_job_is_gone(watch)
 
 
 def test_a_base_is_seen_although_its_job_is_gone_at_once(watching):
-    watching.see(job(pool="new"), deleted=["a"])
+    assert watching.kinds(job(pool="new"), deleted=["a"]) == [
+        "created",
+        "started",
+        "ran",
+        "deleted",
+    ]
 
     assert Base("0", "new", "Ascend") in watching.fleet.accelerators
 

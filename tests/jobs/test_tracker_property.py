@@ -302,7 +302,7 @@ def test_a_view_in_two_parts_has_the_same_effect(life, seed):
             assert parts.ledger[key].counts == series.counts
 
 
-# Fixed, so that no change of the strategies above can make the tests empty.
+# Fixed, so that a change of the strategies above cannot leave anything untested.
 EVERYTHING = (
     [
         (

@@ -234,7 +234,7 @@ async def test_filters_are_checked_on_every_job(ignored):
 
 @pytest.mark.parametrize(("changed", "believed"), [(0, True), (1, True), (4, True), (5, False)])
 async def test_a_few_that_changed_after_the_filter_are_left_out(changed, believed):
-    """The service filters first and then reads what it answers."""
+    """The service applies the filter first and reads the jobs afterwards."""
     service = ListService(list(range(8)), "row", ignores_filters=True)
     service.phases = dict.fromkeys(range(changed, 8), "Running")
     running = Filter("phase", "in", ("Running",), lambda job: job.phase in ACTIVE)

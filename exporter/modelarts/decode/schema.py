@@ -277,8 +277,7 @@ def _convert_listing(response: dict[str, Any]) -> DecodedItems:
     items = response.get("items")
     if any(map(response.get, ERROR_FIELDS)) or not isinstance(items, list):
         raise InvalidResponseError(error_message(response, missing="list of items"))
-    total, count = _number(response, "total"), _number(response, "count")
-    return _convert_items(items, total=total, count=count)
+    return _convert_items(items, _number(response, "total"), _number(response, "count"))
 
 
 def _convert_single(response: dict[str, Any]) -> DecodedItems:
@@ -287,25 +286,21 @@ def _convert_single(response: dict[str, Any]) -> DecodedItems:
     return _convert_items([response])
 
 
-def _convert_items(items: list[Any], *, total: Number = None, count: Number = None) -> DecodedItems:
+def _convert_items(items: list[Any], total: Number = None, count: Number = None) -> DecodedItems:
     usable: list[Item] = []
     invalid: dict[int, list[str]] = {}
     undecodable: list[str] = []
-    for item in items:
+    for value in items:
         paths: list[str] = []
-        try:
-            usable.append(_require_valid_id(convert_leniently(Item, item, paths)))
-        except UnusableError:
-            undecodable.append(_fingerprint(item))
+        item: Item | None = None
+        with contextlib.suppress(UnusableError):
+            item = convert_leniently(Item, value, paths)
+        if item is None or not _have_valid_ids([item]):
+            undecodable.append(_fingerprint(value))
         else:
-            invalid[len(usable) - 1] = paths
+            invalid[len(usable)] = paths
+            usable.append(item)
     return DecodedItems(usable, invalid, undecodable, total, count)
-
-
-def _require_valid_id(item: Item) -> Item:
-    if not _have_valid_ids([item]):
-        raise UnusableError
-    return item
 
 
 def _number(response: dict[str, Any], key: str) -> Number:

@@ -66,13 +66,7 @@ class Checker:
         return UNKNOWN
 
     def time(self, value: Number, per_second: float, field: str) -> float | None:
-        """Return a timestamp in unix seconds; 0 is unset.
-
-        Args:
-            value: the timestamp.
-            per_second: its unit: `MS` or `SECONDS`.
-            field: the field to report if the value is absurd.
-        """
+        """Return a timestamp in `MS` or `SECONDS` as unix seconds; 0 is unset."""
         if not value:
             return None
         seconds = value / per_second
@@ -82,7 +76,7 @@ class Checker:
         return None
 
     def duration(self, value: Number, per_second: float, field: str) -> float | None:
-        """Return a duration in seconds; arguments as `time`."""
+        """Return a duration in `MS` or `SECONDS` as seconds."""
         if value is None:
             return None
         seconds = value / per_second

@@ -1,4 +1,4 @@
-"""What a job runs on, by what its document tells, and by what it does not."""
+"""The hardware of a job, from all fields that may have it."""
 
 import msgspec
 import pytest
@@ -91,7 +91,7 @@ CARDS = (1, 2, 3, 4, 8)
 
 
 def all_from(first, **changed):
-    """A job of two nodes of which all sources from ``first`` on tell, each something else."""
+    """A job with two nodes where all sources from ``first`` on have a different number."""
     told = {key: value for _, source in SOURCES[first:] for key, value in source.items()} | changed
     return find(*told.pop("tasks", ()), node_count=2, **told)
 
@@ -106,7 +106,7 @@ def test_no_source_no_cards():
 
 
 def broken_sources(number):
-    """The sources of ``SOURCES``, with a number that cannot be right."""
+    """The sources of ``SOURCES``, with an impossible number."""
     return (
         {ALLOCATED: {"accelerator_num": number}},
         {"pool_info": {"accelerator_num": number}},

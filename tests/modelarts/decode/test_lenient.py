@@ -1,4 +1,4 @@
-"""The patient decoder keeps what has the right type, and agrees with the fast one."""
+"""The lenient decoder keeps values of the right type, and agrees with the fast one."""
 
 import json
 

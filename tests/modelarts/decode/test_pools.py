@@ -1,4 +1,4 @@
-"""The list of pools → names: what has the right type is taken, however odd the rest is."""
+"""Names from the list of pools: valid items are used, whatever the others are."""
 
 import json
 
@@ -78,7 +78,7 @@ def test_a_pool_that_comes_twice_has_one_name():
 
 
 def test_jobs_without_a_pool_are_not_named():
-    """They go by the label ``public``, which no pool can have for its own."""
+    """They have the label ``public``, which is never the id of a pool."""
     assert decode(pool("public", "evil"), pool()) == decode(pool())
 
 

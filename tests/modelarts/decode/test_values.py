@@ -1,4 +1,4 @@
-"""Single values: used as they are, or unset and said."""
+"""Single values: used as they are, or unset and reported."""
 
 import math
 
