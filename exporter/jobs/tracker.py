@@ -36,7 +36,7 @@ by phase.
 **Disappearance.** A job is deleted only when the view says that the service confirmed it; it is
 then forgotten. A job that a view does not mention, or shows without a usable phase, is unchanged.
 
-**Names of pools.** The names received last replace all earlier ones; they are no events.
+**Names of pools.** The names received last replace all earlier ones; they are not events.
 
 **End time.** Taken from the job's records or duration. If a job has neither (it never started), it
 ended when it was first seen finished, or, for a baseline job, when it was created.
@@ -233,7 +233,6 @@ def _first_sight(job: Job, newest_before: float | None, now: float) -> TrackedJo
                 end_seconds_counted=None,
             )
     finished, has_run = job.phase in TERMINAL, _has_run(job)
-    if_duration_unset = None if has_run else 0.0
     return TrackedJob(
         job,
         ended=job.created if finished else None,
@@ -242,7 +241,7 @@ def _first_sight(job: Job, newest_before: float | None, now: float) -> TrackedJo
         restarts=tuple(restart for _, restart in _restarts(job.runs or (), 0)),
         records_checked=_count_until_last_recovery(job.runs or ()),
         count_records_from=now if has_run and not job.runs else _ALWAYS,
-        run_seconds_counted=if_duration_unset if job.duration is None else job.duration,
+        run_seconds_counted=0.0 if job.duration is None and not has_run else job.duration,
         end_seconds_counted=job.duration or 0.0 if finished and has_run else None,
     )
 

@@ -52,9 +52,7 @@ class Sync:
     def needs_sweep(self, view: View, fleet: Fleet) -> bool:
         """Whether a sweep is needed: jobs are unresolved, or the service's totals disagree.
 
-        Args:
-            view: of an incremental poll.
-            fleet: everything known after it.
+        ``view`` is of an incremental poll, ``fleet`` is everything known after it.
         """
         return bool(view.unresolved) or self._totals.disagree(view, fleet)
 
