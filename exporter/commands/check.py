@@ -64,7 +64,7 @@ def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tu
 
 def _pool_names(poller: Poller) -> str:
     """Return the number of pools, or why they could not be listed, which is not a failure."""
-    if trouble := poller.target.pools.trouble:
+    if trouble := poller.target.pools.error:
         return f"only those seen in jobs; {trouble}"
     number = len(poller.known.fleet.pool_names)
     return f"{number:,} pool{'' if number == 1 else 's'}"

@@ -41,9 +41,8 @@ def simulated_service(
 ) -> SimulatedService:
     """Make a living world behind a service, not started yet.
 
-    One identity has the access key, the user name `USER` of `DOMAIN` whose password is the
-    secret key, and is the agency of the metadata service. Building 100,000 jobs takes some
-    seconds.
+    Its only identity has the access key, is the user `USER` of `DOMAIN` with the secret key as
+    password, and is the agency of the metadata service. Building 100,000 jobs takes some seconds.
 
     Args:
         seed: of the world.
@@ -151,7 +150,7 @@ async def run(arguments: argparse.Namespace) -> int:
 def _instructions(url: str, arguments: argparse.Namespace, jobs: int) -> str:
     return f"""\
 Simulated ModelArts service with {jobs} jobs: {url}
-Point the exporter at it:
+To point the exporter at it:
   export HUAWEICLOUD_SDK_AK={arguments.access_key}
   export HUAWEICLOUD_SDK_SK={arguments.secret_key}
   export HUAWEICLOUD_SDK_PROJECT_ID={PROJECT_ID}

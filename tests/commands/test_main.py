@@ -304,7 +304,7 @@ def poller(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble
         target=SimpleNamespace(
             credentials=SimpleNamespace(identity=f"user of {name}"),
             paging=SimpleNamespace(mode=mode),
-            pools=SimpleNamespace(trouble=trouble),
+            pools=SimpleNamespace(error=trouble),
         ),
     )
 

@@ -14,47 +14,37 @@ from html.parser import HTMLParser
 
 import aiohttp
 import pytest
+from jobs import examples
+from jobs.examples import NOW
 
-from exporter.jobs.job import PHASES, Job, Run
+from exporter.jobs.job import PHASES, Run
 from exporter.jobs.tracker import Fleet, Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.scope import Scope
 from exporter.web.page import MAX_QUERY, StatusPage, target_status
 from exporter.web.page.markup import duration, elapsed
 
-NOW = 1_750_000_000.0
 DASH = "\N{EN DASH}"
 EVIL = "<script>alert(1)</script>\"'&\ud800"
 
 
 def job(number, phase="Running", **changes):
-    ended = phase in PHASES[4:]
     facts = {
-        "id": f"id-{number}",
         "name": f"job-{number}",
         "user": "li.wei",
-        "workspace": "0",
-        "kind": "job",
         "phase": phase,
-        "pool": "pool-1",
         "pool_name": "vision",
-        "flavor_type": "Ascend",
         "flavor": "modelarts.8",
         "accelerator": "snt9b",
         "engine": "MindSpore",
         "created": NOW - 7200 - number,
         "started": None if phase in ("Creating", "Pending") else NOW - 3600 - number,
-        "ended": NOW - number if ended else None,
+        "ended": NOW - number if phase in PHASES[4:] else None,
         "duration": 60.0,
-        "nodes": 2,
-        "current_nodes": 2,
-        "accelerators": 16,
-        "runs": None,
-        "failed_task": "worker-1" if phase == "Failed" else "",
-        "exit_code": 137 if phase == "Failed" else None,
-        "message": "out of memory" if phase == "Failed" else "",
     }
-    return Job(**{**facts, **changes})
+    if phase == "Failed":
+        facts |= {"failed_task": "worker-1", "exit_code": 137, "message": "out of memory"}
+    return examples.job(f"id-{number}", **(facts | changes))
 
 
 def fleet(*jobs, restarts=()):

@@ -124,7 +124,7 @@ async def _read(
                 raise view
             else:
                 labels = poller.target.labels
-                pools = dict(view.pools or {})
+                pools = dict(view.pool_names or {})
                 # As of now, so that the last sample equals the first one of a live scrape.
                 read = TargetRead(labels["region"], labels["project"], now, len(view.jobs), pools)
                 targets.append(read)
@@ -137,7 +137,7 @@ async def _read(
 
 async def _show_jobs_read(running: Exporter) -> None:
     while True:
-        swept = [poller.target.swept for poller in running.pollers]
+        swept = [poller.target.sweep_progress for poller in running.pollers]
         jobs, total = (sum(numbers) for numbers in zip(*swept, strict=True))
         # The service's total may be wrong, and some targets may not have reported one yet.
         share = f"{progress_bar(jobs, total)} " if total >= jobs > 0 else ""

@@ -199,7 +199,7 @@ class SeriesBuilder:
     def _count_events(self, states: list[JobState]) -> None:
         """Count the events that the tracker finds in a job's states, one after the other."""
         job_id, workspace = states[-1].job.id, states[-1].job.workspace
-        fleet = Fleet(horizons={workspace: _NO_HORIZON})  # so that nothing is a baseline
+        fleet = Fleet(newest_created={workspace: _NO_HORIZON})  # so that nothing is a baseline
         before = states[0].at
         for at, job in states:
             fleet, events, _, _ = observe(fleet, View({job_id: job}), at)

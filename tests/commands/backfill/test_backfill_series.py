@@ -176,7 +176,7 @@ def test_histograms_are_those_of_the_ledger(jobs):
     """The same observations as an exporter would have made at the time."""
     grid = Grid(START - 20 * DAY, START, 600.0)
     families = history(jobs, grid, START, histograms=True)
-    fleet, ledger = Fleet(horizons=dict.fromkeys({one.workspace for one in jobs}, 0.0)), {}
+    fleet, ledger = Fleet(newest_created=dict.fromkeys({one.workspace for one in jobs}, 0.0)), {}
     observed = observe(fleet, View({one.id: one for one in jobs}), START)
     ledger, _ = add({}, observed.events, observed.fleet.accelerators, START)
     names = {name for name, _ in ledger if name.endswith("_duration_seconds")}
