@@ -26,7 +26,7 @@ COMMAND = (*PYTHON, "-m", "exporter")
 TRACE = re.compile("Traceback|Exception ignored|Warning:|never retrieved|was destroyed")
 """Output of Python for errors that were not handled."""
 
-_PATIENCE = 40.0
+_PATIENCE = 90.0
 
 
 class Program:
