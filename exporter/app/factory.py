@@ -17,13 +17,19 @@ from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.auth.secret import Secret
 from exporter.huaweicloud.http import Session
-from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
 from exporter.modelarts.search import Paging
-from exporter.polling.poller import Cadence, Poller
-from exporter.polling.target import UNKNOWN_PROJECT, Manners, Target, TargetIdentity
+from exporter.polling.identity import TargetIdentity
+from exporter.polling.poller import Poller
+from exporter.polling.target import Target
 from exporter.settings.options import options
-from exporter.settings.schema import Settings, TargetSettings
+from exporter.settings.schema import (
+    ApiSettings,
+    JobsSettings,
+    PollSettings,
+    Settings,
+    TargetSettings,
+)
 from exporter.storage.store import MemoryStore, StateFile, Store
 from exporter.web.access import AccessControl
 from exporter.web.config.file import WebFile
@@ -42,6 +48,7 @@ class SharedParts(NamedTuple):
         lockouts: of the access keys and users.
         store: what must outlive the process.
         publish: makes what changed visible; returns the generation that shows it.
+        connect: makes the connections of a target.
     """
 
     environ: Mapping[str, str]
@@ -50,6 +57,7 @@ class SharedParts(NamedTuple):
     lockouts: KeyLockouts
     store: Store
     publish: Callable[[], Awaitable[int]]
+    connect: Callable[..., Session] = Session
 
 
 @dataclass(frozen=True)
@@ -58,21 +66,19 @@ class TargetPlan:
 
     Attributes:
         options: of the target.
-        place: where it is, with what the profile file adds.
-        cadence: when it is polled.
-        manners: how it is asked.
-        timeout: seconds for one request.
-        scope: which of its jobs have series.
+        identity: where it is, with what the profile file adds.
+        poll: when it is polled.
+        api: limits on its requests.
+        jobs: which of its jobs have series.
         profile: what the profile file says, without secrets: those are read anew each time.
         authorities: what is in the target's ``ca_file``.
     """
 
     options: TargetSettings
-    place: TargetIdentity
-    cadence: Cadence
-    manners: Manners
-    timeout: float
-    scope: Scope
+    identity: TargetIdentity
+    poll: PollSettings
+    api: ApiSettings
+    jobs: JobsSettings
     profile: vendor.SdkConfig | None = field(repr=False)
     authorities: bytes | None = field(repr=False)
 
@@ -89,31 +95,13 @@ def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
     """
     targets = settings.all_targets()
     known = _profile(environ)
-    poll, api, jobs = settings.poll, settings.api, settings.jobs
     return [
         TargetPlan(
             options=target,
-            place=_place(target, known if len(targets) == 1 else None),
-            cadence=Cadence(
-                interval=poll.interval,
-                timeout=poll.timeout,
-                sweep_interval=poll.sweep_interval,
-                sweep_timeout=poll.sweep_timeout,
-                stale_after=poll.stale_after,
-            ),
-            manners=Manners(
-                requests_per_second=api.max_requests_per_second,
-                concurrency=api.concurrency,
-                retries=api.retries,
-                longest_pause=poll.timeout,
-            ),
-            timeout=api.timeout,
-            scope=Scope(
-                history=jobs.history,
-                retention=jobs.retention,
-                per_job=jobs.per_job,
-                max_series_jobs=jobs.max_series_jobs,
-            ),
+            identity=_identity(target, known if len(targets) == 1 else None),
+            poll=settings.poll,
+            api=settings.api,
+            jobs=settings.jobs,
             profile=_without_secrets(known),
             authorities=_content("target.ca_file", target.ca_file),
         )
@@ -137,12 +125,10 @@ async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
     Raises:
         ConfigError: the credentials can never work.
     """
-    given, place, clocks = plan.options, plan.place, shared.clocks
-    instruments = TargetInstruments(
-        shared.instruments, place.region, place.name or place.project_id or UNKNOWN_PROJECT
-    )
-    session = Session(
-        timeout=plan.timeout, meter=instruments, proxy=given.proxy, ca_file=given.ca_file
+    given, identity, clocks = plan.options, plan.identity, shared.clocks
+    instruments = TargetInstruments(shared.instruments, **identity.labels)
+    session = shared.connect(
+        timeout=plan.api.timeout, meter=instruments, proxy=given.proxy, ca_file=given.ca_file
     )
     around = AuthContext(
         environ=shared.environ,
@@ -152,13 +138,14 @@ async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
         monotonic=clocks.monotonic,
     )
     try:
-        credentials = resolve(_auth_options(given, place), around)
+        credentials = resolve(_auth_options(given, identity), around)
     except BaseException:
         await session.close()
         raise
     target = Target(
-        place,
-        plan.manners,
+        identity,
+        api=plan.api,
+        longest_pause=plan.poll.timeout,
         paging=Paging(
             None if given.pagination == "auto" else given.pagination,
             fixed=given.pagination != "auto",
@@ -171,8 +158,8 @@ async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
     return Poller(
         target,
         instruments,
-        cadence=plan.cadence,
-        scope=plan.scope,
+        poll=plan.poll,
+        jobs=plan.jobs,
         store=shared.store,
         publish=shared.publish,
         clocks=clocks,
@@ -205,7 +192,7 @@ async def open_store(file: str | None, instruments: Instruments) -> Store:
     return await StateFile.open(Path(file), problem=instruments.state_errors.inc)
 
 
-def _place(given: TargetSettings, known: vendor.SdkConfig | None) -> TargetIdentity:
+def _identity(given: TargetSettings, known: vendor.SdkConfig | None) -> TargetIdentity:
     """Where the target is; what its options leave open is taken from the profile file."""
     iam_endpoint = given.iam_endpoint
     if known and known.iam_endpoint and "iam_endpoint" not in given.model_fields_set:

@@ -94,9 +94,9 @@ class PollerManager:
         go_on = [old for heir, old in left_by.items() if heir.target.labels == old.target.labels]
         for poller in leaving:
             if poller not in go_on:
-                poller.vanish()
+                poller.remove()
         for poller in draft.new:
-            poller.appear()
+            poller.show()
         self._members = draft.members
         self._publisher.show(after)
         self._begin(draft.new)
@@ -143,7 +143,7 @@ def _predecessors(new: Iterable[Poller], old: Iterable[Poller]) -> dict[Poller, 
     for fits in (_same_project_and_name, _same_project, _same_name):
         for poller in new:
             for other in left if poller not in found else ():
-                if poller.target.place.region == other.target.place.region and fits(
+                if poller.target.identity.region == other.target.identity.region and fits(
                     poller.target, other.target
                 ):
                     found[poller] = other
@@ -157,13 +157,13 @@ def _same_project(one: Target, other: Target) -> bool:
 
 
 def _same_project_and_name(one: Target, other: Target) -> bool:
-    return _same_project(one, other) and one.place.name == other.place.name
+    return _same_project(one, other) and one.identity.name == other.identity.name
 
 
 def _same_name(one: Target, other: Target) -> bool:
     """Of targets without a name there is at most one whose project is looked up."""
     if one.project_id is not None and other.project_id is not None:
         return False
-    named = one.place.name is not None
-    looked_up = one.place.project_id is None and other.place.project_id is None
-    return one.place.name == other.place.name and (named or looked_up)
+    named = one.identity.name is not None
+    looked_up = one.identity.project_id is None and other.identity.project_id is None
+    return one.identity.name == other.identity.name and (named or looked_up)

@@ -96,12 +96,12 @@ async def narrate(
         progress(f"Reading the list of jobs, 50 a page: {len(service.requests)} requests ...")
         await asyncio.sleep(0.1)
     took = time.perf_counter() - started
-    poller = exporter.pollers[0]
-    if poller.error:
-        say(f"The first poll failed: {poller.error}")
+    status = exporter.pollers[0].status()
+    if status.error:
+        say(f"The first poll failed: {status.error}")
         return
-    say(f"The first poll took {poller.costs['sweep'].requests} requests and {took:.1f} s.")
-    phases = Counter(known.job.phase for known in poller.known.fleet.jobs.values())
+    say(f"The first poll took {status.costs['sweep'].requests} requests and {took:.1f} s.")
+    phases = Counter(known.job.phase for known in status.fleet.jobs.values())
     waiting = phases["Pending"] + phases["Creating"]
     places = {
         f"{url}{path}": "what Prometheus scrapes: jobs by phase, pool and card type",

@@ -18,18 +18,18 @@ from exporter.metrics.counters import (
     Series,
     SeriesKey,
 )
-from exporter.metrics.exposition import Lines, render_samples
+from exporter.metrics.exposition import FamilyLines, render_samples
 
-Cache: TypeAlias = dict[SeriesKey, tuple[Series, Lines]]
+LineCache: TypeAlias = dict[SeriesKey, tuple[Series, FamilyLines]]
 """The lines of series as rendered last: few change from poll to poll."""
 
 
-def event_lines(
+def counter_lines(
     ledger: Ledger,
     constant: Mapping[str, str],
     is_held: Callable[[SeriesKey], bool],
-    cache: Cache,
-) -> dict[str, Lines]:
+    cache: LineCache,
+) -> dict[str, FamilyLines]:
     """The lines of a target's counters and histograms, by family.
 
     Args:
@@ -38,7 +38,7 @@ def event_lines(
         is_held: whether a series shows zero, whatever it counts.
         cache: of this target and these labels, kept up to date.
     """
-    parts: dict[str, list[Lines]] = {row.metric.name: [] for row in EVENT_FAMILIES}
+    parts: dict[str, list[FamilyLines]] = {row.metric.name: [] for row in EVENT_FAMILIES}
     for key, series in ledger.items():
         shown = _at_zero(series) if is_held(key) else series
         known = cache.get(key)
@@ -46,7 +46,7 @@ def event_lines(
             known = cache[key] = (shown, _lines(key, shown, constant))
         parts[key[0]].append(known[1])
     return {
-        name: Lines(
+        name: FamilyLines(
             "".join(lines.text for lines in rendered),
             "".join(lines.openmetrics for lines in rendered),
         )
@@ -58,7 +58,7 @@ def _at_zero(series: Series) -> Series:
     return Series(series.created, counts=(0,) * len(series.counts))
 
 
-def _lines(key: SeriesKey, series: Series, constant: Mapping[str, str]) -> Lines:
+def _lines(key: SeriesKey, series: Series, constant: Mapping[str, str]) -> FamilyLines:
     row = EVENT_FAMILY_BY_NAME[key[0]]
     labels = {**constant, **dict(zip((*BASE, *row.labels), key[1], strict=True))}
     return render_samples(

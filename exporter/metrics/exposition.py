@@ -46,7 +46,7 @@ class Block(NamedTuple):
     samples: Sequence[tuple[tuple[str, ...], float]]
 
 
-class Lines(NamedTuple):
+class FamilyLines(NamedTuple):
     """Rendered samples of one family, in both formats; the same object where they are equal."""
 
     text: str
@@ -90,7 +90,7 @@ class _Numbers(dict[float, str]):
         return text
 
 
-def render_block(block: Block) -> Lines:
+def render_block(block: Block) -> FamilyLines:
     """The lines of a block.
 
     Column by column: a step in Python for every sample would cost more than all the rest.
@@ -106,7 +106,7 @@ def render_block(block: Block) -> Lines:
         parts += repeat(pieces[-1]), [numbers(value) for _, value in batch], repeat("\n")
         batches.append("".join(chain.from_iterable(zip(*parts, strict=False))))
     joined = "".join(batches)
-    return Lines(joined, joined)
+    return FamilyLines(joined, joined)
 
 
 def _pieces(block: Block) -> tuple[list[str], tuple[int, ...]]:
@@ -140,7 +140,7 @@ def _escaped(values: Sequence[str]) -> Sequence[str]:
     return values
 
 
-def render_samples(samples: Iterable[Sample]) -> Lines:
+def render_samples(samples: Iterable[Sample]) -> FamilyLines:
     """The lines of few, richer samples: histograms, counters with ``_created`` and exemplars.
 
     The text format has no ``_created``: there it would be a gauge of its own, a series more for
@@ -152,7 +152,7 @@ def render_samples(samples: Iterable[Sample]) -> Lines:
         if not sample.name.endswith("_created"):
             text.append(line + "\n")
         openmetrics.append(f"{line}{_exemplar(sample.exemplar)}\n")
-    return Lines("".join(text), "".join(openmetrics))
+    return FamilyLines("".join(text), "".join(openmetrics))
 
 
 def _line(sample: Sample) -> str:
@@ -171,13 +171,15 @@ def _exemplar(exemplar: Exemplar | None) -> str:
     return f" # {{{labels}}} {number(exemplar.value)}{time}"
 
 
-def from_library(family: LibraryMetric) -> tuple[Metric, Lines]:
+def from_library(family: LibraryMetric) -> tuple[Metric, FamilyLines]:
     """A family of a prometheus_client registry."""
     name = f"{family.name}_total" if family.type == "counter" else family.name
     return Metric(name, family.type, family.documentation), render_samples(family.samples)
 
 
-def assemble(families: Iterable[tuple[Metric, Sequence[Lines]]], generation: int = 0) -> Exposition:
+def assemble(
+    families: Iterable[tuple[Metric, Sequence[FamilyLines]]], generation: int = 0
+) -> Exposition:
     """Join families, each with the lines of all targets, into what is served.
 
     Args:

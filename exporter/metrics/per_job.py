@@ -8,7 +8,8 @@ from exporter.jobs.job import TERMINAL, Job
 from exporter.jobs.tracker import Event, Fleet, Restart, TrackedJob
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import Block, Metric
-from exporter.metrics.scope import Scope, ended_within
+from exporter.metrics.fleet import ended_within
+from exporter.settings.schema import JobsSettings
 
 Samples: TypeAlias = list[tuple[tuple[str, ...], float]]
 IsHeld: TypeAlias = Callable[[SeriesKey], bool]
@@ -172,32 +173,32 @@ JOB_FAMILIES = (
 
 
 def job_blocks(
-    fleet: Fleet, constant: Mapping[str, str], *, scope: Scope, is_held: IsHeld, now: float
+    fleet: Fleet, constant: Mapping[str, str], *, jobs: JobsSettings, is_held: IsHeld, now: float
 ) -> tuple[list[Block], int]:
     """The per-job series of one target, and how many jobs have none because of the cap.
 
     Args:
-        fleet: what is known of its jobs.
+        fleet: its jobs.
         constant: the target's labels.
-        scope: which jobs have series.
+        jobs: which of them have series.
         is_held: which counters show zero.
         now: unix seconds.
     """
-    if not scope.per_job:
+    if not jobs.per_job:
         return [], 0
-    jobs = [
+    active_or_recent = [
         known
         for known in fleet.jobs.values()
-        if known.job.phase not in TERMINAL or ended_within(known, scope.retention, now)
+        if known.job.phase not in TERMINAL or ended_within(known, jobs.retention, now)
     ]
-    jobs.sort(key=lambda known: (known.job.created or 0.0, known.job.id), reverse=True)
-    shown = jobs[: scope.max_series_jobs]
+    active_or_recent.sort(key=lambda known: (known.job.created or 0.0, known.job.id), reverse=True)
+    shown = active_or_recent[: jobs.max_series_jobs]
     around = Around(is_held, fleet.pool_names)
     blocks = [
         Block(row.metric, ("job_id", *row.labels), constant, row.samples(shown, around))
         for row in JOB_FAMILIES
     ]
-    return blocks, len(jobs) - len(shown)
+    return blocks, len(active_or_recent) - len(shown)
 
 
 def new_restarts(fleet: Fleet, events: Iterable[Event]) -> set[SeriesKey]:

@@ -159,7 +159,7 @@ class Instruments:
 class TargetInstruments:
     """The instruments of one target: what the meters of the other modules are told.
 
-    Nothing is shown before `appear`: a target that was configured may never run.
+    Nothing is shown before `show`: a target that was configured may never run.
 
     Args:
         instruments: of the process.
@@ -177,19 +177,19 @@ class TargetInstruments:
         if project == self._labels[1]:
             return
         shown = self._shown
-        self.vanish()
+        self.remove()
         self._labels = (self._labels[0], project)
         if shown:
-            self.appear()
+            self.show()
 
-    def vanish(self) -> None:
+    def remove(self) -> None:
         """The target is no more: its series are removed."""
         self._shown = False
         for instrument in self._all.all():
             if instrument not in self._all.shared:
                 instrument.remove_by_labels(dict(zip(TARGET, self._labels, strict=True)))
 
-    def appear(self) -> None:
+    def show(self) -> None:
         """Show every counter, at zero unless it has counted already."""
         self._shown = True
         for kind in KINDS:
@@ -224,8 +224,8 @@ class TargetInstruments:
         self._all.duplicate_jobs.labels(*self._labels).inc(duplicates)
         self._all.inconsistent_pages.labels(*self._labels).inc(inconsistent)
 
-    def noticed(self, *, invalid_jobs: int, unknown_values: Mapping[str, int]) -> None:
-        """Odd jobs were seen for the first time (`exporter.polling.anomalies.NoticeMeter`)."""
+    def anomalies(self, *, invalid_jobs: int, unknown_values: Mapping[str, int]) -> None:
+        """Odd jobs were seen for the first time."""
         self._all.invalid_jobs.labels(*self._labels).inc(invalid_jobs)
         for field, number in unknown_values.items():
             self._all.unknown_values.labels(*self._labels, field).inc(number)

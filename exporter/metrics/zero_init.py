@@ -38,7 +38,7 @@ class ZeroInit:
         self._held: dict[SeriesKey, _HeldSeries] = {}
         self._scraped = False
 
-    def announce(self, keys: Iterable[SeriesKey]) -> None:
+    def hold(self, keys: Iterable[SeriesKey]) -> None:
         """These series are new: they are held until `release`."""
         for key in keys:
             self._held.setdefault(key, _HeldSeries())
@@ -51,24 +51,24 @@ class ZeroInit:
         """Series that were announced and never published."""
         return [key for key, birth in self._held.items() if birth.at is None]
 
-    def published(self, keys: Iterable[SeriesKey], now: float, generation: int) -> None:
+    def mark_published(self, keys: Iterable[SeriesKey], now: float, generation: int) -> None:
         """These announced series are visible since that generation; monotonic seconds."""
         for key in keys:
             birth = self._held.get(key)
             if birth is not None and birth.at is None:
                 birth.at, birth.generation = now, generation
 
-    def scraped(self, generation: int) -> None:
+    def mark_scraped(self, generation: int) -> None:
         """Prometheus has seen that generation of what we publish."""
         self._scraped = True
         for birth in self._held.values():
             birth.seen = birth.seen or (birth.at is not None and birth.generation <= generation)
 
-    def due(self, now: float) -> frozenset[SeriesKey]:
+    def releasable(self, now: float) -> frozenset[SeriesKey]:
         """Series that may be released now; monotonic seconds."""
         return frozenset(key for key, birth in self._held.items() if self._until(birth) <= now)
 
-    def next_due(self) -> float | None:
+    def next_release(self) -> float | None:
         """When the next series may be released if no scrape comes; None = never."""
         moment = min(map(self._until, self._held.values()), default=float("inf"))
         return None if moment == float("inf") else moment
@@ -78,11 +78,11 @@ class ZeroInit:
         for key in keys:
             self._held.pop(key, None)
 
-    def keep(self, wanted: Callable[[SeriesKey], bool]) -> None:
+    def retain(self, wanted: Callable[[SeriesKey], bool]) -> None:
         """Only these are held from now on."""
         self._held = {key: birth for key, birth in self._held.items() if wanted(key)}
 
-    def go_on(self, interval: float, *, unpublished: bool) -> None:
+    def resume(self, interval: float, *, unpublished: bool) -> None:
         """For another poller of the target.
 
         Args:

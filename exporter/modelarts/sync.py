@@ -7,7 +7,7 @@ is left as it was, and asks for a sweep.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from exporter.errors import InconsistentPagesError
 from exporter.jobs.job import TERMINAL, Job, View
@@ -82,7 +82,7 @@ class Sync:
         *,
         deadline: float,
         background: bool,
-        meanwhile: Collection[str] = (),
+        is_superseded: Callable[[str], bool] = lambda _: False,
     ) -> View:
         """Read everything that the target lists, and find out what became of the rest.
 
@@ -90,7 +90,7 @@ class Sync:
             fleet: what is known when it begins.
             deadline: monotonic seconds.
             background: incremental polls go on meanwhile, and first.
-            meanwhile: ids of jobs that they have taken; it may grow.
+            is_superseded: whether such a poll has read a job since, by ID.
 
         Raises:
             PollError: something could not be read; there is no partial view.
@@ -109,7 +109,7 @@ class Sync:
             )
             self._sweeping.append(reading)
             found = await reading.everything()
-            left = [job for job in known.get(workspace, []) if job.id not in meanwhile]
+            left = [job for job in known.get(workspace, []) if not is_superseded(job.id)]
             await self._missing(reading, left, found)
             return reading, found
 

@@ -25,7 +25,7 @@ from exporter.errors import StartError
 from exporter.metrics.exposition import Exposition
 from exporter.web.access import AccessControl
 from exporter.web.negotiation import Negotiated, negotiate
-from exporter.web.page import LONGEST_QUERY, POLICY, StatusPage, target_status
+from exporter.web.page import LONGEST_QUERY, POLICY, StatusPage
 from exporter.web.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class _Routes:
         async with self._rendering:  # one thread, however many look at it
             if request.transport is None:  # gone while others were served
                 return _text("gone", status=503)
-            targets = [target_status(poller) for poller in self._publisher.pollers]
+            targets = [poller.status() for poller in self._publisher.pollers]
             html = await asyncio.to_thread(
                 self._page.render, targets, query=query, now=self._clock()
             )

@@ -15,7 +15,14 @@ from prometheus_client.openmetrics import exposition as library_openmetrics
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.metrics.exposition import Block, Lines, Metric, assemble, from_library, render_block
+from exporter.metrics.exposition import (
+    Block,
+    FamilyLines,
+    Metric,
+    assemble,
+    from_library,
+    render_block,
+)
 
 NAMES = st.from_regex(r"[a-z]{1,8}(_[a-z]{1,8}){0,2}_x", fullmatch=True)
 TEXTS = st.text(
@@ -143,7 +150,10 @@ def test_targets_share_one_header():
 
 def test_a_family_without_samples_is_not_there():
     empty = assemble(
-        [(Metric("jobs", "gauge", "Jobs."), []), (Metric("x", "gauge", "X."), [Lines("", "")])]
+        [
+            (Metric("jobs", "gauge", "Jobs."), []),
+            (Metric("x", "gauge", "X."), [FamilyLines("", "")]),
+        ]
     )
 
     assert empty.text == b""

@@ -1,4 +1,4 @@
-"""Targets, pollers and a publisher put together by code, against a simulated service on a port.
+"""Pollers made by the factory and a publisher, against a simulated service on a port.
 
 Time is the test's: it passes where the exporter sleeps, and where the test says so.
 """
@@ -10,20 +10,17 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.app.factory import SharedParts, make_poller, plans
 from exporter.clock import Clocks
-from exporter.huaweicloud.auth.chain import AuthContext, AuthOptions, resolve
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.http import Session
-from exporter.metrics.scope import Scope
-from exporter.metrics.self_metrics import Instruments, TargetInstruments
-from exporter.modelarts.search import Paging
-from exporter.polling.poller import Cadence, Poller
-from exporter.polling.target import Manners, Target, TargetIdentity
+from exporter.metrics.self_metrics import Instruments
+from exporter.settings.schema import Settings
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID
 from exporter.simulator.server import SimulatedService
@@ -193,13 +190,13 @@ def events(samples):
     }
 
 
-CADENCE = Cadence(
-    interval=INTERVAL,
-    timeout=120.0,
-    sweep_interval=SWEEP_INTERVAL,
-    sweep_timeout=1800.0,
-    stale_after=STALE_AFTER,
-)
+POLL = {
+    "interval": INTERVAL,
+    "timeout": 120.0,
+    "sweep_interval": SWEEP_INTERVAL,
+    "sweep_timeout": 1800.0,
+    "stale_after": STALE_AFTER,
+}
 
 
 class Rig:
@@ -239,66 +236,67 @@ class Rig:
         self._stack.push_async_callback(self.service.close)
         return self.service
 
-    def add(
+    async def add(
         self,
         name="project",
         *,
         endpoint=None,
         auth=None,
         workspaces=("0",),
-        pagination=None,
+        pagination="auto",
         retries=5,
         ca_file=None,
-        scope=None,
+        jobs=None,
         store=None,
         rate=5.0,
         project_id=PROJECT_ID,
-        **cadence,
+        **poll,
     ):
-        """A target and its poller, which has the target's ``session``.
+        """A target and its poller, made by the factory, which has the target's ``session``.
 
-        ``auth`` are fields of `AuthOptions`, ``cadence`` are fields of `Cadence`.
+        ``auth``, ``jobs`` and ``poll`` are options of those groups.
         """
         endpoint = endpoint or self.service.url
-        instruments = TargetInstruments(self.instruments, REGION, name or "unknown")
-        session = RecordedSession(self.clock, timeout=10.0, meter=instruments, ca_file=ca_file)
-        self._stack.push_async_callback(session.close)
-        options = AuthOptions(
-            region=REGION,
-            iam_endpoint=endpoint,
-            project_id=project_id,
-            **auth or {"method": "none"},
+        target = {
+            "name": name,
+            "region": REGION,
+            "project_id": project_id,
+            "endpoint": endpoint,
+            "iam_endpoint": endpoint,
+            "workspaces": list(workspaces),
+            "auth": auth or {"method": "none"},
+            "pagination": pagination,
+            "ca_file": ca_file,
+        }
+        settings = Settings.merged(
+            {
+                "target": {key: value for key, value in target.items() if value is not None},
+                "poll": POLL | poll,
+                "api": {"timeout": 10.0, "max_requests_per_second": rate, "retries": retries},
+                "jobs": jobs or {},
+            }
         )
-        around = AuthContext(
+        (plan,) = plans(settings, {})
+        sessions = []
+
+        def connect(**options):
+            sessions.append(RecordedSession(self.clock, **options))
+            return sessions[0]
+
+        shared = SharedParts(
             environ={},
-            http=session,
+            clocks=Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep),
+            instruments=self.instruments,
             lockouts=self._lockouts,
-            clock=self.clock.wall,
-            monotonic=self.clock.monotonic,
-            metadata_endpoint=endpoint,
-        )
-        clocks = Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep)
-        target = Target(
-            TargetIdentity(name, REGION, project_id, endpoint, endpoint, tuple(workspaces)),
-            Manners(requests_per_second=rate, concurrency=2, retries=retries, longest_pause=120.0),
-            paging=Paging(pagination, fixed=pagination is not None),
-            session=session,
-            credentials=resolve(options, around),
-            instruments=instruments,
-            clocks=clocks,
-        )
-        poller = Poller(
-            target,
-            instruments,
-            cadence=replace(CADENCE, **cadence),
-            scope=scope or Scope(),
             store=store or MemoryStore(),
             publish=self.publisher.publish,
-            clocks=clocks,
+            connect=connect,
         )
-        poller.session = session
+        poller = await make_poller(plan, shared)
+        self._stack.push_async_callback(poller.target.close)
+        (poller.session,) = sessions
         self.publisher.pollers.append(poller)
-        poller.appear()
+        poller.show()
         return poller
 
     def populate(self, number, phase="Running"):
@@ -344,8 +342,8 @@ class Rig:
 
     async def step(self, poller, read=None):
         """Read once: ``poll`` what has changed, the first time everything, or ``sweep``."""
-        read = (read or self.read) if poller.known.fleet.horizons else "poll"
-        incremental = read == "poll" and poller.known.fleet.horizons
+        read = (read or self.read) if poller.state.fleet.horizons else "poll"
+        incremental = read == "poll" and poller.state.fleet.horizons
         before = self.samples()
         ok = await getattr(poller, read)()
         return Step(ok, "incremental" if incremental else "sweep", before, self.samples())

@@ -14,7 +14,7 @@ from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.histogram import HistogramCurve
 from exporter.commands.backfill.oldest import OldestWaiting
 from exporter.commands.backfill.reconstruct import Moment, reconstruct
-from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, Job, View
+from exporter.jobs.job import TERMINAL, Job, View
 from exporter.jobs.tracker import Base, Event, Fleet, base_of, observe
 from exporter.metrics.counters import (
     BASE,
@@ -25,12 +25,17 @@ from exporter.metrics.counters import (
     foreseen,
 )
 from exporter.metrics.exposition import Metric
-from exporter.metrics.fleet import ACTIVE_PHASES, FLEET_FAMILIES, WAITING
+from exporter.metrics.fleet import (
+    FAMILIES_BY_PHASE,
+    FLEET_FAMILIES,
+    POOL_INFO,
+    PoolNameTable,
+    zero_samples,
+)
 
 LabelValues: TypeAlias = tuple[str, ...]
 
 _SINCE_EVER = float("-inf")
-_JOBS, _NODES, _ACCELERATORS, _OLDEST, _POOLS = (row.metric.name for row in FLEET_FAMILIES)
 
 EVENTS = tuple(row for row in EVENT_FAMILIES if row.kind != "deleted")
 """Not the deleted jobs: the service tells nothing of them any more."""
@@ -83,12 +88,12 @@ class SeriesBuilder:
         self._grid = grid
         self._kept = kept
         self._bases: dict[Base, set[str]] = {}
-        self._pool_names = pool_names or {}
-        self._names_of_jobs: dict[str, tuple[float, str]] = {}
+        self._listed_names = pool_names or {}
+        self._pool_names = PoolNameTable()
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
         self._bars: dict[str, dict[LabelValues, HistogramCurve]] = {}
         self._events = tuple(row for row in EVENTS if histograms or not row.buckets)
-        self._waiting: dict[LabelValues, OldestWaiting] = {}
+        self._oldest: dict[str, dict[LabelValues, OldestWaiting]] = {}
 
     def add(self, job: Job, read_at: float) -> None:
         """Add a job's past.
@@ -101,9 +106,7 @@ class SeriesBuilder:
         accelerators = self._bases.setdefault(base_of(job), set())
         if job.accelerators is not None:
             accelerators.add(job.accelerator)
-        if job.pool_name:
-            named = (job.created or 0.0, job.pool_name)
-            self._names_of_jobs[job.pool] = max(named, self._names_of_jobs.get(job.pool, named))
+        self._pool_names.add(job)
         moments = reconstruct(job, read_at)
         if not moments:
             self.timeless += 1
@@ -117,10 +120,10 @@ class SeriesBuilder:
         """All families, those of `exporter.metrics.fleet` first."""
         self._foresee()
         for row in FLEET_FAMILIES:
-            if row.metric.name == _OLDEST:
-                yield Family(row.metric, row.labels, self._waiting)
-            elif row.metric.name == _POOLS:
+            if row is POOL_INFO:
                 yield Family(row.metric, row.labels, self._pools())
+            elif row.aggregate is min:
+                yield Family(row.metric, row.labels, self._oldest.get(row.metric.name, {}))
             else:
                 yield self._family(row.metric, row.labels)
         for each in self._events:
@@ -147,23 +150,17 @@ class SeriesBuilder:
 
     def _foresee(self) -> None:
         """Every phase of every combination, as live: a missing series is no question."""
-        for base, accelerators in self._bases.items():
-            for phase in PHASES:
-                self._curve(_JOBS, (*base, phase))
-            for phase in ACTIVE_PHASES:
-                self._curve(_NODES, (*base, phase))
-                for accelerator in accelerators:
-                    self._curve(_ACCELERATORS, (*base, phase, accelerator))
+        for family, labels in zero_samples(self._bases):
+            self._curve(family.metric.name, labels)
         for name, labels in foreseen(self._bases):
             row = EVENT_FAMILY_BY_NAME[name]
             if row in self._events:
                 self._bar(row, labels) if row.buckets else self._curve(name, labels)
 
     def _pools(self) -> Mapping[LabelValues, Curve]:
-        names = {pool: name for pool, (_, name) in self._names_of_jobs.items()}
         one = Curve()
         one.add(0, 1)
-        return dict.fromkeys(sorted((names | dict(self._pool_names)).items()), one)
+        return dict.fromkeys(self._pool_names.samples(self._listed_names), one)
 
     # --- What was ---------------------------------------------------------------------------------
 
@@ -176,17 +173,16 @@ class SeriesBuilder:
             hi = min(hi, self._grid.after(moment.at + self._kept))
         if lo >= hi:
             return
-        base = base_of(job)
-        self._raise(_JOBS, (*base, job.phase), lo, hi, 1)
-        if job.phase not in ACTIVE:
-            return
-        if job.nodes is not None:
-            self._raise(_NODES, (*base, job.phase), lo, hi, job.nodes)
-        if job.accelerators is not None:
-            labels = (*base, job.phase, job.accelerator)
-            self._raise(_ACCELERATORS, labels, lo, hi, job.accelerators)
-        if job.phase in WAITING and job.created is not None:
-            self._waiting.setdefault(base, OldestWaiting()).add(lo, hi, job.created)
+        for family in FAMILIES_BY_PHASE[job.phase]:
+            value = family.value(job)
+            if value is None:
+                continue
+            name, labels = family.metric.name, family.label_values(job)
+            if family.aggregate is min:
+                oldest = self._oldest.setdefault(name, {})
+                oldest.setdefault(labels, OldestWaiting()).add(lo, hi, value)
+            else:
+                self._raise(name, labels, lo, hi, value)
 
     def _raise(self, name: str, labels: LabelValues, lo: int, hi: int, amount: float) -> None:
         curve = self._curve(name, labels)

@@ -6,6 +6,6 @@ it writes no more than `summary.ROWS` rows a table, however many jobs there are.
 
 from exporter.web.page.assets import POLICY
 from exporter.web.page.summary import LONGEST_QUERY
-from exporter.web.page.view import StatusPage, target_status
+from exporter.web.page.view import StatusPage
 
-__all__ = ["LONGEST_QUERY", "POLICY", "StatusPage", "target_status"]
+__all__ = ["LONGEST_QUERY", "POLICY", "StatusPage"]
