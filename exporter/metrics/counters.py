@@ -223,31 +223,33 @@ def add(
         The ledger after, and those series of it that are new or have changed.
     """
     changed: dict[SeriesKey, Series] = {
-        key: _new(EVENT_FAMILY_BY_NAME[key[0]], now) for key in foreseen(bases) if key not in ledger
+        key: _new(EVENT_FAMILY_BY_NAME[key[0]], now)
+        for key in zero_series(bases)
+        if key not in ledger
     }
     for event in events:
-        for row, key, amount in additions(event):
+        for row, key, amount in increments(event):
             series = changed.get(key) or ledger.get(key) or _new(row, now)
             exemplar = _exemplar(row, event, amount, now)
             changed[key] = _added(series, row, amount, exemplar)
     return {**ledger, **changed} if changed else ledger, changed
 
 
-_ROWS_OF_KIND: Mapping[str, tuple[EventFamily, ...]] = {
+FAMILIES_BY_KIND: Mapping[str, tuple[EventFamily, ...]] = {
     kind: tuple(row for row in EVENT_FAMILIES if row.kind == kind)
     for kind in {row.kind for row in EVENT_FAMILIES}
 }
 
 
-def additions(event: Event) -> Iterator[tuple[EventFamily, SeriesKey, float]]:
+def increments(event: Event) -> Iterator[tuple[EventFamily, SeriesKey, float]]:
     """What an event adds to which series, or what is observed there."""
-    for row in _ROWS_OF_KIND[event.kind]:
+    for row in FAMILIES_BY_KIND[event.kind]:
         amount = 1.0 if row.amount == "one" else getattr(event, row.amount)
         if amount is not None:
             yield row, (row.metric.name, (*event.base, *event.labels)), amount
 
 
-def foreseen(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
+def zero_series(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
     """The series that are there, at zero, before their first event."""
     for base, accelerators in bases.items():
         yield CREATED.metric.name, base

@@ -93,6 +93,8 @@ RESTARTS = Metric(
     "end_recover of the run before.",
 )
 
+RESTART_LABELS = ("job_id", "start_type", "recovery")
+
 JOB_FAMILIES = (
     JobFamily(
         Metric(
@@ -157,7 +159,7 @@ JOB_FAMILIES = (
     ),
     JobFamily(
         RESTARTS,
-        ("start_type", "recovery"),
+        RESTART_LABELS[1:],
         _restarts,
     ),
     JobFamily(

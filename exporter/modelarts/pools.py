@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 
 from exporter.clock import Clocks
-from exporter.errors import PollError, TimedOutError
+from exporter.errors import ForbiddenError, PollError, TimedOutError
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.pools import decode_pools
 
@@ -32,12 +32,14 @@ class PoolNames:
         patience: seconds that it may take, from the question to the answer.
         asked: whether it was tried at all.
         trouble: why the last try gave nothing; "" if it did.
+        forbidden: whether that was because a permission is missing.
     """
 
     def __init__(self, client: Client, *, target: str, turn: float, clocks: Clocks) -> None:
         self.patience = PATIENCE_SECONDS + turn
         self.asked = False
         self.trouble = ""
+        self.forbidden = False
         self._client = client
         self._target = target
         self._monotonic = clocks.monotonic
@@ -51,7 +53,7 @@ class PoolNames:
         except PollError as error:
             self._failed(error)
             return None
-        self.trouble = ""
+        self.trouble, self.forbidden = "", False
         return names
 
     async def _names(self) -> Mapping[str, str]:
@@ -64,6 +66,7 @@ class PoolNames:
 
     def _failed(self, error: PollError) -> None:
         self.trouble = str(error)
+        self.forbidden = isinstance(error, ForbiddenError)
         level = logging.DEBUG if type(error) in self._said else logging.INFO
         self._said.add(type(error))
         log.log(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
 
 from exporter.clock import Clocks, wait
 from exporter.errors import PollError, StateError, TimedOutError
@@ -22,6 +23,14 @@ LATE_SECONDS = 1.0
 
 _REST_FACTOR = 4.0
 """An unscheduled sweep waits this many times the duration of the last one."""
+
+
+class _Outcome(NamedTuple):
+    """A successful poll: its kind, what it has read, and the number of events that brought."""
+
+    kind: PollKind
+    view: View
+    events: int
 
 
 class Poller:
@@ -78,6 +87,7 @@ class Poller:
         self._no_sweep_before = 0.0
         self._sweep_due: float | None = None
         self._sweep_rescheduled = asyncio.Event()
+        self._introduced = False
 
     @property
     def name(self) -> str:
@@ -118,6 +128,7 @@ class Poller:
         before = other.status()
         self.ended_polls, self.error = other.ended_polls, before.error
         self._last_success, self._costs = before.last_success, dict(before.costs)
+        self._introduced = "sweep" in self._costs
 
     async def run(self) -> None:
         """Poll until cancelled. Anything else that ends it is a bug."""
@@ -153,6 +164,7 @@ class Poller:
         due = self._clocks.monotonic()
         while True:
             await self.poll()
+            self._introduce()
             due += self._settings.interval
             if (left := due - self._clocks.monotonic()) > 0:
                 await self._clocks.sleep(left)
@@ -175,19 +187,21 @@ class Poller:
                 rest = max(self._settings.interval, _REST_FACTOR * (ended - started))
                 self._no_sweep_before = ended + min(rest, self._settings.sweep_interval)
                 self._sweep_due = self._no_sweep_before
+            self._introduce()
 
     # --- Reading ----------------------------------------------------------------------------------
 
-    async def _attempt(
-        self, kind: PollKind, read: Callable[[], Awaitable[tuple[PollKind, View]]]
-    ) -> bool:
+    async def _attempt(self, kind: PollKind, read: Callable[[], Awaitable[_Outcome]]) -> bool:
         """Read and apply, then publish. A failure leaves the state unchanged."""
         started = self._clocks.monotonic()
         error: PollError | None = None
+        outcome: _Outcome | None = None
         try:
-            kind, view = await read()
-            self._costs[kind] = PollCost(view.requests, self._clocks.monotonic() - started)
-            self._plan_sweep(kind, view)
+            outcome = await read()
+            kind = outcome.kind
+            seconds = self._clocks.monotonic() - started
+            self._costs[kind] = PollCost(outcome.view.requests, seconds)
+            self._plan_sweep(kind, outcome.view)
         except PollError as failure:
             error = failure
         except StateError as failure:
@@ -196,6 +210,7 @@ class Poller:
             log.exception("poll failed unexpectedly", extra={"target": self.name})
             error = PollError("internal error, see the log")
         seconds = self._clocks.monotonic() - started
+        self._log_poll(kind, error, outcome, seconds)
         await self.state.publish(lambda: self._conclude(kind, error, seconds))
         self.ended_polls += 1
         return error is None
@@ -205,15 +220,15 @@ class Poller:
         """The kind of the next poll: everything, as long as there is no baseline."""
         return "incremental" if self.state.has_baseline else "sweep"
 
-    async def _poll(self) -> tuple[PollKind, View]:
+    async def _poll(self) -> _Outcome:
         kind, view = await self._read_in_time()
         if kind == "sweep" or not self.target.pools.asked:
             view = await self._with_pool_names(view)
-        await self.state.apply(view)
+        events = await self.state.apply(view)
         self._polled_since_sweep |= view.jobs.keys() | view.gone
-        return kind, view
+        return _Outcome(kind, view, events)
 
-    async def _sweep(self) -> tuple[PollKind, View]:
+    async def _sweep(self) -> _Outcome:
         """Jobs that polls have read meanwhile are left out: the polls may have read them later."""
         async with self._polling:
             polled = self._polled_since_sweep = set()
@@ -221,8 +236,8 @@ class Poller:
         view = await self._with_pool_names(view)
         async with self._polling:  # a poll that is half done may have read older things
             view = await asyncio.to_thread(view.without, polled)
-            await self.state.apply(view)
-        return "sweep", view
+            events = await self.state.apply(view)
+        return _Outcome("sweep", view, events)
 
     async def _read_in_time(self) -> tuple[PollKind, View]:
         async with self._limit(self._settings.timeout):
@@ -291,3 +306,36 @@ class Poller:
         )
         result = error.reason if error else "success"
         self._instruments.polled(kind, result, seconds, now=now)
+
+    def _log_poll(
+        self, kind: PollKind, error: PollError | None, outcome: _Outcome | None, seconds: float
+    ) -> None:
+        if not log.isEnabledFor(logging.DEBUG):
+            return
+        facts = {
+            "target": self.name,
+            "kind": kind,
+            "result": error.reason if error else "success",
+            "seconds": round(seconds, 3),
+        }
+        if outcome:
+            view = outcome.view
+            facts |= {"requests": view.requests, "jobs": len(view.jobs), "events": outcome.events}
+        log.debug("poll ended", extra=facts)
+
+    def _introduce(self) -> None:
+        """Log once, after the first complete reading, how the target is read."""
+        if self._introduced or (cost := self._costs.get("sweep")) is None:
+            return
+        self._introduced = True
+        target = self.target
+        facts = {
+            "target": self.name,
+            "jobs": len(self.state.fleet.jobs),
+            "requests": cost.requests,
+            "seconds": round(cost.seconds, 3),
+            "identity": target.credentials.identity,
+            "pagination": target.paging.mode or "auto",
+            "missing_permissions": "modelarts:pool:list" if target.pools.forbidden else "none",
+        }
+        log.info("first complete reading of the target", extra=facts)

@@ -12,6 +12,7 @@ from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, Seri
 from exporter.metrics.per_job import new_restarts
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.metrics.zero_init import ZeroInit
+from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
 from exporter.polling.handover import Handover, accelerators_in, merge, restrict
 from exporter.polling.render import Rendered, RenderedGauges, Renderer
@@ -102,7 +103,10 @@ class TargetState:
             self.fleet = merge(fleet, _restored(saved))
             self._ledger = {**ledger, **saved.ledger}
             self._zero_init.retain(self._exists)
-            self._zero_init.hold(saved.ledger.keys() - saved.released)
+            held = saved.ledger.keys() - saved.released
+            self._zero_init.hold(held)
+            if trace.is_enabled():
+                trace.log_held(self._target.name, held)
             self._key, self.unloaded = key, frozenset()
 
     def hand_over(self) -> Handover | None:
@@ -156,8 +160,11 @@ class TargetState:
                 jobs=len(self.fleet.jobs), without_series=self._gauges.without_series
             )
 
-    async def apply(self, view: View) -> None:
+    async def apply(self, view: View) -> int:
         """Make a view part of the state; computed beside the event loop.
+
+        Returns:
+            How many events it has brought.
 
         Raises:
             StateError: it cannot be saved now. The state is unchanged.
@@ -180,13 +187,19 @@ class TargetState:
                 ),
             )
             # No await from here on: a concurrent publish shows all of it or nothing.
+            new = (ledger.keys() - self._ledger.keys()) | restarts
             self._zero_init.release(released)
-            self._zero_init.hold(ledger.keys() - self._ledger.keys())
-            self._zero_init.hold(restarts)
-            self.fleet, self._ledger, self._gauges = observed.fleet, ledger, gauges
+            self._zero_init.hold(new)
+            before, self.fleet = self.fleet, observed.fleet
+            self._ledger, self._gauges = ledger, gauges
+            if trace.is_enabled():
+                trace.log_events(self._target.name, before, observed)
+                trace.log_held(self._target.name, new)
+                trace.log_released(self._target.name, released, ledger)
         self._anomalies.report(view)
         self.report()
         self._fresh_until = self._clocks.monotonic() + self._poll.stale_after
+        return len(observed.events)
 
     async def publish(self, conclude: Callable[[], None] = lambda: None) -> None:
         """Publish the state. New counters are published as zeros first.
@@ -280,6 +293,8 @@ class TargetState:
                         self.fleet, released, frozenset(), self._clocks.wall()
                     )
                 self._zero_init.release(released)
+                if trace.is_enabled():
+                    trace.log_released(self._target.name, released, self._ledger)
         except StateError as error:
             log.warning("state not saved: %s", error, extra={"target": self._target.name})
             self._release_from = self._clocks.monotonic() + self._poll.interval

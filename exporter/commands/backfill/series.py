@@ -21,8 +21,8 @@ from exporter.metrics.counters import (
     EVENT_FAMILIES,
     EVENT_FAMILY_BY_NAME,
     EventFamily,
-    additions,
-    foreseen,
+    increments,
+    zero_series,
 )
 from exporter.metrics.exposition import Metric
 from exporter.metrics.fleet import (
@@ -152,7 +152,7 @@ class SeriesBuilder:
         """Every phase of every combination, as live: a missing series is no question."""
         for family, labels in zero_samples(self._bases):
             self._curve(family.metric.name, labels)
-        for name, labels in foreseen(self._bases):
+        for name, labels in zero_series(self._bases):
             row = EVENT_FAMILY_BY_NAME[name]
             if row in self._events:
                 self._bar(row, labels) if row.buckets else self._curve(name, labels)
@@ -204,7 +204,7 @@ class SeriesBuilder:
 
     def _post(self, events: list[Event], before: float, at: float) -> None:
         for event in events:
-            for row, (name, labels), amount in additions(event):
+            for row, (name, labels), amount in increments(event):
                 if row not in self._events:
                     continue
                 if row.buckets:
