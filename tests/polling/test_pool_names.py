@@ -81,7 +81,7 @@ async def test_names_of_pools_where_jobs_do_not_tell_them(rig, resources):
     assert named(rig) == NAMES
     assert of_jobs(rig) == {"vision", ""}
     assert rig.value(REQUESTS, operation="pools", code="200") == 1
-    assert poller.costs["sweep"].requests == len(poller.session.sent) == 2
+    assert poller.status().costs["sweep"].requests == len(poller.session.sent) == 2
 
 
 async def test_asked_for_at_the_first_poll_and_with_every_sweep(rig):

@@ -168,7 +168,7 @@ async def test_a_job_that_was_hidden_is_logged_as_not_counted(rig, poller, lines
     assert await poller.poll()
     hidden = rig.fleet.create(rig.fleet[rig.ids[0]].created - 7200.0)
     assert await poller.sweep()
-    logged = lines("job not counted as new: older than the newest job already known")
+    logged = lines("job not counted as new: created over an hour before the newest job known")
     assert [line["job_id"] for line in logged] == [hidden.id]
     assert rig.value(CREATED) == 0
 
