@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE, Job
 from exporter.jobs.tracker import Base, Fleet, TrackedJob
 from exporter.metrics.counters import BASE
-from exporter.metrics.exposition import Block, Metric
+from exporter.metrics.exposition import Metric, SampleBlock
 from exporter.settings.schema import JobsSettings
 
 LabelValues: TypeAlias = tuple[str, ...]
@@ -147,7 +147,7 @@ class PoolNameTable:
 
 def fleet_blocks(
     fleet: Fleet, constant: Mapping[str, str], *, jobs: JobsSettings, now: float
-) -> list[Block]:
+) -> list[SampleBlock]:
     """The fleet gauges of one target.
 
     Args:
@@ -156,7 +156,9 @@ def fleet_blocks(
         jobs: which of them count.
         now: unix seconds.
     """
-    totals: dict[str, dict[LabelValues, float]] = {row.metric.name: {} for row in FLEET_FAMILIES}
+    totals: dict[str, dict[LabelValues, float]] = {
+        family.metric.name: {} for family in FLEET_FAMILIES
+    }
     for family, labels in zero_samples(dict(sorted(fleet.accelerators.items()))):
         totals[family.metric.name][labels] = 0
     pool_names = PoolNameTable()
@@ -175,8 +177,10 @@ def fleet_blocks(
                 series[labels] = value if seen is None else family.aggregate(seen, value)
     totals[POOL_INFO.metric.name] = pool_names.samples(fleet.pool_names)
     return [
-        Block(row.metric, row.labels, constant, list(totals[row.metric.name].items()))
-        for row in FLEET_FAMILIES
+        SampleBlock(
+            family.metric, family.labels, constant, list(totals[family.metric.name].items())
+        )
+        for family in FLEET_FAMILIES
     ]
 
 

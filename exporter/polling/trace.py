@@ -55,7 +55,9 @@ def log_events(target: str, before: Fleet, observed: Observation) -> None:
 def _log_uncounted(target: str, job: Job, before: Fleet) -> None:
     if job.workspace in before.horizons:  # else all its jobs are the baseline
         facts = {"target": target, "job_id": job.id, **base_of(job)._asdict()}
-        log.debug("job not counted as new: created over an hour before the newest job known", extra=facts)
+        log.debug(
+            "job not counted as new: created over an hour before the newest job known", extra=facts
+        )
 
 
 def log_held(target: str, keys: Iterable[SeriesKey]) -> None:

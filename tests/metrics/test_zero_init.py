@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.metrics.zero_init import LONGEST_SECONDS, ZeroInit
+from exporter.metrics.zero_init import MAX_HOLD_SECONDS, ZeroInit
 
 A, B = ("a_total", ("x",)), ("b_total", ("x",))
 INTERVAL = 60.0
@@ -93,7 +93,7 @@ class TestScraped:
     def test_no_series_is_released_before_its_zero_was_seen(self, zero_init):
         publish(zero_init, [A], 100.0, 5)
 
-        assert zero_init.releasable(100.0 + LONGEST_SECONDS - 1) == frozenset()
+        assert zero_init.releasable(100.0 + MAX_HOLD_SECONDS - 1) == frozenset()
 
     def test_a_zero_that_was_seen_is_held_for_the_interval(self, zero_init):
         publish(zero_init, [A], 100.0, 5)

@@ -216,7 +216,7 @@ class Rig:
     async def _open(self):
         if self.config["state"] == "memory":
             return MemoryStore()
-        return await StateFile.open(self._path, problem=lambda: None, clock=self.wall)
+        return await StateFile.open(self._path, problem=lambda: None, clocks=Clocks(wall=self.wall))
 
     async def _abandon(self):
         """The process is gone; nothing of it is closed."""

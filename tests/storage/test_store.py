@@ -269,7 +269,7 @@ async def test_a_full_disk_keeps_what_was_there_and_recovers_by_itself(path):
         pages = await in_thread(store, "PRAGMA page_count")
         await in_thread(store, f"PRAGMA max_page_count = {pages}")
         for _ in range(2):
-            with pytest.raises(StateError, match=r"state file .*state\.db: .*full.*make room"):
+            with pytest.raises(StateError, match=r"state file .*state\.db: .*full.*free space"):
                 await store.commit("t", StateChange(many, ["a"], {"0": NOW + 1}))
             assert await store.load("t", ["0"]) == SavedState(
                 {"a": known()}, {"0": NOW}, {}, frozenset()

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from exporter.jobs.tracker import Fleet
-from exporter.metrics.exposition import Block, Exposition, Metric, assemble, render_block
+from exporter.metrics.exposition import Exposition, Metric, SampleBlock, assemble, render_block
 from exporter.polling.status import PollerStatus
 from exporter.web.server import make_app, serve
 
@@ -54,7 +54,7 @@ class StubPublisher:
 def generation(number, jobs=2000):
     """A body of which every line says which generation it is of."""
     samples = [((f"job-{job}",), float(number)) for job in range(jobs)]
-    block = Block(Metric("jobs", "gauge", "Jobs."), ("job_id",), {}, samples)
+    block = SampleBlock(Metric("jobs", "gauge", "Jobs."), ("job_id",), {}, samples)
     return assemble([(block.metric, [render_block(block)])])
 
 
