@@ -1,4 +1,4 @@
-"""Settings → parts: what a target's poller is made of, and making it."""
+"""Makes the parts of an exporter from its settings: pollers, access control, the store."""
 
 import asyncio
 import dataclasses
@@ -35,19 +35,19 @@ from exporter.web.access import AccessControl
 from exporter.web.config.file import WebFile
 
 _FIXED = ("state", "web")
-"""Groups of options: who listens and who keeps the state file cannot change its mind."""
+"""Groups of options that a reload cannot change: the listening sockets and the state file."""
 
 
-class SharedParts(NamedTuple):
-    """What the targets of a process have in common.
+class ProcessContext(NamedTuple):
+    """What all targets of a process share.
 
     Attributes:
-        environ: where the vendor's variables are looked for.
+        environ: has the vendor's variables.
         clocks: the machine's.
         instruments: of the process.
         lockouts: of the access keys and users.
-        store: what must outlive the process.
-        publish: makes what changed visible; returns the generation that shows it.
+        store: saves the state beyond the process.
+        publish: makes changes visible; returns the generation that shows them.
         connect: makes the connections of a target.
     """
 
@@ -62,16 +62,16 @@ class SharedParts(NamedTuple):
 
 @dataclass(frozen=True)
 class TargetPlan:
-    """All that a target's poller is made of: with equal plans, nothing would be different.
+    """Everything a target's poller is made of. Equal plans make equal pollers.
 
     Attributes:
         options: of the target.
-        identity: where it is, with what the profile file adds.
+        identity: where it is, completed from the profile file.
         poll: when it is polled.
         api: limits on its requests.
         jobs: which of its jobs have series.
-        profile: what the profile file says, without secrets: those are read anew each time.
-        authorities: what is in the target's ``ca_file``.
+        profile: content of the profile file, without secrets: those are read each time.
+        authorities: content of the target's ``ca_file``.
     """
 
     options: TargetSettings
@@ -84,14 +84,14 @@ class TargetPlan:
 
 
 def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
-    """A plan for each target. Reads files.
+    """Plan the poller of each target. Reads files.
 
     Args:
         settings: validated.
-        environ: where the vendor's variables are looked for.
+        environ: has the vendor's variables.
 
     Raises:
-        ConfigError: a file that was there when the settings were validated is gone.
+        ConfigError: a file has disappeared since the settings were validated.
     """
     targets = settings.all_targets()
     known = _profile(environ)
@@ -110,7 +110,7 @@ def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
 
 
 def needing_restart(old: Settings, new: Settings) -> list[str]:
-    """Names of options that differ, and that only a start can give another value."""
+    """Names of changed options that need a restart."""
     return [
         option.name
         for option in options()
@@ -119,21 +119,21 @@ def needing_restart(old: Settings, new: Settings) -> list[str]:
     ]
 
 
-async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
-    """The poller of a target; its connections are closed with its target.
+async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
+    """Make the poller of a target. Close its target to close its connections.
 
     Raises:
         ConfigError: the credentials can never work.
     """
-    given, identity, clocks = plan.options, plan.identity, shared.clocks
-    instruments = TargetInstruments(shared.instruments, **identity.labels)
-    session = shared.connect(
+    given, identity, clocks = plan.options, plan.identity, context.clocks
+    instruments = TargetInstruments(context.instruments, **identity.labels)
+    session = context.connect(
         timeout=plan.api.timeout, meter=instruments, proxy=given.proxy, ca_file=given.ca_file
     )
     around = AuthContext(
-        environ=shared.environ,
+        environ=context.environ,
         http=session,
-        lockouts=shared.lockouts,
+        lockouts=context.lockouts,
         clock=clocks.wall,
         monotonic=clocks.monotonic,
     )
@@ -160,17 +160,17 @@ async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
         instruments,
         poll=plan.poll,
         jobs=plan.jobs,
-        store=shared.store,
-        publish=shared.publish,
+        store=context.store,
+        publish=context.publish,
         clocks=clocks,
     )
 
 
-async def make_guard(file: str | None, clocks: Clocks) -> AccessControl | None:
-    """Who watches the door; None: it is open.
+async def make_access_control(file: str | None, clocks: Clocks) -> AccessControl | None:
+    """Make the access control of the exporter's own port; None: everyone has access.
 
     Raises:
-        ConfigError: the web configuration is not what it was when it was checked.
+        ConfigError: the web configuration has become invalid since it was checked.
     """
     if file is None:
         return None
@@ -181,19 +181,19 @@ async def make_guard(file: str | None, clocks: Clocks) -> AccessControl | None:
     return AccessControl(loaded, web_file.look, clocks)
 
 
-async def open_store(file: str | None, instruments: Instruments) -> Store:
-    """The state file, or what is as good without one.
+async def open_store(file: str | None, instruments: Instruments, clocks: Clocks) -> Store:
+    """Open the state file, or a store in memory if none is configured.
 
     Raises:
         ConfigError, StartError: as `exporter.storage.store.StateFile.open`.
     """
     if file is None:
         return MemoryStore()
-    return await StateFile.open(Path(file), problem=instruments.state_errors.inc)
+    return await StateFile.open(Path(file), problem=instruments.state_errors.inc, clocks=clocks)
 
 
 def _identity(given: TargetSettings, known: vendor.SdkConfig | None) -> TargetIdentity:
-    """Where the target is; what its options leave open is taken from the profile file."""
+    """Where the target is. The profile file fills in what its options leave open."""
     iam_endpoint = given.iam_endpoint
     if known and known.iam_endpoint and "iam_endpoint" not in given.model_fields_set:
         iam_endpoint = known.iam_endpoint

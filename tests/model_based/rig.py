@@ -16,7 +16,7 @@ from model_based.virtual import AtOnce
 from model_based.wire import ATTEMPT, ENDPOINT, Wire
 from prometheus_client.utils import floatToGoString
 
-from exporter.app.factory import SharedParts, make_poller, plans
+from exporter.app.factory import ProcessContext, make_poller, plans
 from exporter.clock import Clocks
 from exporter.errors import StateError
 from exporter.huaweicloud.auth.lockout import KeyLockouts
@@ -193,7 +193,7 @@ class Rig:
             }
         )
         clocks = Clocks(self.wall, asyncio.get_running_loop().time, asyncio.sleep)
-        shared = SharedParts(
+        context = ProcessContext(
             environ={},
             clocks=clocks,
             instruments=self.instruments,
@@ -203,7 +203,7 @@ class Rig:
             connect=self.wire.connect,
         )
         (plan,) = plans(settings, {})
-        return await make_poller(plan, shared)
+        return await make_poller(plan, context)
 
     async def _act(self, actor):
         try:

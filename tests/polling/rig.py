@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.app.factory import SharedParts, make_poller, plans
+from exporter.app.factory import ProcessContext, make_poller, plans
 from exporter.clock import Clocks
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.http import Session
@@ -283,7 +283,7 @@ class Rig:
             sessions.append(RecordedSession(self.clock, **options))
             return sessions[0]
 
-        shared = SharedParts(
+        context = ProcessContext(
             environ={},
             clocks=Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep),
             instruments=self.instruments,
@@ -292,7 +292,7 @@ class Rig:
             publish=self.publisher.publish,
             connect=connect,
         )
-        poller = await make_poller(plan, shared)
+        poller = await make_poller(plan, context)
         self._stack.push_async_callback(poller.target.close)
         (poller.session,) = sessions
         self.publisher.pollers.append(poller)
