@@ -92,7 +92,9 @@ class PollerManager:
             raise
         # No await from here on: a concurrent publish shows either all old or all new pollers.
         same_labels = [
-            old for new, old in predecessors.items() if new.target.labels == old.target.labels
+            old
+            for new, old in predecessors.items()
+            if new.target.identity.labels == old.target.identity.labels
         ]
         for poller in leaving:
             if poller not in same_labels:
@@ -155,7 +157,8 @@ def _predecessors(new: Iterable[Poller], old: Iterable[Poller]) -> dict[Poller, 
 
 
 def _same_project(one: Target, other: Target) -> bool:
-    return one.project_id is not None and one.project_id == other.project_id
+    project_id = one.identity.project_id
+    return project_id is not None and project_id == other.identity.project_id
 
 
 def _same_project_and_name(one: Target, other: Target) -> bool:
@@ -164,8 +167,8 @@ def _same_project_and_name(one: Target, other: Target) -> bool:
 
 def _same_name(one: Target, other: Target) -> bool:
     """Among targets without a name, at most one has its project looked up."""
-    if one.project_id is not None and other.project_id is not None:
+    if one.identity.project_id is not None and other.identity.project_id is not None:
         return False
-    named = one.identity.name is not None
-    looked_up = one.identity.project_id is None and other.identity.project_id is None
+    named = one.configured.name is not None
+    looked_up = one.configured.project_id is None and other.configured.project_id is None
     return one.identity.name == other.identity.name and (named or looked_up)

@@ -46,22 +46,14 @@ def _info(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
     return [
         (
             (
-                job.id,
-                job.name,
-                job.user,
-                job.workspace,
-                job.pool,
+                job.id, job.name, job.user, job.workspace, job.pool,
                 job.pool_name or context.pool_names.get(job.pool, ""),
-                job.flavor_type,
-                job.flavor,
-                job.accelerator,
-                job.engine,
-                job.kind,
+                job.flavor_type, job.flavor, job.accelerator, job.engine, job.kind,
             ),
             1,
         )
         for job in (known.job for known in jobs)
-    ]
+    ]  # fmt: skip
 
 
 def _phase(jobs: Sequence[TrackedJob], _context: SampleContext) -> Samples:
@@ -86,6 +78,11 @@ def _exit_code(jobs: Sequence[TrackedJob], _context: SampleContext) -> Samples:
     ]
 
 
+_INFO_LABELS = (
+    "job_name", "user", "workspace", "pool", "pool_name", "flavor_type", "flavor", "accelerator",
+    "engine", "kind",
+)  # fmt: skip
+
 RESTARTS = Metric(
     "modelarts_training_job_restarts_total",
     "counter",
@@ -102,18 +99,7 @@ JOB_FAMILIES = (
             "gauge",
             "What a training job is, for joins on job_id; always 1.",
         ),
-        (
-            "job_name",
-            "user",
-            "workspace",
-            "pool",
-            "pool_name",
-            "flavor_type",
-            "flavor",
-            "accelerator",
-            "engine",
-            "kind",
-        ),
+        _INFO_LABELS,
         _info,
     ),
     JobFamily(

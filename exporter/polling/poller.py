@@ -98,7 +98,7 @@ class Poller:
         """A snapshot, consistent between two steps of the event loop."""
         return PollerStatus(
             name=self.name,
-            labels=self.target.labels,
+            labels=self.target.identity.labels,
             identity=self.target.credentials.identity,
             polled=bool(self.ended_polls),
             error=self.error,
@@ -122,7 +122,7 @@ class Poller:
     async def take_over(self, other: "Poller") -> None:
         """Continue where another poller of the same target was when it was stopped for good."""
         self.target.take_over(other.target)
-        self._instruments.rename(self.target.labels["project"])
+        self._instruments.rename(self.target.identity.labels["project"])
         if left := other.state.hand_over():
             await self.state.take_over(left)
         before = other.status()
@@ -154,7 +154,7 @@ class Poller:
         """
         async with self._limit(self._settings.timeout):
             await self.target.connect()
-            self._instruments.rename(self.target.labels["project"])
+            self._instruments.rename(self.target.identity.labels["project"])
         return await self._with_pool_names(await self._everything(background=False))
 
     # --- When -------------------------------------------------------------------------------------
@@ -194,26 +194,24 @@ class Poller:
     async def _attempt(self, kind: PollKind, read: Callable[[], Awaitable[_Outcome]]) -> bool:
         """Read and apply, then publish. A failure leaves the state unchanged."""
         started = self._clocks.monotonic()
-        error: PollError | None = None
-        outcome: _Outcome | None = None
+        result: _Outcome | PollError
         try:
-            outcome = await read()
-            kind = outcome.kind
+            result = await read()
+            kind = result.kind
             seconds = self._clocks.monotonic() - started
-            self._costs[kind] = PollCost(outcome.view.requests, seconds)
-            self._plan_sweep(kind, outcome.view)
-        except PollError as failure:
-            error = failure
-        except StateError as failure:
-            error = PollError(str(failure))
+            self._costs[kind] = PollCost(result.view.requests, seconds)
+            self._plan_sweep(kind, result.view)
+        except PollError as error:
+            result = error
+        except StateError as error:
+            result = PollError(str(error))
         except Exception:  # a bug in one poll must not take down the others
             log.exception("poll failed unexpectedly", extra={"target": self.name})
-            error = PollError("internal error, see the log")
+            result = PollError("internal error, see the log")
         seconds = self._clocks.monotonic() - started
-        self._log_poll(kind, error, outcome, seconds)
-        await self.state.publish(lambda: self._conclude(kind, error, seconds))
+        await self.state.publish(lambda: self._conclude(kind, result, seconds))
         self.ended_polls += 1
-        return error is None
+        return not isinstance(result, PollError)
 
     @property
     def _kind(self) -> PollKind:
@@ -242,7 +240,7 @@ class Poller:
     async def _read_in_time(self) -> tuple[PollKind, View]:
         async with self._limit(self._settings.timeout):
             await self.target.connect()
-            self._instruments.rename(self.target.labels["project"])
+            self._instruments.rename(self.target.identity.labels["project"])
             await self.state.load()
         if self._kind == "sweep":
             return "sweep", await self._everything(background=False)
@@ -290,38 +288,26 @@ class Poller:
             self._sweep_due = min(self._sweep_due, max(now, self._no_sweep_before))
         self._sweep_rescheduled.set()
 
-    def _conclude(self, kind: PollKind, error: PollError | None, seconds: float) -> None:
+    def _conclude(self, kind: PollKind, outcome: _Outcome | PollError, seconds: float) -> None:
         now = self._clocks.wall()
-        if error is None:
+        facts: dict[str, object] = {"target": self.name, "kind": kind}
+        if isinstance(outcome, PollError):
+            result, read = outcome.reason, {}
+            self.error = str(outcome)
+            log.warning("poll failed: %s", outcome, extra=facts | {"result": result})
+        else:
+            requests, jobs = outcome.view.requests, len(outcome.view.jobs)
+            result, read = "success", {"requests": requests, "jobs": jobs, "events": outcome.events}
             if self.error:
                 log.info("polls succeed again", extra={"target": self.name})
             self.error = ""
             self._last_success = now
-        else:
-            self.error = str(error)
-            facts = {"target": self.name, "kind": kind, "result": error.reason}
-            log.warning("poll failed: %s", error, extra=facts)
+        facts |= {"result": result, "seconds": round(seconds, 3), **read}
+        log.debug("poll ended", extra=facts)
         self._instruments.identified(
             mode=self.target.paging.mode or "auto", expires_at=self.target.credentials.expires_at
         )
-        result = error.reason if error else "success"
         self._instruments.polled(kind, result, seconds, now=now)
-
-    def _log_poll(
-        self, kind: PollKind, error: PollError | None, outcome: _Outcome | None, seconds: float
-    ) -> None:
-        if not log.isEnabledFor(logging.DEBUG):
-            return
-        facts = {
-            "target": self.name,
-            "kind": kind,
-            "result": error.reason if error else "success",
-            "seconds": round(seconds, 3),
-        }
-        if outcome:
-            view = outcome.view
-            facts |= {"requests": view.requests, "jobs": len(view.jobs), "events": outcome.events}
-        log.debug("poll ended", extra=facts)
 
     def _introduce(self) -> None:
         """Log once, after the first complete reading, how the target is read."""

@@ -1,12 +1,10 @@
-"""The series of one target, rendered beside the event loop."""
+"""The gauges and per-job series of one target, rendered."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.tracker import Fleet
-from exporter.metrics.counter_lines import LineCache, counter_lines
-from exporter.metrics.counters import Ledger, SeriesKey
+from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import FamilyLines, render_block
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.per_job import job_blocks
@@ -24,30 +22,6 @@ class RenderedGauges(NamedTuple):
 
     lines: Mapping[str, FamilyLines] = {}
     without_series: int = 0
-
-
-class Renderer:
-    """Renders the series of one target.
-
-    Args:
-        jobs: which jobs have series.
-    """
-
-    def __init__(self, jobs: JobsSettings) -> None:
-        self._jobs = jobs
-        self._cache: LineCache = {}
-
-    async def gauges(
-        self, fleet: Fleet, labels: Mapping[str, str], is_held: IsHeld, now: float
-    ) -> RenderedGauges:
-        """Render the series that follow from the current state of the jobs."""
-        return await asyncio.to_thread(render_gauges, fleet, labels, self._jobs, is_held, now)
-
-    async def counters(
-        self, ledger: Ledger, labels: Mapping[str, str], is_held: IsHeld
-    ) -> Rendered:
-        """Render the counters and histograms."""
-        return await asyncio.to_thread(counter_lines, ledger, labels, is_held, self._cache)
 
 
 def render_gauges(

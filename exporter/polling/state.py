@@ -8,6 +8,7 @@ from exporter.clock import Clocks, wait
 from exporter.errors import StateError
 from exporter.jobs.job import View
 from exporter.jobs.tracker import Fleet, Observation, observe
+from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
 from exporter.metrics.per_job import new_restarts
 from exporter.metrics.self_metrics import TargetInstruments
@@ -15,7 +16,7 @@ from exporter.metrics.zero_init import ZeroInit
 from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
 from exporter.polling.handover import Handover, accelerators_in, merge, restrict
-from exporter.polling.render import Rendered, RenderedGauges, Renderer
+from exporter.polling.render import Rendered, RenderedGauges, render_gauges
 from exporter.polling.target import Target
 from exporter.settings.schema import JobsSettings, PollSettings
 from exporter.storage.store import SavedState, StateChange, Store
@@ -54,7 +55,7 @@ class TargetState:
     ) -> None:
         self.fleet = Fleet()
         self.rendered: Rendered = {}
-        self.unloaded = frozenset(target.workspaces)
+        self.unloaded = frozenset(target.identity.workspaces)
         self._target = target
         self._instruments = instruments
         self._poll = poll
@@ -66,7 +67,7 @@ class TargetState:
         self._ledger: Ledger = {}
         self._zero_init = ZeroInit(poll.interval)
         self._anomalies = Anomalies(target.name, instruments)
-        self._renderer = Renderer(jobs)
+        self._line_cache: LineCache = {}
         self._gauges = RenderedGauges()
         self._commit_interrupted = False
         self._applying = asyncio.Lock()
@@ -83,7 +84,7 @@ class TargetState:
     @property
     def has_baseline(self) -> bool:
         """Whether incremental polls are possible: every workspace has been read once."""
-        return self.loaded and self.fleet.horizons.keys() >= set(self._target.workspaces)
+        return self.loaded and self.fleet.horizons.keys() >= set(self._target.identity.workspaces)
 
     async def load(self) -> None:
         """Load the saved state, as far as it is not in memory already.
@@ -91,14 +92,14 @@ class TargetState:
         Raises:
             StateError: it cannot be read now.
         """
-        key = self._target.key
+        key = self._target.identity.key
         if self.loaded and self._key == key:
             return
         async with self._applying:
             if self._key not in (None, key):
                 self._forget()
             saved = await self._store.load(key, self.unloaded)
-            known = frozenset(self._target.workspaces) - self.unloaded
+            known = frozenset(self._target.identity.workspaces) - self.unloaded
             fleet, ledger = restrict(self.fleet, self._ledger, known)
             self.fleet = merge(fleet, _restored(saved))
             self._ledger = {**ledger, **saved.ledger}
@@ -113,13 +114,13 @@ class TargetState:
         """The state for a successor, once this poller has stopped for good; None: there is none."""
         if self._key is None:
             return None
-        workspaces = frozenset(self._target.workspaces)
+        workspaces = frozenset(self._target.identity.workspaces)
         # If a commit was interrupted, only the store knows whether it was made.
         loaded = frozenset() if self._commit_interrupted else workspaces - self.unloaded
         fresh = self._fresh_until
         return Handover(
             key=self._key,
-            labels=self._target.labels,
+            labels=self._target.identity.labels,
             workspaces=workspaces,
             loaded=loaded,
             fleet=self.fleet,
@@ -135,14 +136,14 @@ class TargetState:
         Workspaces that are no longer configured are left out. `load` adds the new ones, and
         forgets everything if the target turns out to be another project than assumed.
         """
-        workspaces = frozenset(self._target.workspaces)
+        workspaces = frozenset(self._target.identity.workspaces)
         self._key, self.unloaded = left.key, workspaces - left.loaded
         self.fleet, self._ledger = left.fleet, left.ledger
         if workspaces != left.workspaces:
             self.fleet, self._ledger = await asyncio.to_thread(
                 restrict, left.fleet, left.ledger, workspaces & left.workspaces
             )
-        renamed = self._target.labels != left.labels
+        renamed = self._target.identity.labels != left.labels
         self._zero_init = left.zero_init
         self._zero_init.resume(self._poll.interval, unpublished=renamed)
         self._zero_init.retain(self._exists)
@@ -241,16 +242,21 @@ class TargetState:
         def is_held(key: SeriesKey) -> bool:
             return key in new or (self._zero_init.is_held(key) and key not in released)
 
-        return await self._renderer.gauges(fleet, self._target.labels, is_held, now)
+        labels = self._target.identity.labels
+        return await asyncio.to_thread(render_gauges, fleet, labels, self._jobs, is_held, now)
 
     async def _render_counters(self) -> Rendered:
-        return await self._renderer.counters(
-            self._ledger, self._target.labels, self._zero_init.is_held
+        return await asyncio.to_thread(
+            counter_lines,
+            self._ledger,
+            self._target.identity.labels,
+            self._zero_init.is_held,
+            self._line_cache,
         )
 
     async def _commit(self, change: StateChange) -> None:
         try:
-            await self._store.commit(self._key or self._target.key, change)
+            await self._store.commit(self._key or self._target.identity.key, change)
         except asyncio.CancelledError:
             self._commit_interrupted = True
             raise
@@ -262,8 +268,8 @@ class TargetState:
     def _forget(self) -> None:
         """Start afresh: the state was that of another project."""
         self.fleet, self._ledger, self._gauges = Fleet(), {}, RenderedGauges()
-        self.unloaded = frozenset(self._target.workspaces)
-        self._renderer = Renderer(self._jobs)
+        self.unloaded = frozenset(self._target.identity.workspaces)
+        self._line_cache = {}
         self._zero_init = ZeroInit(self._poll.interval)
         self._anomalies = Anomalies(self._target.name, self._instruments)
         self._key = self._fresh_until = None
@@ -274,7 +280,10 @@ class TargetState:
             return
         self._fresh_until = None
         self._gauges = RenderedGauges()
-        log.warning("job series withdrawn, no poll succeeded", extra={"target": self._target.name})
+        log.warning(
+            "job series withdrawn, no poll succeeded",
+            extra={"target": self._target.name},
+        )
         await self.publish()
 
     async def _release_if_due(self) -> None:

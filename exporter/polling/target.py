@@ -31,7 +31,8 @@ class Target:
         clocks: the machine's.
 
     Attributes:
-        identity: as configured.
+        configured: its identity as configured.
+        identity: with the project ID once it is known; until then, with that of a predecessor.
         credentials: as given.
         paging: what has been learned about ``offset``.
     """
@@ -48,7 +49,7 @@ class Target:
         instruments: TargetInstruments,
         clocks: Clocks,
     ) -> None:
-        self.identity = identity
+        self.configured = self.identity = identity
         self.credentials = credentials
         self.paging = paging
         self._api = api
@@ -56,35 +57,13 @@ class Target:
         self._session = session
         self._instruments = instruments
         self._clocks = clocks
-        self._project_id = identity.project_id
-        self._presumed_project_id: str | None = None
         self._sync: Sync | None = None
         self._pools: PoolNames | None = None
 
     @property
-    def project_id(self) -> str | None:
-        """The project ID. Until the target is connected, that of its predecessor."""
-        return self._project_id or self._presumed_project_id
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """The labels of all series of the target."""
-        return replace(self.identity, project_id=self.project_id).labels
-
-    @property
     def name(self) -> str:
         """The name in log lines and tables."""
-        return replace(self.identity, project_id=self.project_id).display_name
-
-    @property
-    def key(self) -> str:
-        """The name of the target's saved state. Known once the target is connected."""
-        return replace(self.identity, project_id=self._project_id).key
-
-    @property
-    def workspaces(self) -> tuple[str, ...]:
-        """Workspace IDs."""
-        return self.identity.workspaces
+        return self.identity.display_name
 
     @property
     def swept(self) -> tuple[int, int]:
@@ -93,7 +72,8 @@ class Target:
 
     def take_over(self, other: "Target") -> None:
         """Start with what a predecessor has found out. It is probably the same target."""
-        self._presumed_project_id = other.project_id
+        if self.configured.project_id is None:
+            self.identity = replace(self.identity, project_id=other.identity.project_id)
         same_endpoint = self.identity.endpoint == other.identity.endpoint
         if same_endpoint and not self.paging.fixed and not other.paging.fixed:
             self.paging = other.paging
@@ -104,21 +84,19 @@ class Target:
         Raises:
             PollError: the lookup failed.
         """
-        if self._project_id is None:
-            self._project_id = await find_project_id(
-                self._session,
-                self.credentials,
-                self.identity.iam_endpoint,
-                self.identity.region,
-            )
-        if self._sync is None:
-            client = self._make_client(self._project_id)
-            clocks = self._clocks
-            self._sync = Sync(
-                JobSource(client, self.paging, self.workspaces, self._instruments, clocks.wall)
-            )
-            turn = 1 / self._api.max_requests_per_second
-            self._pools = PoolNames(client, target=self.name, turn=turn, clocks=clocks)
+        if self._sync is not None:
+            return
+        project_id = self.configured.project_id or await find_project_id(
+            self._session, self.credentials, self.identity.iam_endpoint, self.identity.region
+        )
+        self.identity = replace(self.identity, project_id=project_id)
+        client = self._make_client(project_id)
+        clocks, workspaces = self._clocks, self.identity.workspaces
+        self._sync = Sync(
+            JobSource(client, self.paging, workspaces, self._instruments, clocks.wall)
+        )
+        turn = 1 / self._api.max_requests_per_second
+        self._pools = PoolNames(client, target=self.name, turn=turn, clocks=clocks)
 
     @property
     def sync(self) -> Sync:

@@ -7,7 +7,6 @@ those come from strangers.
 import logging
 from collections.abc import Iterable
 
-from exporter.jobs.job import Job
 from exporter.jobs.tracker import Fleet, Observation, base_of
 from exporter.metrics.counters import (
     BASE,
@@ -18,6 +17,8 @@ from exporter.metrics.counters import (
     increments,
 )
 from exporter.metrics.per_job import RESTART_LABELS
+
+_HIDDEN = "job not counted as new: created over an hour before the newest job known"
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +48,11 @@ def log_events(target: str, before: Fleet, observed: Observation) -> None:
         }
         log.debug("event counted", extra=facts)
     created = {event.job_id for event in observed.events if event.kind == "created"}
-    for job_id, known in observed.changed.items():
-        if job_id not in before.jobs and job_id not in created:
-            _log_uncounted(target, known.job, before)
-
-
-def _log_uncounted(target: str, job: Job, before: Fleet) -> None:
-    if job.workspace in before.horizons:  # else all its jobs are the baseline
-        facts = {"target": target, "job_id": job.id, **base_of(job)._asdict()}
-        log.debug(
-            "job not counted as new: created over an hour before the newest job known", extra=facts
-        )
+    for job_id in observed.changed.keys() - before.jobs.keys() - created:
+        job = observed.changed[job_id].job
+        if job.workspace in before.horizons:  # else all its jobs are the baseline
+            facts = {"target": target, "job_id": job_id, **base_of(job)._asdict()}
+            log.debug(_HIDDEN, extra=facts)
 
 
 def log_held(target: str, keys: Iterable[SeriesKey]) -> None:

@@ -377,7 +377,7 @@ class Rig:
         step = await self.step(poller, read)
         assert step.ok, poller.error
         assert step.grew(POLLS, "result") == {"success": 1}
-        project = poller.target.labels["project"]
+        project = poller.target.identity.labels["project"]
         assert self.value("modelarts_up", project=project) == 1
         assert new in self.shown()
         assert self.shown() == {job.id for job in self.fleet if job.active}

@@ -7,7 +7,7 @@ from itertools import chain, combinations
 import pytest
 from polling.rig import both_ways, events, until
 
-from exporter.polling import render
+from exporter.polling import state
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import LIST_JOBS, Accounts, Identity
@@ -143,13 +143,13 @@ async def test_row_61_what_a_poll_found_and_how_it_ended_are_of_one_generation(r
     slow, quick = await rig.add("slow"), await rig.add("quick")
     drawn, go_on = threading.Event(), threading.Event()
 
-    def slow_lines(ledger, labels, *rest, real=render.counter_lines):
+    def slow_lines(ledger, labels, *rest, real=state.counter_lines):
         if labels["project"] == "slow":
             drawn.set()
             assert go_on.wait(20)
         return real(ledger, labels, *rest)
 
-    monkeypatch.setattr(render, "counter_lines", slow_lines)
+    monkeypatch.setattr(state, "counter_lines", slow_lines)
     polling = asyncio.create_task(slow.poll())
     await until(drawn.is_set)
     assert await quick.poll()

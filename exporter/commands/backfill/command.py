@@ -116,7 +116,7 @@ async def _read(
             elif isinstance(view, BaseException):
                 raise view
             else:
-                labels = poller.target.labels
+                labels = poller.target.identity.labels
                 pools = dict(view.pools or {})
                 # As of now: so the last sample shows the phases that a live scrape shows first.
                 read = TargetRead(labels["region"], labels["project"], now, len(view.jobs), pools)
