@@ -78,7 +78,7 @@ class Clock:
 
     def passes(self, seconds):
         self._elapsed += seconds
-        now = self.monotonic()
+        now = self.monotonic() + 1e-6  # sums of parts of a second are not exact
         for sleeper in [one for one in self._sleepers if one[0] <= now]:
             self._sleepers.remove(sleeper)
             if not sleeper[1].done():
