@@ -1,4 +1,4 @@
-"""Zero initialisation: new counters start at 0, so that ``increase()`` sees their first step.
+"""Zero initialization: new counters start at 0, so that ``increase()`` sees their first step.
 
 Prometheus cannot distinguish a counter that starts at 1 from one that was always 1. So a series
 that is published for the first time is held at 0, whatever its value, for one poll interval. If
