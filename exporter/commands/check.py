@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from exporter.jobs.job import PHASES, UNKNOWN_PHASE
 from exporter.polling.poller import Poller
+from exporter.polling.status import PollerStatus
 
 _DAY_SECONDS = 86_400
 _WIDTH = 100
@@ -25,34 +26,37 @@ def report(pollers: Sequence[Poller], *, interval: float, sweep_interval: float)
         interval: seconds between polls, for the cost of a day.
         sweep_interval: seconds between sweeps, likewise.
     """
-    sections = [_section(poller, interval, sweep_interval) for poller in pollers]
-    failed = sum(bool(poller.error) for poller in pollers)
-    if len(pollers) > 1:
-        sections.append(f"{failed} of {len(pollers)} targets failed." if failed else "All ok.")
+    targets = [poller.status() for poller in pollers]
+    sections = [_section(target, interval, sweep_interval) for target in targets]
+    failed = sum(bool(target.error) for target in targets)
+    if len(targets) > 1:
+        sections.append(f"{failed} of {len(targets)} targets failed." if failed else "All ok.")
     return "\n\n".join(sections)
 
 
-def _section(poller: Poller, interval: float, sweep_interval: float) -> str:
-    rows = _rows(poller, interval, sweep_interval)
+def _section(target: PollerStatus, interval: float, sweep_interval: float) -> str:
+    rows = _rows(target, interval, sweep_interval)
     return "\n".join(line for name, value in rows for line in _row(name, value))
 
 
-def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tuple[str, str]]:
-    yield "target", poller.name
-    yield "identity", poller.target.credentials.identity
-    if poller.error:
-        yield "result", f"FAILED: {poller.error}"
+def _rows(
+    target: PollerStatus, interval: float, sweep_interval: float
+) -> Iterator[tuple[str, str]]:
+    yield "target", target.name
+    yield "identity", target.identity
+    if target.error:
+        yield "result", f"FAILED: {target.error}"
         return
     yield "result", "ok"
-    phases = Counter(known.job.phase for known in poller.known.fleet.jobs.values())
+    phases = Counter(known.job.phase for known in target.fleet.jobs.values())
     total = f"{phases.total():,}"
     yield "jobs", total if phases else "none; the service omits jobs this identity cannot list"
     for phase in (*PHASES, UNKNOWN_PHASE):
         if phases[phase]:
             yield f"  {phase}", f"{phases[phase]:>{len(total)},}"
-    yield "paging", _PAGING[poller.target.paging.mode]
-    yield "pool names", _pool_names(poller)
-    poll, sweep = poller.costs["incremental"], poller.costs["sweep"]
+    yield "paging", _PAGING[target.pagination]
+    yield "pool names", _pool_names(target)
+    poll, sweep = target.costs["incremental"], target.costs["sweep"]
     yield "a poll costs", f"{_calls(poll.requests)}, {poll.seconds:.1f} s"
     yield "a sweep costs", f"{_calls(sweep.requests)}, {sweep.seconds:.1f} s"
     day = round(
@@ -62,11 +66,11 @@ def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tu
     yield "a day costs", f"{_calls(day)}, with {schedule}"
 
 
-def _pool_names(poller: Poller) -> str:
+def _pool_names(target: PollerStatus) -> str:
     """Return the number of pools, or why they could not be listed, which is not a failure."""
-    if trouble := poller.target.pools.error:
+    if trouble := target.pools_trouble:
         return f"only those seen in jobs; {trouble}"
-    number = len(poller.known.fleet.pool_names)
+    number = len(target.fleet.pool_names)
     return f"{number:,} pool{'' if number == 1 else 's'}"
 
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 
 from exporter.clock import Clocks
-from exporter.errors import PollError, TimedOutError
+from exporter.errors import ForbiddenError, PollError, TimedOutError
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.pools import decode_pools
 
@@ -32,12 +32,14 @@ class PoolNames:
         timeout: seconds from asking to the response, at most.
         attempted: whether names were ever requested.
         error: why the last attempt failed; "" if it succeeded.
+        forbidden: whether that was because the permission is missing.
     """
 
     def __init__(self, client: Client, *, target: str, max_wait: float, clocks: Clocks) -> None:
         self.timeout = TIMEOUT_SECONDS + max_wait
         self.attempted = False
         self.error = ""
+        self.forbidden = False
         self._client = client
         self._target = target
         self._monotonic = clocks.monotonic
@@ -51,7 +53,7 @@ class PoolNames:
         except PollError as error:
             self._fail(error)
             return None
-        self.error = ""
+        self.error, self.forbidden = "", False
         return names
 
     async def _fetch(self) -> Mapping[str, str]:
@@ -64,6 +66,7 @@ class PoolNames:
 
     def _fail(self, error: PollError) -> None:
         self.error = str(error)
+        self.forbidden = isinstance(error, ForbiddenError)
         level = logging.DEBUG if type(error) in self._logged else logging.INFO
         self._logged.add(type(error))
         log.log(

@@ -8,7 +8,7 @@ cannot resolve stay as they were, and a sweep follows.
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from exporter.errors import InconsistentPagesError
@@ -84,7 +84,7 @@ class Sync:
         *,
         deadline: float,
         background: bool,
-        meanwhile: Collection[str] = (),
+        is_superseded: Callable[[str], bool] = lambda _: False,
     ) -> View:
         """Read everything that the target lists, and resolve jobs that are missing from it.
 
@@ -92,7 +92,7 @@ class Sync:
             fleet: everything known when the sweep begins.
             deadline: monotonic seconds.
             background: incremental polls continue during the sweep, and go first.
-            meanwhile: ids of jobs that they have read; may grow during the sweep.
+            is_superseded: whether such a poll has read a job since, by ID.
 
         Raises:
             PollError: something could not be read; there is no partial view.
@@ -110,7 +110,7 @@ class Sync:
             )
             self._sweeping.append(reader)
             result = await reader.read_all()
-            expected = [job for job in known_jobs.get(workspace, []) if job.id not in meanwhile]
+            expected = [job for job in known_jobs.get(workspace, []) if not is_superseded(job.id)]
             await self._resolve_missing(reader, expected, result)
             return reader, result
 

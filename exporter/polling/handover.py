@@ -1,4 +1,4 @@
-"""What one poller of a target leaves to the next, and what of it belongs to some workspaces."""
+"""State handed to a poller's successor on reload, and how to restrict it to some workspaces."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -10,33 +10,33 @@ from exporter.polling.anomalies import Anomalies
 
 
 class Handover(NamedTuple):
-    """What was known of a target when its poller stopped for ever.
+    """The state of a target when its poller was stopped for good.
 
     Attributes:
-        key: names the target's data.
+        key: name of the target's saved state.
         labels: of its series.
-        asked: its workspaces.
-        loaded: those of which nothing is in the store that is not known here.
+        workspaces: those of the stopped poller.
+        loaded: those of which the store holds nothing that is not in memory.
         fleet: its jobs.
-        ledger: what its counters count.
-        births: those that are held at zero.
-        notices: its odd jobs.
-        renewed: monotonic seconds: when a view brought job states last; None: none is shown.
+        ledger: its counters.
+        zero_init: the series that are held at zero.
+        anomalies: those that were reported.
+        refreshed: monotonic seconds of the last successful poll; None: no job states are shown.
     """
 
     key: str
     labels: Mapping[str, str]
-    asked: frozenset[str]
+    workspaces: frozenset[str]
     loaded: frozenset[str]
     fleet: Fleet
     ledger: Ledger
-    births: ZeroInit
-    notices: Anomalies
-    renewed: float | None
+    zero_init: ZeroInit
+    anomalies: Anomalies
+    refreshed: float | None
 
 
-def part(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fleet, Ledger]:
-    """What is known of some workspaces only."""
+def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fleet, Ledger]:
+    """The part of the state that is about some workspaces."""
     return (
         Fleet(
             {key: known for key, known in fleet.jobs.items() if known.job.workspace in workspaces},
@@ -48,8 +48,8 @@ def part(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fle
     )
 
 
-def joined(one: Fleet, other: Fleet) -> Fleet:
-    """What is known of the workspaces of both; they have none in common."""
+def merge(one: Fleet, other: Fleet) -> Fleet:
+    """Join two fleets that have no workspace in common."""
     return Fleet(
         {**one.jobs, **other.jobs},
         {**one.accelerators, **other.accelerators},
@@ -59,7 +59,7 @@ def joined(one: Fleet, other: Fleet) -> Fleet:
 
 
 def accelerators_in(ledger: Ledger) -> dict[Base, frozenset[str]]:
-    """Every combination that a counter has seen, as `exporter.jobs.tracker.Fleet` has it."""
+    """Every combination that a counter has seen, as in `exporter.jobs.tracker.Fleet`."""
     accelerators: dict[Base, frozenset[str]] = {}
     for family, labels in ledger:
         if family in (CREATED.metric.name, CARD_SECONDS.metric.name):

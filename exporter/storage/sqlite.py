@@ -1,8 +1,8 @@
-"""A SQLite file that belongs to one process: locked, checked, migrated, or moved aside.
+"""A SQLite file for one process: locked, checked, migrated, or moved aside.
 
-Everything here blocks, and all of it must happen in one thread. Nothing else of the same process
-may open the file, not even to read it: closing it would drop SQLite's locks (POSIX; see
-https://www.sqlite.org/howtocorrupt.html, 2.2). Checkpoints are for the one who commits.
+All functions block and must run in the same thread. Nothing else in the process may open the file,
+not even to read it: closing it would drop SQLite's locks (POSIX; see
+https://www.sqlite.org/howtocorrupt.html, 2.2). The caller is responsible for checkpoints.
 """
 
 import contextlib
@@ -16,42 +16,42 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from exporter.clock import Clocks
 from exporter.errors import ConfigError, StartError
 
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 1.0
-"""How long a predecessor that is just ending may still hold the file."""
+"""How long to wait for the lock of a predecessor that is about to exit."""
 LONGEST_WAL_BYTES = 16 * 2**20
-"""The first commit of a large fleet is larger; its space is given back."""
+"""The first commit of a large fleet needs more; the space is released afterwards."""
 
-_COMPANIONS = ("", "-wal", "-shm", "-journal")  # the file first: it means nothing to the others
+_COMPANIONS = ("", "-wal", "-shm", "-journal")  # the file first: the others are useless without it
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _FORBIDDEN = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
-_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})  # may be over at the next start
+_TEMPORARY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})  # a restart may help
 _ADVICE = {
-    sqlite3.SQLITE_FULL: "make room on its disk",
-    sqlite3.SQLITE_IOERR: "look after its disk",
-    **dict.fromkeys(_BUSY, "in use by another process; every exporter needs a file of its own"),
-    **dict.fromkeys(_DAMAGE, "damaged; start again, and it is moved aside"),
-    **dict.fromkeys(_FORBIDDEN, "it and its directory must be writable"),
+    sqlite3.SQLITE_FULL: "free space on its disk",
+    sqlite3.SQLITE_IOERR: "check its disk",
+    **dict.fromkeys(_BUSY, "in use by another process; each exporter needs its own file"),
+    **dict.fromkeys(_DAMAGE, "damaged; restart the exporter to move it aside"),
+    **dict.fromkeys(_FORBIDDEN, "the file and its directory must be writable"),
 }
 
 
 class DamagedFileError(Exception):
-    """The file is not what we wrote; the message continues "the state file ..."."""
+    """The file is damaged or foreign. The message continues the words "state file PATH"."""
 
 
 class Layout(NamedTuple):
-    """What a file holds.
+    """The format of a file.
 
     Attributes:
-        application_id: marks our files, 32 bits.
-        steps: by version, from 1 without a gap: what makes it of the version before. Version 0 is
-            an empty file. All that are needed are taken in one transaction.
-        check: reads everything. Like the steps it raises `DamagedFileError` if it cannot
-            understand it.
+        application_id: marks files of the exporter, 32 bits.
+        steps: migrations by version, from 1 without a gap, each from the version before. Version 0
+            is an empty file. All that are needed run in one transaction.
+        check: reads everything. Like the steps, it raises `DamagedFileError` if that fails.
     """
 
     application_id: int
@@ -64,18 +64,18 @@ def open_file(
     layout: Layout,
     *,
     moved: Callable[[], None],
-    clock: Callable[[], float] = time.time,
+    clocks: Clocks = Clocks(),  # noqa: B008 - it is immutable
 ) -> sqlite3.Connection:
-    """Open a file for us alone, made if there is none, brought to the newest version.
+    """Open a file exclusively. Create it if it is missing, migrate it to the newest version.
 
     Args:
         path: of the file; its directory must exist.
-        layout: what it should hold.
-        moved: is called when a file that is damaged or not ours was moved aside.
-        clock: unix seconds, for the name of that.
+        layout: its format.
+        moved: called when a damaged or foreign file was moved aside.
+        clocks: for the name of the moved file.
 
     Raises:
-        ConfigError: there can be no file of ours at that path, or a newer version wrote it.
+        ConfigError: the path cannot be used, or a newer version wrote the file.
         StartError: another process uses it, or its disk fails.
     """
     try:
@@ -84,13 +84,13 @@ def open_file(
             return _open(path, real, layout)
         except DamagedFileError as damage:
             try:
-                aside = _move_aside(real, clock())
+                aside = _move_aside(real, clocks.wall())
             except OSError as error:
                 raise ConfigError(
                     f"state.file: {path} {damage} and cannot be moved aside: {error.strerror}"
                 ) from error
             moved()
-            log.error(  # noqa: TRY400 - what is wrong is said; a traceback would hide it
+            log.error(  # noqa: TRY400 - the message says it all; a traceback would hide it
                 "state file %s %s: moved to %s, all counters start from a new baseline",
                 path,
                 damage,
@@ -104,26 +104,26 @@ def open_file(
             raise ConfigError(f"state.file: {_explained(path, error)}") from error
         raise StartError(f"state file {_explained(path, error)}") from error
     except OSError as error:
-        if error.errno in _TROUBLE:
+        if error.errno in _TEMPORARY:
             raise StartError(f"state file {path}: {error.strerror}") from error
         raise ConfigError(f"state.file: {path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All that is done inside is kept, or nothing if it raises."""
+    """Commit the block, or roll it back if it raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # some errors have ended it already
+        if connection.in_transaction:  # some errors roll back by themselves
             connection.execute("ROLLBACK")
         raise
 
 
 def explain(path: Path, error: sqlite3.Error) -> str:
-    """One line: the file, what is wrong, what to do."""
+    """One line: the file, what is wrong, what to do about it."""
     return f"state file {_explained(path, error)}"
 
 
@@ -133,12 +133,12 @@ def _explained(path: Path, error: sqlite3.Error) -> str:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """The primary result code; errors of the Python module itself have none."""
+    """The primary result code. Errors of the Python module itself have none."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
 def _regular(path: Path) -> Path:
-    """Where the file really is, made if need be; SQLite puts its companions beside that."""
+    """The file without symbolic links, created if missing. SQLite puts its companions beside it."""
     real = Path(os.path.realpath(path))
     try:
         mode = real.stat().st_mode
@@ -162,15 +162,15 @@ def _open(path: Path, real: Path, layout: Layout) -> sqlite3.Connection:
         connection.close()
         if isinstance(error, sqlite3.Error) and _code(error) in _DAMAGE:
             raise DamagedFileError(f"is damaged ({error})") from error
-        if isinstance(error, UnicodeDecodeError):  # SQLite quotes what it found, as it is
-            raise DamagedFileError("is damaged (there are texts in it that are none)") from error
+        if isinstance(error, UnicodeDecodeError):  # in an error message that quotes the file
+            raise DamagedFileError("is damaged (invalid text)") from error
         raise
     return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, real: Path, layout: Layout) -> None:
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    with transaction(connection):  # the lock, before anything is believed
+    with transaction(connection):  # take the lock before reading anything
         ours = _number(connection, "PRAGMA application_id") == layout.application_id
         version = _number(connection, "PRAGMA user_version")
         empty = not _number(connection, "SELECT count(*) FROM sqlite_master")
@@ -178,12 +178,12 @@ def _prepare(connection: sqlite3.Connection, path: Path, real: Path, layout: Lay
     if ours and version > newest:
         raise ConfigError(
             f"state.file: {path} was written by a newer version of the exporter (format {version},"
-            f" this one knows {newest}): use that version, or another file"
+            f" this one reads up to {newest}): use that version, or another file"
         )
     if not empty and not (ours and version in layout.steps):
         raise DamagedFileError("belongs to another application")
-    if not empty and _cut(connection, real):
-        raise DamagedFileError("is damaged (its last page is cut off)")
+    if not empty and _is_truncated(connection, real):
+        raise DamagedFileError("is damaged (its last page is truncated)")
     if (found := connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
         raise DamagedFileError(f"is damaged ({' '.join(found.split())})")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -191,7 +191,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, real: Path, layout: Lay
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA journal_size_limit = {LONGEST_WAL_BYTES}")
     if empty:
-        log.info("new state file %s: all counters start from a baseline", path)
+        log.info("created state file %s: all counters start from a baseline", path)
         version = 0
     if version < newest:
         with transaction(connection):
@@ -207,8 +207,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, real: Path, layout: Lay
         raise DamagedFileError(f"is damaged ({error})") from error  # a table or a column is missing
 
 
-def _cut(connection: sqlite3.Connection, real: Path) -> bool:
-    """SQLite takes what is missing for zeros; what is in the log need not be in the file yet."""
+def _is_truncated(connection: sqlite3.Connection, real: Path) -> bool:
+    """Whether the file is truncated. SQLite would read zeros. What is in the WAL may be missing."""
     wal = real.with_name(f"{real.name}-wal")
     if wal.exists() and wal.stat().st_size:
         return False
@@ -220,7 +220,7 @@ def _number(connection: sqlite3.Connection, query: str) -> int:
 
 
 def _move_aside(path: Path, now: float) -> Path:
-    """Rename a closed file with its companions; nothing that was moved before is overwritten."""
+    """Rename a closed file and its companions, without overwriting an earlier one."""
     stem = path.name + time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime(now))
     aside, number = path.with_name(stem), 1
     while any(os.path.lexists(f"{aside}{suffix}") for suffix in _COMPANIONS):

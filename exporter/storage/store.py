@@ -1,21 +1,21 @@
-"""What outlives the process: each target's jobs, its counters, and what was ever published.
+"""Saved state: the jobs and counters of each target, and which series were ever published.
 
-A `Store` commits what a poll has changed, whole or not at all, before it is published. So no
-counter that was ever scraped falls, and no event is counted twice. `StateFile` keeps it in SQLite,
-`MemoryStore` nowhere. Data of workspaces and targets that are no longer configured is kept for
-their return.
+A `Store` commits the changes of a poll atomically, before they are published. So no counter that
+was ever scraped falls, and no event is counted twice. `StateFile` saves to SQLite, `MemoryStore`
+saves nothing. Data of targets and workspaces that are no longer configured is kept, in case they
+return.
 """
 
 import asyncio
 import contextlib
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from exporter.clock import Clocks
 from exporter.errors import StateError
 from exporter.jobs.tracker import TrackedJob
 from exporter.metrics.counters import Series, SeriesKey
@@ -28,70 +28,70 @@ _T = TypeVar("_T")
 
 
 class StateChange(NamedTuple):
-    """What a poll, or a release, changes of a target. Not to be altered once it is committed.
+    """The changes to a target by a poll, or by a release. Must not be modified after the commit.
 
     Attributes:
-        jobs: by id, those that are new or known otherwise than before.
-        gone: ids of jobs to forget.
-        horizons: by workspace, unix seconds or -inf, as in `exporter.jobs.tracker.Fleet`.
-        series: those that are new or have changed.
-        released: series that may show what they count from now on; known, or among ``series``.
+        jobs: new and changed ones, by ID.
+        deleted: IDs of jobs to forget.
+        newest_created: by workspace, unix seconds or -inf, as in `exporter.jobs.tracker.Fleet`.
+        series: new and changed ones.
+        released: series that are no longer held at zero; saved before, or in ``series``.
     """
 
     jobs: Mapping[str, TrackedJob] = {}
-    gone: Collection[str] = ()
-    horizons: Mapping[str, float] = {}
+    deleted: Collection[str] = ()
+    newest_created: Mapping[str, float] = {}
     series: Mapping[SeriesKey, Series] = {}
     released: Collection[SeriesKey] = ()
 
 
 class SavedState(NamedTuple):
-    """What is remembered of some workspaces of a target; the names are those of `StateChange`."""
+    """The saved state of some workspaces of a target. The names are those of `StateChange`."""
 
     jobs: dict[str, TrackedJob]
-    horizons: dict[str, float]
+    newest_created: dict[str, float]
     ledger: dict[SeriesKey, Series]
     released: frozenset[SeriesKey]
 
 
 class Store(Protocol):
-    """Remembers targets. A target's key is opaque."""
+    """Saves the state of targets. A target's key is opaque."""
 
     async def load(self, target: str, workspaces: Collection[str]) -> SavedState:
-        """What is remembered of these workspaces.
+        """Load the state of these workspaces.
 
         Raises:
             StateError: it cannot be read.
         """
 
     async def commit(self, target: str, change: StateChange) -> None:
-        """Return when it is safe. A commit that has begun is finished even if nobody waits for it.
+        """Return when it is saved. A commit is finished even if its caller is cancelled.
 
         Raises:
-            StateError: nothing of it is kept; a later commit may succeed.
+            StateError: nothing of it was saved; a later commit may succeed.
         """
 
     async def close(self) -> None:
-        """Finish what was begun, then let go."""
+        """Finish pending commits, then close the file."""
 
 
 class MemoryStore:
-    """A `Store` that remembers nothing: what the poller holds is all there is."""
+    """A `Store` that saves nothing: the state in memory is all there is."""
 
     async def load(self, target: str, workspaces: Collection[str]) -> SavedState:
-        """Nothing is remembered."""
+        """As `Store.load`: there is nothing to load."""
         del target, workspaces
         return SavedState({}, {}, {}, frozenset())
 
     async def commit(self, target: str, change: StateChange) -> None:
-        """Nothing is kept."""
+        """As `Store.commit`: nothing is saved."""
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """As `Store.close`: there is nothing to close."""
 
 
 class StateFile:
-    """A `Store` in a file of its own; everything happens in one thread. Made by `open`."""
+    """A `Store` in a SQLite file, used by a single thread. Created by `open`."""
 
     def __init__(self, path: Path, problem: Callable[[], None]) -> None:
         self._path = path
@@ -106,22 +106,22 @@ class StateFile:
         path: Path,
         *,
         problem: Callable[[], None],
-        clock: Callable[[], float] = time.time,
+        clocks: Clocks = Clocks(),  # noqa: B008 - it is immutable
     ) -> "StateFile":
-        """Open the file; it is made, or moved aside, if need be.
+        """Open the file. It is created if it is missing, and moved aside if it is damaged.
 
         Args:
             path: of the file.
-            problem: is called for every error and every move aside, in the thread of the file.
-            clock: unix seconds.
+            problem: called for every error and every move aside, in the thread of the file.
+            clocks: the machine's.
 
         Raises:
-            ConfigError: there can be no state file at that path, or a newer version wrote it.
+            ConfigError: the path cannot be used, or a newer version wrote the file.
             StartError: another process uses it, or its disk fails.
         """
         self = cls(path, problem)
         try:
-            await self._run(self._open, clock)
+            await self._run(self._open, clocks)
         except BaseException:
             await self.close()
             raise
@@ -135,10 +135,10 @@ class StateFile:
         """As `Store.commit`."""
         await self._run(self._commit, target, change)
         if not self._closed:
-            self._thread.submit(self._checkpoint)  # costs as much again, and nobody waits for it
+            self._thread.submit(self._checkpoint)  # as expensive as the commit; do not wait for it
 
     async def close(self) -> None:
-        """As `Store.close`; the second time does nothing."""
+        """As `Store.close`. Calling it twice is safe."""
         if self._closed:
             return
         self._closed = True
@@ -148,27 +148,27 @@ class StateFile:
             self._thread.shutdown(wait=False)
 
     def _run(self, work: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
-        """Do it in the thread, after all that was begun before, even if the caller is cancelled."""
+        """Run in the thread, after all earlier work, even if the caller is cancelled."""
         loop = asyncio.get_running_loop()
         return asyncio.shield(loop.run_in_executor(self._thread, work, *args))
 
     # --- In the thread ----------------------------------------------------------------------------
 
     @property
-    def _held(self) -> sqlite3.Connection:
+    def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             raise sqlite3.ProgrammingError("not open")
         return self._connection
 
-    def _open(self, clock: Callable[[], float]) -> None:
-        self._connection = open_file(self._path, tables.LAYOUT, moved=self._problem, clock=clock)
+    def _open(self, clocks: Clocks) -> None:
+        self._connection = open_file(self._path, tables.LAYOUT, moved=self._problem, clocks=clocks)
 
     def _load(self, target: str, workspaces: frozenset[str]) -> SavedState:
         with self._working() as connection:
             ledger, released = tables.read_series(connection, target, workspaces)
             return SavedState(
                 tables.read_jobs(connection, target, workspaces),
-                tables.read_horizons(connection, target, workspaces),
+                tables.read_newest_created(connection, target, workspaces),
                 ledger,
                 released,
             )
@@ -176,25 +176,25 @@ class StateFile:
     def _commit(self, target: str, change: StateChange) -> None:
         with self._working() as connection, transaction(connection):
             tables.write_jobs(connection, target, change.jobs)
-            tables.forget_jobs(connection, target, change.gone)
-            tables.write_horizons(connection, target, change.horizons)
+            tables.forget_jobs(connection, target, change.deleted)
+            tables.write_newest_created(connection, target, change.newest_created)
             tables.write_series(connection, target, change.series)
             tables.release_series(connection, target, change.released)
 
     def _checkpoint(self) -> None:
-        """Bring the log home. If that fails it grows, until a commit fails and says so."""
+        """Checkpoint the WAL. If it fails the WAL grows until a commit fails and reports it."""
         with contextlib.suppress(sqlite3.Error):
-            self._held.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._opened.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _close(self) -> None:
-        if self._connection is None:  # it could not be opened
+        if self._connection is None:  # opening it failed
             return
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             self._problem()
             log.warning(
-                "%s; nothing is lost as long as the files beside it stay",
+                "%s; nothing is lost if you keep the files beside it",
                 explain(self._path, error),
             )
         finally:
@@ -202,12 +202,12 @@ class StateFile:
 
     @contextlib.contextmanager
     def _working(self) -> Iterator[sqlite3.Connection]:
-        """The connection; its errors are counted and explained."""
+        """Give the connection; count and explain its errors."""
         try:
-            yield self._held
+            yield self._opened
         except sqlite3.Error as error:
             self._problem()
             raise StateError(explain(self._path, error)) from error
         except DamagedFileError as error:
             self._problem()
-            raise StateError(f"state file {self._path} {error}; start again") from error
+            raise StateError(f"state file {self._path} {error}; restart the exporter") from error

@@ -1,4 +1,4 @@
-"""The tables of the state file: what they hold and how it is encoded. Blocks.
+"""The tables of the state file, and how rows are encoded. All functions block.
 
 Rows are kept per target and workspace, so that what is not asked for now can wait. Structs are
 msgpack arrays with a checksum, so fields are stored by position. `TrackedJob`, `Series` and the
@@ -31,7 +31,7 @@ _decode_labels = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _known = msgspec.msgpack.Decoder(TrackedJob)
 _series = msgspec.msgpack.Decoder(Series)
 _set = msgspec.structs.force_setattr
-_SUM = 4
+_CHECKSUM_BYTES = 4
 _UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError)
 
 
@@ -40,18 +40,18 @@ def _damaged(what: str, name: str, why: object) -> DamagedFileError:
 
 
 def _pack(struct: TrackedJob | Series, key: bytes) -> bytes:
-    """With a checksum: zeros where a disk lost something would pass for numbers.
+    """Encode with a checksum, since zeros from a failing disk would pass for numbers.
 
-    It covers the key of the row as well: what stands under another one is damaged, too.
+    It covers the key of the row as well: a value under another key is damaged, too.
     """
     blob = _encode(struct)
-    return blob + crc32(blob, crc32(key)).to_bytes(_SUM, "little")
+    return blob + crc32(blob, crc32(key)).to_bytes(_CHECKSUM_BYTES, "little")
 
 
-def _proved(packed: Any, key: bytes) -> Any:
-    """What was packed for this key."""
-    blob = packed[:-_SUM]
-    if crc32(blob, crc32(key)) != int.from_bytes(packed[-_SUM:], "little"):
+def _verified(packed: Any, key: bytes) -> Any:
+    """Verify the checksum and return the encoded struct."""
+    blob = packed[:-_CHECKSUM_BYTES]
+    if crc32(blob, crc32(key)) != int.from_bytes(packed[-_CHECKSUM_BYTES:], "little"):
         raise ValueError("wrong checksum")
     return blob
 
@@ -83,7 +83,7 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def write_jobs(connection: sqlite3.Connection, target: str, jobs: Mapping[str, TrackedJob]) -> None:
-    """Add jobs, or replace what was known of them."""
+    """Insert or update jobs."""
     connection.executemany(
         "INSERT INTO job (target, workspace, id, known) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (target, id) DO UPDATE"
@@ -97,7 +97,7 @@ def write_jobs(connection: sqlite3.Connection, target: str, jobs: Mapping[str, T
 
 
 def forget_jobs(connection: sqlite3.Connection, target: str, ids: Iterable[str]) -> None:
-    """Remove jobs; those that are not there are gone as well."""
+    """Delete jobs; IDs without a row are ignored."""
     connection.executemany(
         "DELETE FROM job WHERE target = ? AND id = ?", ((target, job_id) for job_id in ids)
     )
@@ -106,21 +106,21 @@ def forget_jobs(connection: sqlite3.Connection, target: str, ids: Iterable[str])
 def read_jobs(
     connection: sqlite3.Connection, target: str, workspaces: Collection[str]
 ) -> dict[str, TrackedJob]:
-    """The jobs of some workspaces, by id."""
-    # The + keeps SQLite from the index: rows in the order of their ids cost twice the time.
+    """The jobs of some workspaces, by ID."""
+    # The + keeps SQLite from using the index: reading in the order of IDs takes twice the time.
     rows = connection.execute("SELECT workspace, id, known FROM job WHERE +target = ?", (target,))
-    saver = _Interner()
+    interner = _Interner()
     found: dict[str, TrackedJob] = {}
     for workspace, job_id, blob in rows:
         if workspace in workspaces:
-            known = saver.save(_job(target, workspace, job_id, blob))
+            known = interner.intern(_job(target, workspace, job_id, blob))
             found[known.job.id] = known
     return found
 
 
 def _job(target: str, workspace: str, job_id: str, blob: Any) -> TrackedJob:
     try:
-        return _known.decode(_proved(blob, _key(target, workspace, job_id)))
+        return _known.decode(_verified(blob, _key(target, workspace, job_id)))
     except _UNREADABLE as error:
         raise _damaged("job", job_id, error) from error
 
@@ -135,14 +135,14 @@ _texts_of_run: Callable[[Run], tuple[str, ...]] = attrgetter(*_RUN_TEXTS)
 
 
 class _Interner:
-    """Lets jobs share what they have in common, as they do when they come from the service."""
+    """Lets jobs share equal strings, as those decoded from the API do."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._texts: dict[str, str] = {}
 
-    def save(self, known: TrackedJob) -> TrackedJob:
-        """The same, in less memory. Nobody has seen it yet, and it stays equal to itself."""
+    def intern(self, known: TrackedJob) -> TrackedJob:
+        """Share equal strings. Mutates the struct in place: nothing else refers to it yet."""
         job = known.job
         deque(map(_set, repeat(job), _JOB_TEXTS, self._shared(_texts_of_job(job))), 0)
         for run in job.runs or ():
@@ -156,7 +156,7 @@ class _Interner:
         return known
 
     def _shared(self, texts: tuple[str, ...]) -> tuple[str, ...]:
-        """Equal texts, always the same ones."""
+        """The same objects for equal texts."""
         known = self._groups.get(texts)
         if known is None:
             known = tuple(self._texts.setdefault(text, text) for text in texts)
@@ -164,27 +164,27 @@ class _Interner:
         return known
 
 
-# --- Horizons -------------------------------------------------------------------------------------
+# --- Newest create times -------------------------------------------------------------------------
 
 
-def write_horizons(
-    connection: sqlite3.Connection, target: str, horizons: Mapping[str, float]
+def write_newest_created(
+    connection: sqlite3.Connection, target: str, newest_created: Mapping[str, float]
 ) -> None:
-    """Set the horizons of workspaces."""
+    """Save the create time of the newest job of each workspace."""
     connection.executemany(
         "INSERT INTO horizon (target, workspace, newest) VALUES (?, ?, ?)"
         " ON CONFLICT (target, workspace) DO UPDATE SET newest = excluded.newest",
         (
             (target, workspace, None if newest == float("-inf") else newest)
-            for workspace, newest in horizons.items()
+            for workspace, newest in newest_created.items()
         ),
     )
 
 
-def read_horizons(
+def read_newest_created(
     connection: sqlite3.Connection, target: str, workspaces: Collection[str]
 ) -> dict[str, float]:
-    """The horizons of some workspaces, by workspace."""
+    """The create time of the newest job, by workspace."""
     rows = connection.execute("SELECT workspace, newest FROM horizon WHERE target = ?", (target,))
     return {workspace: _newest(workspace, at) for workspace, at in rows if workspace in workspaces}
 
@@ -193,7 +193,7 @@ def _newest(workspace: str, at: Any) -> float:
     if at is None:
         return float("-inf")
     if not isinstance(at, float):
-        raise _damaged("horizon", workspace, "no number")
+        raise _damaged("horizon", workspace, "not a number")
     return at
 
 
@@ -203,7 +203,7 @@ def _newest(workspace: str, at: Any) -> float:
 def write_series(
     connection: sqlite3.Connection, target: str, ledger: Mapping[SeriesKey, Series]
 ) -> None:
-    """Add series, or replace their values; they stay released if they are."""
+    """Insert or update series. Released ones stay released."""
     connection.executemany(
         "INSERT INTO series (target, workspace, family, labels, series) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (target, family, labels) DO UPDATE SET series = excluded.series",
@@ -218,10 +218,10 @@ def write_series(
 def release_series(
     connection: sqlite3.Connection, target: str, keys: Collection[SeriesKey]
 ) -> None:
-    """Mark series as shown.
+    """Mark series as released.
 
     Raises:
-        LookupError: one is not there: after a restart it would be shown as zero again.
+        LookupError: one has no row, and would be shown as zero again after a restart.
     """
     if not keys:
         return
@@ -238,44 +238,44 @@ def read_series(
 ) -> tuple[dict[SeriesKey, Series], frozenset[SeriesKey]]:
     """The series of some workspaces, and which of them are released.
 
-    Series that other versions had, of another family or shape, stay where they are.
+    Series of other versions of the exporter, with another family or shape, are left alone.
     """
     rows = connection.execute(
         "SELECT workspace, family, labels, series, released FROM series WHERE target = ?", (target,)
     )
     ledger: dict[SeriesKey, Series] = {}
     released = set()
-    foreign = 0
-    for workspace, family, labels, blob, shown in rows:
+    unused = 0
+    for workspace, family, labels, blob, is_released in rows:
         if workspace not in workspaces:
             continue
         entry = _entry(target, workspace, family, labels, blob)
         if entry is None:
-            foreign += 1
+            unused += 1
             continue
         key, series = entry
         ledger[key] = series
-        if shown:
+        if is_released:
             released.add(key)
-    if foreign:
-        log.info("series of another version in the state file, not used: %d", foreign)
+    if unused:
+        log.info("%d series in the state file are of another version and are not used", unused)
     return ledger, frozenset(released)
 
 
 def _entry(
     target: str, workspace: str, family: str, labels: Any, blob: Any
 ) -> tuple[SeriesKey, Series] | None:
-    """None = of another version."""
-    row = EVENT_FAMILY_BY_NAME.get(family)
-    if row is None:
+    """A decoded row; None = of another version."""
+    definition = EVENT_FAMILY_BY_NAME.get(family)
+    if definition is None:
         return None
     try:
-        series = _series.decode(_proved(blob, _key(target, workspace, family) + labels))
+        series = _series.decode(_verified(blob, _key(target, workspace, family) + labels))
         values = _decode_labels(labels)
     except _UNREADABLE as error:
         raise _damaged("series", family, error) from error
-    buckets = len(row.buckets) + 1 if row.buckets else 0
-    if len(values) != len(BASE) + len(row.labels) or len(series.counts) != buckets:
+    buckets = len(definition.buckets) + 1 if definition.buckets else 0
+    if len(values) != len(BASE) + len(definition.labels) or len(series.counts) != buckets:
         return None
     return (family, values), series
 
@@ -284,16 +284,15 @@ def _entry(
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """A job that is lost would be new when it is seen next; so no row may be unreadable.
+    """Every row must be readable: a job that is lost would count as new when it is seen next.
 
-    What has the right checksum was written by us, and whole; of jobs, which are many, that is
-    enough.
+    For jobs, which are many, a correct checksum is enough: the row was written whole, by us.
     """
     for target, workspace, job_id, blob in connection.execute(
         "SELECT target, workspace, id, known FROM job"
     ):
         try:
-            _proved(blob, _key(target, workspace, job_id))
+            _verified(blob, _key(target, workspace, job_id))
         except _UNREADABLE as error:
             raise _damaged("job", job_id, error) from error
     for workspace, at in connection.execute("SELECT workspace, newest FROM horizon"):

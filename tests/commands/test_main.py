@@ -12,7 +12,7 @@ from exporter import __version__
 from exporter.commands import check, demo
 from exporter.commands import main as cli
 from exporter.commands.parser import parse
-from exporter.polling.poller import PollCost
+from exporter.polling.status import PollCost, PollerStatus
 from exporter.simulator.identity import PROJECT_ID
 
 ROOT = Path(__file__).parents[2]
@@ -294,19 +294,20 @@ def poller(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble
         f"job-{number}": SimpleNamespace(job=SimpleNamespace(phase=phase))
         for number, phase in enumerate(phases)
     }
-    return SimpleNamespace(
+    status = PollerStatus(
         name=name,
-        known=SimpleNamespace(
-            fleet=SimpleNamespace(jobs=jobs, pool_names=dict.fromkeys(range(pools)))
-        ),
+        labels={},
+        identity=f"user of {name}",
+        polled=True,
         error=error,
+        last_success=None,
         costs={"incremental": PollCost(2, 0.25), "sweep": PollCost(requests, 1.25)},
-        target=SimpleNamespace(
-            credentials=SimpleNamespace(identity=f"user of {name}"),
-            paging=SimpleNamespace(mode=mode),
-            pools=SimpleNamespace(error=trouble),
-        ),
+        fleet=SimpleNamespace(jobs=jobs, pool_names=dict.fromkeys(range(pools))),
+        history=0,
+        pagination=mode,
+        pools_trouble=trouble,
     )
+    return SimpleNamespace(status=lambda: status)
 
 
 def test_the_table_of_one_target():

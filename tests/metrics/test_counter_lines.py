@@ -19,7 +19,7 @@ from prometheus_client.samples import Exemplar as LibraryExemplar
 from prometheus_client.utils import floatToGoString
 
 from exporter.jobs.tracker import Base, Event
-from exporter.metrics.counter_lines import event_lines
+from exporter.metrics.counter_lines import counter_lines
 from exporter.metrics.counters import (
     BASE,
     EVENT_FAMILIES,
@@ -42,7 +42,7 @@ def never(_key):
 
 
 def exposed(ledger, is_held=never, cache=None, constant=TARGET):
-    lines = event_lines(ledger, constant, is_held, {} if cache is None else cache)
+    lines = counter_lines(ledger, constant, is_held, {} if cache is None else cache)
     return assemble([(row.metric, [lines[row.metric.name]]) for row in EVENT_FAMILIES])
 
 

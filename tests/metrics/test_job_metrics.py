@@ -16,8 +16,8 @@ from exporter.jobs.tracker import Fleet, observe
 from exporter.metrics.exposition import assemble, render_block
 from exporter.metrics.fleet import FLEET_FAMILIES, fleet_blocks
 from exporter.metrics.per_job import JOB_FAMILIES, job_blocks
-from exporter.metrics.scope import Scope
 from exporter.modelarts.decode.jobs import decode_page
+from exporter.settings.schema import JobsSettings
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.wire import document
 
@@ -55,12 +55,12 @@ def fleet(*jobs, before=Fleet(), pools=None):  # noqa: B008 - it is immutable
 
 def blocks(known, constant=TARGET, *, is_held=lambda _: False, **scope):
     """The blocks of the jobs' own series, and how many jobs have none."""
-    return job_blocks(known, constant, scope=Scope(**scope), is_held=is_held, now=NOW)
+    return job_blocks(known, constant, jobs=JobsSettings(**scope), is_held=is_held, now=NOW)
 
 
 def families(known, constant=TARGET, **scope):
     """The exposition in text format, by family, without families that have no samples."""
-    found = fleet_blocks(known, constant, scope=Scope(**scope), now=NOW)
+    found = fleet_blocks(known, constant, jobs=JobsSettings(**scope), now=NOW)
     found += blocks(known, constant, **scope)[0]
     texts = {b.metric.name: assemble([(b.metric, [render_block(b)])]).text.decode() for b in found}
     return {name: text for name, text in texts.items() if text}
@@ -430,7 +430,7 @@ def test_a_finished_job_of_which_no_time_is_known_ended_when_it_was_first_seen()
     assert f"{series} 1.0" in samples(known, "jobs")
     assert f"{series} 1.0" in samples(known, "jobs", history=60)
     assert shown(known) == ["a"]
-    late = {"scope": Scope(retention=60, history=60), "now": NOW + 61}
+    late = {"jobs": JobsSettings(retention=60, history=60), "now": NOW + 61}
     found, _ = job_blocks(known, TARGET, is_held=lambda _: False, **late)
     assert not any(block.samples for block in found)
     (jobs, *_) = fleet_blocks(known, TARGET, **late)
@@ -568,7 +568,7 @@ def known_region():
 
 def values(name):
     """Values of a fleet family that are not zero, by label values."""
-    found = fleet_blocks(known_region(), TARGET, scope=Scope(), now=NOW)
+    found = fleet_blocks(known_region(), TARGET, jobs=JobsSettings(), now=NOW)
     (block,) = (each for each in found if each.metric.name == f"modelarts_training_{name}")
     return {labels: value for labels, value in block.samples if value}
 

@@ -16,17 +16,15 @@ from model_based.virtual import AtOnce
 from model_based.wire import ATTEMPT, ENDPOINT, Wire
 from prometheus_client.utils import floatToGoString
 
+from exporter.app.factory import ProcessContext, make_poller, plans
 from exporter.clock import Clocks
 from exporter.errors import StateError
-from exporter.huaweicloud.auth.static import NoAuth
+from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES
-from exporter.metrics.scope import Scope
-from exporter.metrics.self_metrics import Instruments, TargetInstruments
-from exporter.modelarts.search import Paging
+from exporter.metrics.self_metrics import Instruments
 from exporter.modelarts.sync import Sync
-from exporter.polling.poller import Cadence, Poller
-from exporter.polling.target import Manners, Target, TargetIdentity
+from exporter.settings.schema import Settings
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.fleet import Fleet
 from exporter.storage.store import MemoryStore, StateFile
@@ -163,48 +161,49 @@ class Rig:
         self._lines = {}
         self._alive = True
         self._tasks = [asyncio.create_task(self._act(self.publisher.run))]
-        self._begin_to_poll(self._make_poller())
+        self._begin_to_poll(await self._make_poller())
 
     def _begin_to_poll(self, poller):
-        poller.appear()
+        poller.show()
         self.poller = poller
         self.publisher.set_pollers([poller])
         self._tasks.append(asyncio.create_task(self._act(poller.run)))
 
-    def _make_poller(self):
-        loop = asyncio.get_running_loop()
-        clocks = Clocks(self.wall, loop.time, asyncio.sleep)
-        meter = self.wire.meter = TargetInstruments(self.instruments, "r", "p")
-        mode = self.config["offset"] if self.config["fixed"] else None
-        target = Target(
-            TargetIdentity("p", "r", "project", ENDPOINT, ENDPOINT, self.workspaces),
-            Manners(
-                requests_per_second=self.config["rate"],
-                concurrency=2,
-                retries=5,
-                longest_pause=120.0,
-            ),
-            paging=Paging(mode, fixed=self.config["fixed"]),
-            session=self.wire,
-            credentials=NoAuth(),
-            instruments=meter,
-            clocks=clocks,
+    async def _make_poller(self):
+        settings = Settings.model_validate(
+            {
+                "target": {
+                    "name": "p",
+                    "region": "r",
+                    "project_id": "project",
+                    "endpoint": ENDPOINT,
+                    "iam_endpoint": ENDPOINT,
+                    "workspaces": list(self.workspaces),
+                    "auth": {"method": "none"},
+                    "pagination": self.config["offset"] if self.config["fixed"] else "auto",
+                },
+                "poll": {
+                    "interval": INTERVAL,
+                    "timeout": 120.0,
+                    "sweep_interval": self.config["sweep_interval"],
+                    "sweep_timeout": 1800.0,
+                    "stale_after": 300.0,
+                },
+                "api": {"max_requests_per_second": self.config["rate"]},
+            }
         )
-        return Poller(
-            target,
-            meter,
-            cadence=Cadence(
-                interval=INTERVAL,
-                timeout=120.0,
-                sweep_interval=self.config["sweep_interval"],
-                sweep_timeout=1800.0,
-                stale_after=300.0,
-            ),
-            scope=Scope(),
+        clocks = Clocks(self.wall, asyncio.get_running_loop().time, asyncio.sleep)
+        context = ProcessContext(
+            environ={},
+            clocks=clocks,
+            instruments=self.instruments,
+            lockouts=KeyLockouts(clocks.monotonic),
             store=WatchedStore(self, self.store),
             publish=self._publish,
-            clocks=clocks,
+            connect=self.wire.connect,
         )
+        (plan,) = plans(settings, {})
+        return await make_poller(plan, context)
 
     async def _act(self, actor):
         try:
@@ -217,7 +216,7 @@ class Rig:
     async def _open(self):
         if self.config["state"] == "memory":
             return MemoryStore()
-        return await StateFile.open(self._path, problem=lambda: None, clock=self.wall)
+        return await StateFile.open(self._path, problem=lambda: None, clocks=Clocks(wall=self.wall))
 
     async def _abandon(self):
         """The process is gone; nothing of it is closed."""
@@ -272,7 +271,7 @@ class Rig:
         if workspaces:
             self.workspaces = workspaces
             self._lines = {}
-        poller = self._make_poller()
+        poller = await self._make_poller()
         await poller.take_over(self.poller)
         self._begin_to_poll(poller)
         self.counts["reloads"] += 1

@@ -26,7 +26,7 @@ async def main():
     for number in itertools.count(first + 1):
         many = {(key[0], ("0", f"pool-{pool}", "GPU")): Series(0.0, number) for pool in range(200)}
         series = {**many, key: Series(0.0, number)}
-        await store.commit("t", StateChange(horizons={"0": float(number)}, series=series))
+        await store.commit("t", StateChange(newest_created={"0": float(number)}, series=series))
         print(number, flush=True)
 asyncio.run(main())
 """
@@ -45,8 +45,8 @@ async def test_what_was_shown_before_a_kill_is_kept(tmp_path, seed):
         await store.close()
         values = {series.value for series in saved.ledger.values()}
         assert len(saved.ledger) == 201
-        assert values == {saved.horizons["0"]}  # the whole commit or nothing of it
-        shown = int(saved.horizons["0"])
+        assert values == {saved.newest_created["0"]}  # the whole commit or nothing of it
+        shown = int(saved.newest_created["0"])
         assert said <= shown <= said + 1
 
 

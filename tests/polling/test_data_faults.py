@@ -6,7 +6,6 @@ What becomes of odd fields is in tests/model.
 import pytest
 from polling.rig import POLLS, both_ways
 
-from exporter.metrics.scope import Scope
 from exporter.simulator.faults import Fault
 
 INVALID = "modelarts_exporter_invalid_jobs_total"
@@ -21,7 +20,7 @@ PHASE = "modelarts_training_job_phase"
 @pytest.fixture
 async def poller(rig):
     await rig.serve()
-    return rig.add()
+    return await rig.add()
 
 
 def of_job(samples, job_id):
@@ -137,7 +136,7 @@ async def test_row_18_an_unknown_phase(rig, poller, caplog):
 async def test_row_28_more_active_jobs_than_may_have_series(rig):
     await rig.serve()
     ids = rig.populate(20_000)
-    poller = rig.add(scope=Scope(max_series_jobs=1000))
+    poller = await rig.add(jobs={"max_series_jobs": 1000})
 
     assert await poller.poll()
 

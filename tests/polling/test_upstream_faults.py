@@ -26,7 +26,7 @@ async def poller(rig):
     """A poller that has seen 60 jobs, on two pages."""
     await rig.serve()
     rig.populate(60)
-    poller = rig.add()
+    poller = await rig.add()
     assert (await rig.step(poller)).ok
     return poller
 
@@ -89,7 +89,7 @@ async def test_row_02_the_name_does_not_resolve_at_start(rig, monkeypatch):
         return real(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    poller = rig.add(endpoint=f"http://modelarts.invalid:{port_of(rig.service.url)}")
+    poller = await rig.add(endpoint=f"http://modelarts.invalid:{port_of(rig.service.url)}")
     rig.populate(3)
     assert not rig.publisher.ready
 
@@ -109,7 +109,7 @@ async def test_row_02_the_name_does_not_resolve_at_start(rig, monkeypatch):
 async def test_row_03_headers_never_come(rig):
     await rig.serve()
     rig.populate(20)
-    poller = rig.add(retries=1)
+    poller = await rig.add(retries=1)
     assert (await rig.step(poller)).ok
     rig.service.faults.add(Fault("hang"))
     poller.session.timeout = 0.15
@@ -127,7 +127,7 @@ async def test_row_03_headers_never_come(rig):
 async def test_row_04_the_timeout_is_total_and_not_per_read(rig):
     await rig.serve()
     rig.populate(20)
-    poller = rig.add(retries=0)
+    poller = await rig.add(retries=0)
     assert (await rig.step(poller)).ok
     poller.session.timeout = 0.3
     rig.service.faults.add(
@@ -146,7 +146,7 @@ async def test_row_05_retry_after_pauses_the_whole_target(rig):
     rig.populate(120)
     for _ in range(120):
         rig.fleet.create(workspace=WORKSPACE)
-    poller = rig.add(workspaces=("0", WORKSPACE))
+    poller = await rig.add(workspaces=("0", WORKSPACE))
     rig.service.faults.add(Fault("status", status=429, retry_after="47", times=1))
 
     step = await rig.step(poller)
@@ -163,7 +163,7 @@ async def test_row_05_retry_after_pauses_the_whole_target(rig):
 async def test_row_05_the_next_poll_waits_too(rig):
     await rig.serve()
     rig.populate(20)
-    poller = rig.add(retries=0)
+    poller = await rig.add(retries=0)
     assert (await rig.step(poller)).ok
     rig.service.faults.add(Fault("status", status=429, retry_after="100", times=1))
 
@@ -202,7 +202,7 @@ BACKOFF = (0.2, 0.6)
 async def test_row_06_forms_of_retry_after(rig, value, least, most):
     await rig.serve()
     rig.populate(3)
-    poller = rig.add()
+    poller = await rig.add()
     rig.service.faults.add(Fault("status", status=429, retry_after=value, times=1))
 
     assert (await rig.step(poller)).ok
@@ -213,7 +213,7 @@ async def test_row_06_forms_of_retry_after(rig, value, least, most):
 
 async def test_row_06_an_http_date_counts_by_the_services_own_clock(rig, clock):
     await rig.serve()
-    poller = rig.add()
+    poller = await rig.add()
     clock.off = -3600.0
     in_half_a_minute = formatdate(START + 30, usegmt=True)
     rig.service.faults.add(Fault("status", status=429, retry_after=in_half_a_minute, times=1))
@@ -250,7 +250,7 @@ async def test_row_07_a_real_limit_is_survived_at_the_configured_rate(rig):
     await rig.serve()
     rig.service.behaviour.requests_per_minute = 10
     ids = rig.populate(1000)
-    poller = rig.add()
+    poller = await rig.add()
 
     step = await rig.step(poller)
 
@@ -290,7 +290,7 @@ async def test_row_08_failures_for_ever(rig, poller):
 async def test_row_09_states_are_withdrawn_when_stale_and_counters_stay(rig, clock):
     await rig.serve()
     rig.populate(20)
-    poller = rig.add(retries=0, sweep_interval=7200.0)
+    poller = await rig.add(retries=0, sweep_interval=7200.0)
     clock.patience = 1.0
     async with rig.running(poller):
         await rig.polled(poller, 1)
@@ -419,7 +419,7 @@ async def test_row_14_nothing_goes_where_a_redirect_points(rig, status):
     key = AccessKey("AKEXAMPLE", "a secret", Identity())
     await rig.serve(accounts=Accounts([key]))
     rig.populate(20)
-    poller = rig.add(auth=signing(key))
+    poller = await rig.add(auth=signing(key))
     assert (await rig.step(poller)).ok
     async with SimulatedService(Fleet(), clock=rig.clock.service) as elsewhere:
         location = elsewhere.url + rig.service.requests[0].path
@@ -454,7 +454,7 @@ async def test_row_15_a_wrong_certificate(rig, tmp_path, case):
     await rig.serve(accounts=Accounts([key]), ssl_context=serving(good.issue_cert("127.0.0.1")))
     port = port_of(rig.service.url)
     rig.populate(20)
-    poller = rig.add(ca_file=str(tmp_path / "ca.pem"), auth=signing(key))
+    poller = await rig.add(ca_file=str(tmp_path / "ca.pem"), auth=signing(key))
     assert (await rig.step(poller)).ok
 
     await rig.service.close()

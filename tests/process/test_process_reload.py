@@ -237,9 +237,9 @@ def needs_a_restart(configuration):
     configuration.document["targets"] = [configuration.target("two")]
     configuration.write()
     return (
-        r"state\.file: is different; valid: a restart\n"
-        r"web\.listen_address: is different; valid: a restart\n"
-        r"web\.telemetry_path: is different; valid: a restart"
+        r"state\.file: changed; restart to apply\n"
+        r"web\.listen_address: changed; restart to apply\n"
+        r"web\.telemetry_path: changed; restart to apply"
     )
 
 
@@ -334,7 +334,7 @@ async def test_row_76_a_target_that_is_removed_vanishes_and_others_go_on(
     found = await up(running.url, project="two")
     assert {key[0] for key in counted(of("two", found))} == set()
     assert "1 added, 0 removed" in running.program.stderr
-    assert running.program.log[-1] == "INFO polling as nobody target=cn-north-4/two"
+    assert "INFO polling as nobody target=cn-north-4/two" in running.program.log
     assert (await get(f"{running.url}/-/ready"))[0] == 200
     await ends_well(running)
 

@@ -216,7 +216,7 @@ async def test_row_58_a_second_process_on_the_file(start, service, options, tmp_
     (_, said) = second.stderr.splitlines()
     assert said == (
         f"modelarts-exporter: state file {tmp_path / 'state.db'}: database is locked "
-        "(in use by another process; every exporter needs a file of its own)"
+        "(in use by another process; each exporter needs its own file)"
     )
     assert not TRACE.search(first.stderr)
     assert await first.stops() == 0

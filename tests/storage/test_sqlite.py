@@ -15,6 +15,7 @@ import threading
 import pytest
 from storage.test_store import NOTHING, NOW, created, known, opened, reloaded
 
+from exporter.clock import Clocks
 from exporter.errors import ConfigError, StartError, StateError
 from exporter.metrics.counters import CREATED, FINISHED
 from exporter.storage import sqlite as database
@@ -46,7 +47,9 @@ async def moved_aside(path, caplog):
     """Open; the names of the files there now; it must have been said and counted once."""
     caplog.clear()
     problems = []
-    store = await StateFile.open(path, problem=lambda: problems.append(1), clock=lambda: NOW)
+    store = await StateFile.open(
+        path, problem=lambda: problems.append(1), clocks=Clocks(wall=lambda: NOW)
+    )
     try:
         assert await store.load("t", ["0"]) == NOTHING
         await store.commit("t", StateChange({"a": known()}))
@@ -256,7 +259,7 @@ async def test_an_empty_file_is_a_new_one(path, content, caplog):
     path.write_bytes(content)
 
     assert await reloaded(path) == NOTHING
-    assert f"new state file {path}" in caplog.text
+    assert f"created state file {path}" in caplog.text
     caplog.clear()
     await filled(path)
     assert len((await reloaded(path)).jobs) == 40
@@ -286,7 +289,7 @@ def test_a_file_of_a_newer_version_is_not_touched(path):
 
     assert text.startswith("state.file: ")
     assert "newer version" in text
-    assert "(format 2, this one knows 1)" in text
+    assert "(format 2, this one reads up to 1)" in text
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["state.db"]
 
@@ -320,7 +323,7 @@ def test_what_cannot_be_written(path, what, monkeypatch):
     closed = path.parent / what
     monkeypatch.setattr("os.access", lambda where, _: where != closed)  # root may do everything
 
-    assert refusal(path, ConfigError).endswith(": it and its directory must be writable")
+    assert refusal(path, ConfigError).endswith(": the file and its directory must be writable")
     assert path.read_bytes() == before
 
 
@@ -334,7 +337,7 @@ def test_what_cannot_be_written_as_sqlite_finds(path, monkeypatch):
     text = refusal(path, ConfigError)
 
     assert text.startswith("state.file: ")
-    assert text.endswith("readonly database (it and its directory must be writable)")
+    assert text.endswith("readonly database (the file and its directory must be writable)")
 
 
 def test_a_new_file_on_a_full_disk(path, monkeypatch):
@@ -377,7 +380,7 @@ async def test_a_disk_that_is_really_full(path, small_disk):
         path.with_name("filler").write_bytes(b"x" * (2**20 - len(before) - 2**16))
         many = {str(number): known(str(number)) for number in range(1000)}
         for _ in range(2):
-            with pytest.raises(StateError, match="make room"):
+            with pytest.raises(StateError, match="free space"):
                 await store.commit("t", StateChange(many))
         assert len((await store.load("t", ["0"])).jobs) == 40
         path.with_name("filler").unlink()
@@ -458,7 +461,7 @@ async def test_a_full_disk_at_start_is_no_damage(path, monkeypatch):
 
     monkeypatch.setattr("exporter.storage.tables.LAYOUT", LAYOUT._replace(steps={1: full}))
 
-    with pytest.raises(StartError, match=r"state file .*full \(make room on its disk\)"):
+    with pytest.raises(StartError, match=r"state file .*full \(free space on its disk\)"):
         await StateFile.open(path, problem=lambda: pytest.fail("counted"))
     monkeypatch.undo()
     assert await reloaded(path) == NOTHING

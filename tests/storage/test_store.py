@@ -186,7 +186,7 @@ async def test_what_is_not_asked_for_waits(path):
             ),
         )
         await store.commit("other", StateChange({"a": known(name="other")}))
-        await store.commit("other", StateChange(gone=["b"]))
+        await store.commit("other", StateChange(deleted=["b"]))
 
         assert await store.load("t", ["0"]) == SavedState(
             {"a": known()}, {"0": NOW}, dict([zero]), frozenset([zero[0]])
@@ -266,7 +266,7 @@ async def test_a_full_disk_keeps_what_was_there_and_recovers_by_itself(path):
         pages = await in_thread(store, "PRAGMA page_count")
         await in_thread(store, f"PRAGMA max_page_count = {pages}")
         for _ in range(2):
-            with pytest.raises(StateError, match=r"state file .*state\.db: .*full.*make room"):
+            with pytest.raises(StateError, match=r"state file .*state\.db: .*full.*free space"):
                 await store.commit("t", StateChange(many, ["a"], {"0": NOW + 1}))
             assert await store.load("t", ["0"]) == SavedState(
                 {"a": known()}, {"0": NOW}, {}, frozenset()
@@ -382,7 +382,7 @@ async def test_closing_twice_is_closing_once(path):
 async def commit_for_ever(path):
     """Commit number n changes everything to n, then says so."""
     store = await StateFile.open(path, problem=lambda: None)
-    number = max((await store.load("t", ["0"])).horizons.values(), default=0.0)
+    number = max((await store.load("t", ["0"])).newest_created.values(), default=0.0)
     while True:
         number += 1
         jobs = {str(each): known(str(each), duration=number) for each in range(300)}
@@ -415,7 +415,7 @@ async def test_a_kill_at_any_moment_leaves_whole_commits(path):
         recovered += path.with_name("state.db-wal").exists()
 
         saved = await reloaded(path)
-        number = saved.horizons["0"]
+        number = saved.newest_created["0"]
         assert number in (said, said + 1)
         assert {each.job.duration for each in saved.jobs.values()} == {number}
         assert saved.jobs.keys() == {*map(str, range(300)), f"only {number:g}"}

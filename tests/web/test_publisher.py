@@ -16,7 +16,7 @@ async def publisher():
     instruments = Instruments()
     publisher = Publisher(instruments)
     publisher.target = TargetInstruments(instruments, "r", "p")
-    publisher.pollers = [SimpleNamespace(known=SimpleNamespace(rendered={}), ended_polls=0)]
+    publisher.pollers = [SimpleNamespace(state=SimpleNamespace(rendered={}), ended_polls=0)]
     task = asyncio.create_task(publisher.run())
     yield publisher
     task.cancel()

@@ -123,7 +123,7 @@ async def _read(
             elif isinstance(view, BaseException):
                 raise view
             else:
-                labels = poller.target.labels
+                labels = poller.target.identity.labels
                 pools = dict(view.pool_names or {})
                 # As of now, so that the last sample equals the first one of a live scrape.
                 read = TargetRead(labels["region"], labels["project"], now, len(view.jobs), pools)

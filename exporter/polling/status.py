@@ -1,0 +1,57 @@
+"""A snapshot of a poller, for people: the status page, ``check`` and ``demo``."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from exporter.jobs.tracker import Fleet
+
+PollKind = Literal["sweep", "incremental"]
+
+
+class PollCost(NamedTuple):
+    """The cost of a poll: API requests and seconds."""
+
+    requests: int
+    seconds: float
+
+
+class PollerStatus(NamedTuple):
+    """A poller and its target at one moment.
+
+    Attributes:
+        name: of the target, for people.
+        labels: of all its series.
+        identity: of the credentials, without secrets.
+        polled: whether a poll has ended.
+        error: why the last poll failed; "" if it succeeded.
+        last_success: unix seconds.
+        costs: of the last good poll of each kind.
+        fleet: the jobs.
+        history: seconds that finished jobs count; 0 = all (``jobs.history``).
+        pagination: meaning of ``offset``, ``page`` or ``row``; None = not known yet.
+        pools_trouble: why the list of pools could not be read; "" if it could.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    identity: str
+    polled: bool
+    error: str
+    last_success: float | None
+    costs: Mapping[PollKind, PollCost]
+    fleet: Fleet
+    history: float
+    pagination: str | None
+    pools_trouble: str
+
+    @property
+    def region(self) -> str:
+        """Region of the target."""
+        return self.labels["region"]
+
+    @property
+    def horizon(self) -> float | None:
+        """Jobs that ended before do not count, as in the gauges of the last success."""
+        if not self.history or self.last_success is None:
+            return None
+        return self.last_success - self.history
