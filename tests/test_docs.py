@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import unicodedata
 from pathlib import Path
 from urllib.parse import unquote
@@ -278,6 +279,55 @@ def test_both_languages_lead_to_each_other_and_have_the_same_parts():
         for name in pages
     ]
     assert others[0] == others[1]
+
+
+# --- Scraping -------------------------------------------------------------------------------------
+
+
+def yaml_examples():
+    """Every YAML document that the project shows or ships, as far as it is plain YAML."""
+    for path in PAGES:
+        for text in re.findall(
+            r"^ *```ya?ml\n(.*?)^ *```", path.read_text(), re.DOTALL | re.MULTILINE
+        ):
+            yield path, textwrap.dedent(text)
+    for path in ROOT.glob("deploy/**/*.y*ml"):
+        if "templates" not in path.parts:  # tests/deploy/test_deploy_chart.py renders these
+            yield path, path.read_text()
+
+
+def scrapes(document):
+    """The scrape jobs of a document that scrape the exporter."""
+    if not isinstance(document, dict):
+        return
+    if document.get("kind") in ("ServiceMonitor", "PodMonitor"):
+        spec = document["spec"]
+        yield from spec.get("endpoints", spec.get("podMetricsEndpoints"))
+    for job in document.get("scrape_configs") or ():
+        if ":9978" in str(job) or job["job_name"] == "modelarts":
+            yield job
+
+
+def test_scrape_examples_keep_the_labels_of_the_exporter():
+    found = [
+        (str(path.relative_to(ROOT)), job)
+        for path, text in yaml_examples()
+        if "scrape_configs" in text or "Monitor" in text
+        for document in yaml.safe_load_all(text)
+        for job in scrapes(document)
+    ]
+    assert {name for name, _ in found} >= {
+        "README.md",
+        "README.zh-CN.md",
+        "deploy/compose/prometheus.yml",
+        "deploy/helm/modelarts-exporter/README.md",
+        "deploy/kubernetes/servicemonitor.yaml",
+        "docs/web-configuration.md",
+    }
+    lacking = [
+        name for name, job in found if not job.get("honor_labels", job.get("honorLabels", False))
+    ]
+    assert lacking == [], "a label such as region of the scrape job would replace the exporter's"
 
 
 # --- What the pages say of the code ---------------------------------------------------------------

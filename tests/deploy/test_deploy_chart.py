@@ -203,6 +203,7 @@ def test_selectors_find_the_pod_and_the_service(rendered, case):
         assert selected <= service["metadata"]["labels"].items()
         assert spec["namespaceSelector"]["matchNames"] == [service["metadata"]["namespace"]]
         assert spec["endpoints"][0]["port"] == port["name"]
+        assert spec["endpoints"][0]["honorLabels"] is True
 
 
 def test_other_releases_are_not_selected(helm):
@@ -283,6 +284,24 @@ def test_a_new_pod_continues_the_series(helm, rendered):
         assert one_series(by_kind(objects, "ServiceMonitor")) == "rel-modelarts-exporter"
     plain = by_kind(rendered("stateless"), "ServiceMonitor")["spec"]["endpoints"][0]
     assert "relabelings" not in plain
+
+
+def test_the_example_of_a_pod_monitor_does_what_the_service_monitor_does(helm):
+    (monitor,) = [
+        yaml.safe_load(example)
+        for example in re.findall(
+            r"```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL
+        )
+        if "PodMonitor" in example
+    ]
+    valid(monitor, kubernetes=[])
+    objects = helm.render("--values", CASES["default"], release="modelarts-exporter")
+    found, _, container = workload(objects)
+    labels = found["spec"]["template"]["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in {each["name"] for each in container["ports"]}
+    assert one_series(monitor) == "modelarts-exporter"
 
 
 def test_a_change_of_the_configuration_makes_a_new_pod(helm, rendered):
