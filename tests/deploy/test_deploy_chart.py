@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -311,6 +312,30 @@ def test_a_change_of_the_configuration_makes_a_new_pod(helm, rendered):
         for objects in (changed, rendered("default"))
     }
     assert len(sums) == 2
+
+
+@pytest.mark.parametrize("case", ["default", "full", "stateless"])
+def test_the_notes_say_how_to_check(helm, rendered, tmp_path, case):
+    arguments = ("--namespace", "ns", "--dry-run=client", "--values", CASES[case])
+    extra = as_values(tmp_path, {"extraArgs": ["--target.name=it's me"]})
+    code, said, err = helm("install", "rel", CHART, *arguments, *extra)
+    assert code == 0, err
+    (line,) = [each for each in said.splitlines() if " exec " in each and each[:2] == "  "]
+    kubectl, inside = (shlex.split(each) for each in line.split(" -- "))
+    found, _, container = workload(rendered(case))
+    place = f"{found['kind'].lower()}/{found['metadata']['name']}"
+    assert kubectl == ["kubectl", "--namespace", found["metadata"]["namespace"], "exec", place]
+    assert inside[:2] == ["modelarts-exporter", "check"]
+    assert inside[-1] == "--target.name=it's me"
+    assert {*inside[2:-1]} <= {*container["args"]}
+    assert [each for each in inside if each.startswith("--config.file=")]
+    assert not [each for each in inside if each.startswith(("--state", "--web.listen"))]
+
+
+def test_the_notes_of_the_demo_check_nothing(helm):
+    _, said, _ = helm("install", "rel", CHART, "--dry-run=client", "--values", CASES["demo"])
+    assert "port-forward" in said
+    assert "exporter check" not in said
 
 
 # --- values ---------------------------------------------------------------------------------------
