@@ -75,6 +75,7 @@ def test_one_exporter_writes_the_state():
 
 def test_the_demo_is_the_default_and_one_file_makes_it_real():
     mode, *options = SERVICES["exporter"]["command"]
+    assert options == ["--web.listen-address=0.0.0.0:9978"], "the demo listens on 127.0.0.1"
     assert mode == "${MODE:-demo}"
     assert SERVICES["exporter"]["env_file"] == [{"path": ".env", "required": False}]
     assert ".env" in (COMPOSE / ".gitignore").read_text().split()
