@@ -59,6 +59,7 @@ def environment(
         "MODELARTS_EXPORTER_POLL__INTERVAL": "5s",
         "MODELARTS_EXPORTER_API__MAX_REQUESTS_PER_SECOND": "100",
         "MODELARTS_EXPORTER_LOG__LEVEL": "warning",
+        "MODELARTS_EXPORTER_WEB__LISTEN_ADDRESS": "127.0.0.1:9978",
     }
     target = {
         "MODELARTS_EXPORTER_TARGET__NAME": "demo",

@@ -37,7 +37,8 @@ CONFIGURABLE = ("serve", "demo", "check", "dump", "backfill")
 _EXIT_CODES = "Exit code: 0 = ok, 1 = a target failed, 2 = bad configuration, 130 = interrupted."
 _DETAILS = {
     "serve": "It runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.",
-    "demo": "Targets and credentials in the environment are ignored. It polls every 5 seconds.",
+    "demo": "Targets and credentials in the environment are ignored. It polls every 5 seconds,\n"
+    "and listens on 127.0.0.1:9978 unless --web.listen-address is given.",
     "check": f"It signs in, reads the list of jobs and polls once more.\n{_EXIT_CODES}",
     "dump": _EXIT_CODES,
     "backfill": f"See docs/backfill.md.\n{_EXIT_CODES}",

@@ -205,7 +205,7 @@ class PollSettings(Group):
     )
     timeout: Positive = _option("Timeout of an incremental poll.", "2m")
     sweep_timeout: Positive = _option(
-        "Timeout of a sweep; 30m is enough for 450,000 jobs at 5 requests per second.", "30m"
+        "Timeout of a sweep; 30m is enough for 360,000 jobs at 5 requests per second.", "30m"
     )
     sweep_interval: Positive = _option(
         "Time from one sweep, which reads all jobs that the API lists, to the next.", "1h"

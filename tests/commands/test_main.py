@@ -276,6 +276,20 @@ def test_the_environment_of_the_demo():
 
 
 @pytest.mark.parametrize(
+    ("flags", "environ", "address"),
+    [
+        ([], {}, ("127.0.0.1", 9978)),
+        (["--web.listen-address=0.0.0.0:80"], {}, ("0.0.0.0", 80)),
+        ([], {"MODELARTS_EXPORTER_WEB__LISTEN_ADDRESS": ":81"}, ("", 81)),
+    ],
+)
+def test_the_demo_listens_on_loopback_unless_an_address_is_given(flags, environ, address):
+    arguments = SimpleNamespace(access_key="AK", secret_key="SK")
+    given = demo.environment(environ, "http://127.0.0.1:1", arguments)
+    assert cli.load_settings(flags, given).web.listen_address == (address,)
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("http://0.0.0.0:9978", "http://localhost:9978"),
