@@ -29,12 +29,10 @@ from exporter.errors import (
     TimedOutError,
     one_line,
 )
+from exporter.huaweicloud.content import Content
 from exporter.metrics.self_metrics import TargetInstruments
 
 log = logging.getLogger(__name__)
-
-MAX_RESPONSE_BYTES = 16 * 2**20
-"""A page of 50 jobs has about 100 kB; a body a hundred times larger is not a page of jobs."""
 
 _TEXT_LIMIT = 200
 
@@ -109,6 +107,7 @@ class Session:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # aiohttp would do it in the event loop
             headers={
                 "User-Agent": f"modelarts-exporter/{__version__}",
                 "Accept": "application/json",
@@ -168,15 +167,14 @@ class Session:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    size = 0
-    chunks = []
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > MAX_RESPONSE_BYTES:
-            response.close()
-            raise InvalidResponseError(f"the response is larger than {MAX_RESPONSE_BYTES} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    content = Content(response.headers.get("Content-Encoding", ""))
+    try:
+        async for piece in response.content.iter_any():
+            await content.add(piece)
+    except InvalidResponseError:
+        response.close()
+        raise
+    return await content.read()
 
 
 def _system_proxy(url: str) -> str | None:

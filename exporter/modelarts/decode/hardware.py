@@ -15,6 +15,7 @@ import functools
 import re
 from typing import NamedTuple
 
+from exporter.modelarts.decode.lenient import Text
 from exporter.modelarts.decode.schema import (
     Accelerator,
     Algorithm,
@@ -24,7 +25,6 @@ from exporter.modelarts.decode.schema import (
     FlavorInfo,
     Resource,
     Task,
-    Text,
 )
 from exporter.modelarts.decode.values import UNKNOWN, Checker, FieldProblems, label
 

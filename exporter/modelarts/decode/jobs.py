@@ -21,7 +21,9 @@ from exporter.jobs.job import (
     Run,
 )
 from exporter.modelarts.decode.hardware import MAX_NODES, Hardware, find_hardware
+from exporter.modelarts.decode.lenient import Text
 from exporter.modelarts.decode.schema import (
+    MAX_ITEMS,
     Algorithm,
     DecodedItems,
     Engine,
@@ -31,7 +33,6 @@ from exporter.modelarts.decode.schema import (
     Status,
     Task,
     TaskStatus,
-    Text,
     decode_item,
     decode_listing,
     decode_resource,
@@ -54,6 +55,7 @@ _MAX_EXIT_CODE = 2**32
 _LAST_NODES = re.compile(rb"(?:\s*(\d{1,6})\s*\]\s*\]|\s*\[\s*\]|null)\s*\Z")
 _TAIL = 128
 _MAX_CACHED_RESOURCE = 4096  # larger ones are unusual, and not cached
+_MAX_CACHED_TASKS = 8
 
 _NO_ALGORITHM = Algorithm()
 _NO_SPEC = Spec()
@@ -61,19 +63,20 @@ _NO_STATUS = Status()
 _NO_FAILURE = ("", None, "")
 
 
-def decode_page(body: bytes, *, workspace: str, now: float) -> JobPage:
+def decode_page(body: bytes, *, workspace: str, now: float, limit: int = MAX_ITEMS) -> JobPage:
     """Decode the response to a search.
 
     Args:
         body: JSON.
         workspace: the id that was searched, for jobs without one.
         now: unix seconds, to recognize absurd timestamps.
+        limit: items requested; a response with more is refused.
 
     Raises:
         InvalidResponseError: not the response to a search, or an error in a 200.
         BrokenResponseError: JSON that is truncated or garbled.
     """
-    return _page(decode_listing(body), workspace, now)
+    return _page(decode_listing(body, limit), workspace, now)
 
 
 def decode_job(body: bytes, *, workspace: str, now: float) -> JobPage:
@@ -118,9 +121,11 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
     metadata = item.metadata
     status = item.status or _NO_STATUS
     resource = bytes((item.spec or _NO_SPEC).resource)
-    find = _hardware if len(resource) <= _MAX_CACHED_RESOURCE else _hardware.__wrapped__
+    tasks = item.tasks or ()
+    is_usual = len(resource) <= _MAX_CACHED_RESOURCE and len(tasks) <= _MAX_CACHED_TASKS
+    find = _hardware if is_usual else _hardware.__wrapped__
     pool, pool_name, flavor_type, flavor, accelerator, engine, nodes, cards, problems = find(
-        resource, (item.algorithm or _NO_ALGORITHM).engine, item.tasks or ()
+        resource, (item.algorithm or _NO_ALGORITHM).engine, tasks
     )
     if problems:
         check.problems.update(problems)
@@ -167,7 +172,9 @@ def _hardware(resource: bytes, engine: Engine | None, tasks: tuple[Task, ...]) -
     check = Checker()
     for path in invalid:
         check.invalid(path)
-    hardware = find_hardware(decoded, engine, tasks)
+    is_usual = len(tasks) <= _MAX_CACHED_TASKS
+    find = find_hardware if is_usual else find_hardware.__wrapped__
+    hardware = find(decoded, engine, tasks)
     return hardware._replace(problems={**check.problems, **hardware.problems})
 
 
@@ -191,7 +198,7 @@ def _runs(records: Sequence[Record] | None, check: Checker) -> tuple[Run, ...] |
             record.start_type,
             record.end_recover,
             record.end_recover_before_downgrade,
-            record.end_reason,
+            record.end_reason and record.end_reason[: _MAX_MESSAGE + 1],  # it will be cached
         )
         if problems:
             check.problems.update(problems)

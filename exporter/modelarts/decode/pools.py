@@ -6,14 +6,22 @@ skipped: nodes per flavor come as an array or as one object, and neither is need
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
 from exporter.errors import InvalidResponseError
 from exporter.modelarts.decode.hardware import PUBLIC_POOL
-from exporter.modelarts.decode.lenient import parse_object
-from exporter.modelarts.decode.schema import ERROR_FIELDS, Text, error_message
+from exporter.modelarts.decode.lenient import (
+    MAX_ELEMENTS,
+    NOT_AS_DOCUMENTED,
+    Budget,
+    Text,
+    UnusableError,
+    convert_leniently,
+    elements,
+    open_response,
+)
+from exporter.modelarts.decode.schema import error_message
 from exporter.modelarts.decode.values import label
 
 MAX_POOLS = 1000
@@ -39,17 +47,7 @@ class _Pool(msgspec.Struct, gc=False):
     metadata: _Metadata
 
 
-class _Pools(msgspec.Struct, gc=False):
-    """The response; one with an error is not a list, whatever its HTTP status."""
-
-    items: list[_Pool]
-    error_code: Text = None
-    error_code_: Text = msgspec.field(default=None, name="errorCode")
-    error: msgspec.Raw = msgspec.Raw()
-
-
 _NO_LABELS = _Labels()
-_DECODER = msgspec.json.Decoder(_Pools)
 
 
 def decode_pools(body: bytes) -> dict[str, str]:
@@ -62,27 +60,20 @@ def decode_pools(body: bytes) -> dict[str, str]:
         InvalidResponseError: not a list of pools, or an error in a 200.
         BrokenResponseError: JSON that is truncated or garbled.
     """
-    with contextlib.suppress(ValueError, RecursionError):  # all that msgspec raises, see `schema`
-        response = _DECODER.decode(body)
-        if not (response.error_code or response.error_code_ or response.error):
-            return _names(response.items)
-    with contextlib.suppress(RecursionError):
-        return _names(_decode_leniently(parse_object(body)))
-    raise InvalidResponseError("the response is nested too deeply")
-
-
-def _decode_leniently(response: dict[str, Any]) -> list[_Pool]:
-    """Return the pools with the right types from a response that has wrong ones elsewhere."""
-    items = response.get("items")
-    if any(map(response.get, ERROR_FIELDS)) or not isinstance(items, list):
-        raise InvalidResponseError(error_message(response, missing="list of pools"))
+    response, body = open_response(body)
+    items: list[msgspec.Raw] | None = None
+    if not response.is_error:
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            items, _ = elements(response.items, MAX_ELEMENTS)
+    if items is None:
+        raise InvalidResponseError(error_message(response, body, missing="list of pools"))
     pools: list[_Pool] = []
     for item in items:
-        with contextlib.suppress(msgspec.ValidationError):
-            pools.append(msgspec.convert(item, _Pool))
+        with contextlib.suppress(UnusableError):
+            pools.append(convert_leniently(_Pool, item, [], Budget()))
     if items and not pools:
         raise InvalidResponseError("none of the items in the response is a pool")
-    return pools
+    return _names(pools)
 
 
 def _names(pools: Iterable[_Pool]) -> dict[str, str]:

@@ -9,33 +9,45 @@ again item by item and field by field: a wrong type loses that field, a missing 
 Both ways return equal structs. A fleet has few different ``spec.resource``, so this stays JSON at
 first; it is decoded separately, in the same two ways.
 
+The work and the memory for a response are bounded, whatever it contains: more items than requested
+are refused before they become objects, and of arrays and texts only so much is read (`Many`,
+`Text`). An array that is longer costs its job a field, never the other jobs.
+
 Source: the vendor's documentation of ``POST /v2/{project_id}/training-job-searches`` (2024-06-20),
 and its SDK 3.1.219 for the fields called newer. Units are the service's; `jobs` converts them.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import msgspec
 
 from exporter.errors import InvalidResponseError, one_line
 from exporter.modelarts.decode.lenient import (
+    NOT_AS_DOCUMENTED,
+    Budget,
+    Envelope,
+    LongText,
+    Many,
+    Number,
+    Text,
     UnusableError,
+    bounded_array,
     convert_leaf,
     convert_leniently,
-    parse_object,
+    elements,
+    has_more,
+    is_empty,
+    is_small,
+    open_response,
+    present,
 )
-
-_Result = TypeVar("_Result")
-
-Text: TypeAlias = str | None
-Number: TypeAlias = float | None
-"""Also an integer, or a string of digits: the service mixes them. NaN and inf are possible."""
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False):
@@ -57,7 +69,7 @@ class TaskStatus(msgspec.Struct, frozen=True, gc=False):
 
     task: Text = None
     exit_code: Number = None
-    message: Text = None
+    message: LongText = None
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -66,7 +78,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     start_at: Number = None
     end_at: Number = None
     start_type: Text = None
-    end_reason: Text = None
+    end_reason: LongText = None
     end_recover: Text = None
     end_recover_before_downgrade: Text = None
 
@@ -81,8 +93,8 @@ class Status(msgspec.Struct, frozen=True, gc=False):
     duration: Number = None
     start_time: Number = None
     node_count_metrics: msgspec.Raw = msgspec.Raw()
-    task_statuses: tuple[TaskStatus, ...] | None = None
-    running_records: tuple[Record, ...] | None = None
+    task_statuses: Many[TaskStatus] | None = None
+    running_records: Many[Record] | None = None
 
 
 class Engine(msgspec.Struct, frozen=True, gc=False):
@@ -167,14 +179,13 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     kind: Text = None
     status: Status | None = None
     algorithm: Algorithm | None = None
-    tasks: tuple[Task, ...] | None = None
+    tasks: Many[Task] | None = None
     spec: Spec | None = None
 
 
-class Listing(msgspec.Struct, frozen=True, gc=False):
-    """The response to a search; one with an error is not a list, whatever its HTTP status."""
+class ListingEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The response to a search, without its items."""
 
-    items: list[Item]
     total: Number = None
     count: Number = None
     error_code: Text = None
@@ -200,41 +211,51 @@ class DecodedItems:
     count: Number = None
 
 
-ERROR_FIELDS = ("error_code", "errorCode", "error")
-"""Fields of a response that is an error, whatever its HTTP status."""
+MAX_ITEMS = 1000
+"""Items of a response if the request had no limit."""
 
 _IDENTIFIER = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\n"
 _IDENTIFIERS = re.compile(f"(?:{_IDENTIFIER})*")
-_LISTING = msgspec.json.Decoder(Listing, strict=False)
 _ITEM = msgspec.json.Decoder(Item, strict=False)
 _SPEC = msgspec.json.Decoder(DecodedSpec, strict=False)
+_MAX_OBJECTS_OF_ITEM = 5000
+_MAX_CANONICAL = 65_536
 
-# Everything that msgspec raises for unexpected input, such as invalid UTF-8, is a ValueError.
-_NOT_AS_DOCUMENTED = (ValueError, RecursionError)
+
+@functools.cache
+def _listing_decoder(limit: int) -> msgspec.json.Decoder[Any]:
+    items = ("items", bounded_array(Item, limit))
+    return msgspec.json.Decoder(
+        msgspec.defstruct("Listing", [items], bases=(ListingEnvelope,), kw_only=True, gc=False),
+        strict=False,
+    )
 
 
-def decode_listing(body: bytes) -> DecodedItems:
-    """Decode the response to a search.
+def decode_listing(body: bytes, limit: int = MAX_ITEMS) -> DecodedItems:
+    """Decode the response to a search of at most ``limit`` items.
 
     Raises:
         InvalidResponseError: not the response to a search, or an error in a 200.
         BrokenResponseError: JSON that is truncated or garbled.
     """
-    with contextlib.suppress(*_NOT_AS_DOCUMENTED):
-        listing = _LISTING.decode(body)
-        failed = listing.error_code or listing.error_code_ or listing.error
-        if not failed and _have_valid_ids(listing.items):
-            return DecodedItems(listing.items, total=listing.total, count=listing.count)
-    return _decode_leniently(_convert_listing, body)
+    if is_small(body):
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            listing = _listing_decoder(limit).decode(body)
+            items = present(listing.items)
+            failed = listing.error_code or listing.error_code_ or listing.error
+            if not failed and _have_valid_ids(items):
+                return DecodedItems(items, total=listing.total, count=listing.count)
+    return _decode_listing_leniently(body, limit)
 
 
 def decode_item(body: bytes) -> DecodedItems:
     """Decode the response for a single job; raises as `decode_listing`."""
-    with contextlib.suppress(*_NOT_AS_DOCUMENTED):
-        item = _ITEM.decode(body)
-        if _have_valid_ids([item]):
-            return DecodedItems([item])
-    return _decode_leniently(_convert_single, body)
+    if item := _decode_item(body):
+        return DecodedItems([item])
+    response, body = open_response(body)
+    if not response.metadata or bytes(response.metadata) == b"null":
+        raise InvalidResponseError(error_message(response, body, missing="metadata"))
+    return _convert_items([msgspec.Raw(body)])
 
 
 def decode_resource(resource: bytes) -> tuple[Resource, list[str]]:
@@ -243,13 +264,23 @@ def decode_resource(resource: bytes) -> tuple[Resource, list[str]]:
     Raises as `decode_listing`.
     """
     body = b'{"resource":%s}' % resource
-    with contextlib.suppress(*_NOT_AS_DOCUMENTED):
-        return _SPEC.decode(body).resource or Resource(), []
+    if is_small(body, _MAX_OBJECTS_OF_ITEM):
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            return _SPEC.decode(body).resource or Resource(), []
     invalid: list[str] = []
-    spec = _decode_leniently(
-        lambda parsed: convert_leniently(DecodedSpec, parsed, invalid, "spec."), body
-    )
+    _, body = open_response(body)
+    spec = convert_leniently(DecodedSpec, body, invalid, Budget(), "spec.")
     return spec.resource or Resource(), invalid
+
+
+def _decode_item(value: bytes | msgspec.Raw) -> Item | None:
+    """Decode an item in one pass; None if it is not as documented."""
+    if is_small(value, _MAX_OBJECTS_OF_ITEM):
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            item = _ITEM.decode(value)
+            if _have_valid_ids([item]):
+                return item
+    return None
 
 
 def _have_valid_ids(items: list[Item]) -> bool:
@@ -261,34 +292,34 @@ def _have_valid_ids(items: list[Item]) -> bool:
 # --- Responses that are not as documented ---------------------------------------------------------
 
 
-def _decode_leniently(convert: Callable[[dict[str, Any]], _Result], body: bytes) -> _Result:
-    with contextlib.suppress(RecursionError):
-        return convert(parse_object(body))
-    raise InvalidResponseError("the response is nested too deeply")
+def _decode_listing_leniently(body: bytes, limit: int) -> DecodedItems:
+    more = has_more(body, limit)
+    items: list[msgspec.Raw] | None = None
+    if not more:
+        response, body = open_response(body)
+        if not response.is_error:
+            with contextlib.suppress(*NOT_AS_DOCUMENTED):
+                items, more = elements(response.items, limit)
+        if items is None:
+            raise InvalidResponseError(error_message(response, body, missing="list of items"))
+    if more or items is None:
+        raise InvalidResponseError(f"the response has more than the {limit} items requested")
+    return _convert_items(items, _number(response.total), _number(response.count))
 
 
-def _convert_listing(response: dict[str, Any]) -> DecodedItems:
-    items = response.get("items")
-    if any(map(response.get, ERROR_FIELDS)) or not isinstance(items, list):
-        raise InvalidResponseError(error_message(response, missing="list of items"))
-    return _convert_items(items, _number(response, "total"), _number(response, "count"))
-
-
-def _convert_single(response: dict[str, Any]) -> DecodedItems:
-    if response.get("metadata") is None:
-        raise InvalidResponseError(error_message(response, missing="metadata"))
-    return _convert_items([response])
-
-
-def _convert_items(items: list[Any], total: Number = None, count: Number = None) -> DecodedItems:
+def _convert_items(
+    items: list[msgspec.Raw], total: Number = None, count: Number = None
+) -> DecodedItems:
     usable: list[Item] = []
     invalid: dict[int, list[str]] = {}
     undecodable: list[str] = []
+    budget = Budget()
     for value in items:
         paths: list[str] = []
-        item: Item | None = None
-        with contextlib.suppress(UnusableError):
-            item = convert_leniently(Item, value, paths)
+        item = _decode_item(value)
+        if item is None:
+            with contextlib.suppress(UnusableError):
+                item = convert_leniently(Item, value, paths, budget)
         if item is None or not _have_valid_ids([item]):
             undecodable.append(_fingerprint(value))
         else:
@@ -297,29 +328,51 @@ def _convert_items(items: list[Any], total: Number = None, count: Number = None)
     return DecodedItems(usable, invalid, undecodable, total, count)
 
 
-def _number(response: dict[str, Any], key: str) -> Number:
+def _number(value: msgspec.Raw) -> Number:
     number: Number = None
-    with contextlib.suppress(ValueError):
-        number = convert_leaf(Number, response.get(key))
+    with contextlib.suppress(*NOT_AS_DOCUMENTED):
+        number = convert_leaf(Number, value)
     return number
 
 
-def _fingerprint(item: Any) -> str:
+def _fingerprint(item: msgspec.Raw) -> str:
     """Return ``#`` and a hash that is the same in every poll: metadata changes least."""
-    part = item.get("metadata") or item if isinstance(item, dict) else item
-    text = json.dumps(part, sort_keys=True)
-    return "#" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    part = bytes(item)
+    with contextlib.suppress(*NOT_AS_DOCUMENTED):
+        metadata = msgspec.json.decode(item, type=Envelope).metadata
+        if not is_empty(metadata):
+            part = bytes(metadata)
+    if len(part) <= _MAX_CANONICAL:
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            part = json.dumps(json.loads(part), sort_keys=True).encode()
+    return "#" + hashlib.blake2b(part, digest_size=8).hexdigest()
 
 
-def error_message(response: dict[str, Any], *, missing: str) -> str:
+class _ErrorFields(msgspec.Struct, gc=False):
+    """Code and message of an error, in any form the service uses, as JSON."""
+
+    error_code: msgspec.Raw = msgspec.Raw()
+    error_code_: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="errorCode")
+    code: msgspec.Raw = msgspec.Raw()
+    error_msg: msgspec.Raw = msgspec.Raw()
+    error_msg_: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="errorMsg")
+    message: msgspec.Raw = msgspec.Raw()
+
+
+def error_message(response: Envelope, body: bytes, *, missing: str) -> str:
     """Describe an object that is not the expected response, in any of the service's error forms."""
-    nested = response.get("error")
-    error = nested if isinstance(nested, dict) else response
-    words = [
-        one_line(str(error[key]), 200)
-        for key in ("error_code", "errorCode", "code", "error_msg", "errorMsg", "message")
-        if isinstance(error.get(key), str | int | float)
-    ]
+    is_nested = bytes(response.error).startswith(b"{")
+    error = msgspec.json.decode(response.error if is_nested else body, type=_ErrorFields)
+    words = list(filter(None, map(_word, msgspec.structs.astuple(error))))
     if words:
         return f"the service returned status 200 with an error: {' '.join(words)}"
     return f"the response has no {missing}"
+
+
+def _word(value: msgspec.Raw) -> str:
+    """Return a text or a number on one line; "" for anything else."""
+    with contextlib.suppress(*NOT_AS_DOCUMENTED):
+        return one_line(convert_leaf(Text, value) or "", 200)
+    with contextlib.suppress(*NOT_AS_DOCUMENTED):
+        return f"{convert_leaf(Number, value):.15g}"
+    return ""
