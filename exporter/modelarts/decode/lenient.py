@@ -11,7 +11,6 @@ needed depends on the structs, and not on what a response contains.
 import contextlib
 import functools
 import re
-import time
 import types
 import typing
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
+from exporter.clock import let_other_threads_run
 from exporter.errors import BrokenResponseError, InvalidResponseError
 from exporter.huaweicloud.encodable import encodable
 
@@ -48,7 +48,7 @@ NOT_AS_DOCUMENTED = (ValueError, RecursionError)
 _JSON: TypeAlias = bytes | msgspec.Raw
 _FEW = 64
 _LARGE = 2**20
-_REST_SECONDS = 0.001
+_MAX_BYTES_AT_ONCE = 4 * _LARGE
 _EMPTY = (b"", b"null", b"false", b"0", b'""', b"{}", b"[]")
 
 
@@ -297,16 +297,16 @@ def present(array: Any) -> list[Any]:
 def is_small(value: _JSON, most: int = MAX_OBJECTS) -> bool:
     """Whether it contains so few objects that all of them may be decoded in one pass."""
     size = len(memoryview(value))
-    return size <= most or (size <= _LARGE and bytes(value).count(b"{") <= most)
+    return size <= most or (size <= _MAX_BYTES_AT_ONCE and bytes(value).count(b"{") <= most)
 
 
 def _scan(decoder: msgspec.json.Decoder[_T], value: _JSON) -> _T:
-    """Decode, then let the event loop run if that took long: only one thread runs at a time."""
+    """Decode, then let the event loop run if that took long."""
     try:
         return decoder.decode(value)
     finally:
         if len(memoryview(value)) > _LARGE:
-            time.sleep(_REST_SECONDS)
+            let_other_threads_run()
 
 
 class _Field(NamedTuple):
