@@ -1,4 +1,4 @@
-"""The content of a response: decompressed within its limit of size, and encodable."""
+"""The content of a response: decompressed step by step, within its limit of size."""
 
 import asyncio
 import contextlib
@@ -6,18 +6,18 @@ import zlib
 from typing import Any
 
 from exporter.errors import BrokenResponseError, InvalidResponseError
-from exporter.huaweicloud.encodable import encodable
 
 MAX_RESPONSE_BYTES = 16 * 2**20
 """A page of 50 jobs has about 100 kB; a body a hundred times larger is not a page of jobs."""
 
-SMALL_BYTES = 65_536
-"""What is no larger is handled in less than a millisecond."""
+SMALL_BYTES = 262_144
+"""What is no larger is handled in about a millisecond."""
 
 _STEP = 2**20
 _ANY_HEADER = 32 + zlib.MAX_WBITS  # of gzip or zlib
 _NO_HEADER = -zlib.MAX_WBITS
 _GZIP = 0x1F  # its first byte
+_GARBLED = "the response was cut off or garbled"
 _COMPRESSED = ("gzip", "x-gzip", "deflate")
 
 
@@ -28,9 +28,11 @@ class Content:
 
     Args:
         encoding: its Content-Encoding.
+        limit: bytes, as received and as decompressed.
     """
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(self, encoding: str, limit: int = MAX_RESPONSE_BYTES) -> None:
+        self._limit = limit
         self._is_compressed = encoding.strip().lower() in _COMPRESSED
         self._decompressor: Any = None
         self._pending = b""
@@ -47,7 +49,7 @@ class Content:
             BrokenResponseError: the compressed data is garbled.
         """
         self._received += len(piece)
-        _check(self._received)
+        self._check(self._received)
         if not self._is_compressed:
             self._keep(piece)
             return
@@ -69,12 +71,16 @@ class Content:
             self._decompress(_STEP)
             if self._decompressor is not None and self.size == before:
                 raise BrokenResponseError(_GARBLED)
-        return encodable(b"".join(self._pieces))
+        return b"".join(self._pieces)
 
     def _keep(self, piece: bytes) -> None:
         self.size += len(piece)
-        _check(self.size)
+        self._check(self.size)
         self._pieces.append(piece)
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise InvalidResponseError(f"the response is larger than {self._limit} bytes")
 
     def _decompress_all(self) -> None:
         while self._pending:
@@ -100,11 +106,3 @@ class Content:
         if decompressor.eof:
             self._pending = decompressor.unused_data
             self._decompressor = None
-
-
-_GARBLED = "the response was cut off or garbled"
-
-
-def _check(size: int) -> None:
-    if size > MAX_RESPONSE_BYTES:
-        raise InvalidResponseError(f"the response is larger than {MAX_RESPONSE_BYTES} bytes")

@@ -29,7 +29,7 @@ from exporter.errors import (
     TimedOutError,
     one_line,
 )
-from exporter.huaweicloud.content import Content
+from exporter.huaweicloud.content import MAX_RESPONSE_BYTES, Content
 from exporter.metrics.self_metrics import TargetInstruments
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class Request:
         permission: the IAM action that it needs, for error messages.
         endpoint_option: the option that holds the base URL, for error messages; "" for the
             metadata service, whose URL is fixed.
+        max_bytes: of the response's body.
     """
 
     operation: str
@@ -66,6 +67,7 @@ class Request:
     optional: bool = False
     permission: str = ""
     endpoint_option: str = ""
+    max_bytes: int = MAX_RESPONSE_BYTES
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Session:
                 proxy=None if request.direct else self._proxy or _system_proxy(url),
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as response:
-                content = await _read(response)
+                content = await _read(response, request.max_bytes)
                 code = str(response.status)
                 return Response(response.status, response.headers, content)
         except TimeoutError as error:
@@ -166,8 +168,8 @@ class Session:
             log.debug("API request", extra=facts)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    content = Content(response.headers.get("Content-Encoding", ""))
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    content = Content(response.headers.get("Content-Encoding", ""), limit)
     try:
         async for piece in response.content.iter_any():
             await content.add(piece)

@@ -1,7 +1,7 @@
 """Names of a target's resource pools: useful, but never worth a failed poll.
 
-On any failure there are simply no names. Each kind of failure is logged once, because names are
-requested again and again.
+On any failure there are simply no names, even if it is a bug of the exporter. Each kind of failure
+is logged once, because names are requested again and again.
 """
 
 import asyncio
@@ -43,14 +43,14 @@ class PoolNames:
         self._client = client
         self._target = target
         self._monotonic = clocks.monotonic
-        self._logged: set[type[PollError]] = set()
+        self._logged: set[type[Exception]] = set()
 
     async def fetch(self) -> Mapping[str, str] | None:
         """Return names by pool id, with one request; None if they are not available now."""
         self.attempted = True
         try:
             names = await self._fetch()
-        except PollError as error:
+        except Exception as error:  # noqa: BLE001 - whatever happens, it must not cost the poll
             self._fail(error)
             return None
         self.error, self.forbidden = "", False
@@ -64,14 +64,16 @@ class PoolNames:
         except TimeoutError:
             raise TimedOutError(f"no response within {self.timeout:g} s") from None
 
-    def _fail(self, error: PollError) -> None:
-        self.error = str(error)
+    def _fail(self, error: Exception) -> None:
+        is_expected = isinstance(error, PollError)
+        self.error = str(error) if is_expected else "internal error, see the log"
         self.forbidden = isinstance(error, ForbiddenError)
         level = logging.DEBUG if type(error) in self._logged else logging.INFO
         self._logged.add(type(error))
         log.log(
             level,
             "cannot read pool names; names already known are kept, other pools show their IDs: %s",
-            error,
+            self.error,
+            exc_info=None if is_expected else error,
             extra={"target": self._target},
         )

@@ -49,6 +49,7 @@ _JSON: TypeAlias = bytes | msgspec.Raw
 _FEW = 64
 _LARGE = 2**20
 _MAX_BYTES_AT_ONCE = 4 * _LARGE
+_MIN_BYTES = len(b"{},")
 _EMPTY = (b"", b"null", b"false", b"0", b'""', b"{}", b"[]")
 
 
@@ -297,7 +298,9 @@ def present(array: Any) -> list[Any]:
 def is_small(value: _JSON, most: int = MAX_OBJECTS) -> bool:
     """Whether it contains so few objects that all of them may be decoded in one pass."""
     size = len(memoryview(value))
-    return size <= most or (size <= _MAX_BYTES_AT_ONCE and bytes(value).count(b"{") <= most)
+    return size <= _MIN_BYTES * most or (
+        size <= _MAX_BYTES_AT_ONCE and bytes(value).count(b"{") <= most
+    )
 
 
 def _scan(decoder: msgspec.json.Decoder[_T], value: _JSON) -> _T:
