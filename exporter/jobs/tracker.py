@@ -50,7 +50,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from exporter.jobs.job import ACTIVE, TERMINAL, UNKNOWN_PHASE, Job, Run, View
+from exporter.jobs.job import ACTIVE, OTHER, TERMINAL, UNKNOWN_PHASE, Job, Run, View
 
 HIDDEN_SECONDS = 3600.0
 """A job older than the newest known job by more than this was hidden from us, not created."""
@@ -347,7 +347,9 @@ def _recovery_events(job: Job, ended: Run, following: Run, base: Base) -> Iterat
 def _attempt_events(job: Job, run: Run, base: Base) -> Iterator[Event]:
     if run.start is not None and run.end is not None:
         yield Event("attempted", job.id, base, (run.recovery,), seconds=run.end - run.start)
-    if run.recovery_before and run.recovery_before != run.recovery:
+    # Two policies that are both shown as "other" differ: else the first would not be mentioned.
+    differs = run.recovery_before != run.recovery or run.recovery == OTHER
+    if run.recovery_before and differs:
         yield Event("downgraded", job.id, base, (run.recovery_before, run.recovery))
 
 

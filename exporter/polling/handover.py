@@ -7,6 +7,7 @@ from exporter.jobs.tracker import Base, Fleet
 from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling.anomalies import Anomalies
+from exporter.polling.label_limit import LabelLimiter
 
 
 class Handover(NamedTuple):
@@ -21,6 +22,7 @@ class Handover(NamedTuple):
         ledger: its counters.
         zero_init: the series that are held at zero.
         anomalies: those that were reported.
+        label_limiter: knows which label values have names.
         refreshed: monotonic seconds of the last successful poll; None: no job states are shown.
     """
 
@@ -32,6 +34,7 @@ class Handover(NamedTuple):
     ledger: Ledger
     zero_init: ZeroInit
     anomalies: Anomalies
+    label_limiter: LabelLimiter
     refreshed: float | None
 
 

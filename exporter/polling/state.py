@@ -16,6 +16,7 @@ from exporter.metrics.zero_init import ZeroInit
 from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
 from exporter.polling.handover import Handover, accelerators_in, merge, restrict
+from exporter.polling.label_limit import LabelLimiter
 from exporter.polling.render import Rendered, RenderedGauges, render_gauges
 from exporter.polling.target import Target
 from exporter.settings.schema import JobsSettings, PollSettings
@@ -67,6 +68,7 @@ class TargetState:
         self._ledger: Ledger = {}
         self._zero_init = ZeroInit(poll.interval)
         self._anomalies = Anomalies(target.name, instruments)
+        self._label_limiter = LabelLimiter(jobs.max_label_values, target.name)
         self._line_cache: LineCache = {}
         self._gauges = RenderedGauges()
         self._commit_interrupted = False
@@ -105,6 +107,9 @@ class TargetState:
             fleet, ledger = restrict(self.fleet, self._ledger, known)
             self.fleet = merge(fleet, _restored(saved))
             self._ledger = {**ledger, **saved.ledger}
+            await asyncio.to_thread(
+                self._label_limiter.learn, saved.jobs.values(), saved.ledger.keys()
+            )
             self._zero_init.retain(self._exists)
             held = saved.ledger.keys() - saved.released
             self._zero_init.hold(held)
@@ -129,6 +134,7 @@ class TargetState:
             ledger=self._ledger,
             zero_init=self._zero_init,
             anomalies=self._anomalies,
+            label_limiter=self._label_limiter,
             refreshed=None if fresh is None else fresh - self._poll.stale_after,
         )
 
@@ -151,6 +157,8 @@ class TargetState:
         self._zero_init.retain(self._exists)
         self._anomalies = left.anomalies
         self._anomalies.resume(self._target.name, self._instruments)
+        self._label_limiter = left.label_limiter
+        self._label_limiter.resume(self._jobs.max_label_values, self._target.name)
         if left.refreshed is not None:
             self._fresh_until = left.refreshed + self._poll.stale_after
             self._gauges = await self._render_gauges(self.fleet, (), (), self._clocks.wall())
@@ -162,6 +170,11 @@ class TargetState:
             self._instruments.tracking(
                 jobs=len(self.fleet.jobs), without_series=self._gauges.without_series
             )
+            self._instruments.label_values(self._label_limiter.over_limit())
+
+    async def limit_labels(self, view: View) -> View:
+        """Replace label values beyond ``jobs.max_label_values``."""
+        return await asyncio.to_thread(self._label_limiter.apply, view, self.fleet.jobs)
 
     async def apply(self, view: View) -> int:
         """Make a view part of the state; computed beside the event loop.
@@ -174,6 +187,7 @@ class TargetState:
         """
         async with self._applying:
             now = self._clocks.wall()
+            view = await self.limit_labels(view)
             observed, ledger, changed = await asyncio.to_thread(
                 _digest, self.fleet, self._ledger, view, now
             )
@@ -274,6 +288,7 @@ class TargetState:
         self._line_cache = {}
         self._zero_init = ZeroInit(self._poll.interval)
         self._anomalies = Anomalies(self._target.name, self._instruments)
+        self._label_limiter = LabelLimiter(self._jobs.max_label_values, self._target.name)
         self._key = self._fresh_until = None
 
     async def _withdraw_if_stale(self) -> None:

@@ -22,10 +22,15 @@ from exporter.jobs.job import (
 )
 from exporter.modelarts.decode.hardware import MAX_NODES, Hardware, find_hardware
 from exporter.modelarts.decode.lenient import Text
-from exporter.modelarts.decode.schema import (
+from exporter.modelarts.decode.responses import (
     MAX_ITEMS,
-    Algorithm,
     DecodedItems,
+    decode_item,
+    decode_listing,
+    decode_resource,
+)
+from exporter.modelarts.decode.schema import (
+    Algorithm,
     Engine,
     Item,
     Record,
@@ -33,9 +38,6 @@ from exporter.modelarts.decode.schema import (
     Status,
     Task,
     TaskStatus,
-    decode_item,
-    decode_listing,
-    decode_resource,
 )
 from exporter.modelarts.decode.values import (
     MS,

@@ -21,7 +21,7 @@ from exporter.modelarts.decode.lenient import (
     elements,
     open_response,
 )
-from exporter.modelarts.decode.schema import error_message
+from exporter.modelarts.decode.responses import error_message
 from exporter.modelarts.decode.values import label
 
 MAX_POOLS = 1000

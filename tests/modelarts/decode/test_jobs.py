@@ -17,6 +17,7 @@ from exporter.errors import BrokenResponseError, InvalidResponseError
 from exporter.jobs.job import PHASES, Job, JobPage, Problem, Run, View
 from exporter.jobs.tracker import Fleet, observe
 from exporter.modelarts.decode import jobs as decoding
+from exporter.modelarts.decode import responses
 from exporter.modelarts.decode import schema as wire
 from exporter.modelarts.decode.jobs import decode_job, decode_page
 from exporter.modelarts.decode.lenient import MAX_ELEMENTS
@@ -490,8 +491,8 @@ def test_an_odd_resource_does_not_slow_down_its_page(monkeypatch):
         bodies.append(body)
         return read(body)
 
-    read = wire.open_response
-    monkeypatch.setattr(wire, "open_response", patient)
+    read = responses.open_response
+    monkeypatch.setattr(responses, "open_response", patient)
     strange = {"node_count": "as many as there are"}
     page = decode(item("a"), *(item(name, spec={"resource": strange}) for name in "bcd"))
 
@@ -970,7 +971,7 @@ def test_documented_answers_are_decoded_in_one_go(monkeypatch):
     def never(_):
         raise AssertionError
 
-    monkeypatch.setattr(wire, "open_response", never)
+    monkeypatch.setattr(responses, "open_response", never)
 
     assert decode(*documents()).size == len(region())
     for whole, _ in samples():
