@@ -22,6 +22,7 @@ _STEPS = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Control characters but the line break, as another one that is allowed.
 _CONTROL = bytes.maketrans(bytes({*range(32)} - {*b"\n"}), b"\x7f" * 31)
+_ODD = re.compile(rb"[\x00-\x1f]|\\u[dD]")
 _ABSURD = b'""'  # has the wrong type for everything but a text
 
 
@@ -66,5 +67,7 @@ def _replacement(token: bytes) -> bytes:
     """Return what to write instead of a token; "" if it can stay."""
     if not token.startswith(b'"'):
         return _ABSURD
+    if not _ODD.search(token):
+        return b""
     better = encodable(token).translate(_CONTROL).replace(b"\n", rb"\n")
     return b"" if better == token else better
