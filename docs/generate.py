@@ -27,11 +27,13 @@ has no series, instead of a 0 or a date in 1970. All series of a target have the
 |---|---|
 | `region`, `project` | the target; `project` is `target.name`, or the project ID if there is no name |
 | `workspace` | workspace ID |
-| `pool` | pool ID, or `public` |
+| `pool` | pool ID, for a federated job the ID of its group of pools, or `public` |
 | `flavor_type` | `CPU`, `GPU`, `Ascend`, or `unknown` |
 | `phase` | `Creating`, `Pending`, `Running`, `Terminating`, `Completed`, `Failed`, `Terminated`, `Abnormal`, or `Unknown` |
-| `accelerator` | product name of the card (NPU or GPU), or `unknown` |
+| `accelerator` | product name of the card (NPU or GPU), whatever its case, or `unknown`; see [fields.md](fields.md#spelling) |
 | `start_type`, `recovery`, `from_recovery`, `to_recovery` | as the service reports it (`init_or_rescheduled`, `job_reschedule`, ...), or `unknown` |
+
+[fields.md](fields.md) says which field of the service each value comes from.
 
 An undocumented value is shown as `unknown` and counted in `modelarts_exporter_unknown_values_total`; the job is never
 omitted.
@@ -97,6 +99,14 @@ QUERIES = {
     "modelarts_training_accelerators": Query(
         "How many cards are jobs waiting for, by pool and card?",
         f"sum by (pool, accelerator) (modelarts_training_accelerators{{{_WAITING}}})",
+    ),
+    "modelarts_training_cpu_cores": Query(
+        "How many CPU cores do running jobs use, by pool?",
+        'sum by (pool) (modelarts_training_cpu_cores{phase="Running"})',
+    ),
+    "modelarts_training_memory_bytes": Query(
+        "How much memory are jobs waiting for, in bytes, by pool?",
+        f"sum by (pool) (modelarts_training_memory_bytes{{{_WAITING}}})",
     ),
     "modelarts_training_oldest_pending_timestamp_seconds": Query(
         "How long ago was the oldest waiting job of each pool created, in seconds?",
@@ -191,11 +201,34 @@ QUERIES = {
         "Which ten jobs have the most nodes?",
         "topk(10, modelarts_training_job_nodes)",
     ),
+    "modelarts_training_job_nodes_requested": Query(
+        "Which running jobs have lost nodes, and how many?",
+        "modelarts_training_job_nodes_requested - modelarts_training_job_nodes > 0",
+    ),
     "modelarts_training_job_accelerators": Query(
         "How many cards do running jobs use, by user?",
         f"sum by (user) (modelarts_training_job_accelerators "
         f"* {_JOB} group_left (user) modelarts_training_job_info "
         f'and {_JOB} modelarts_training_job_phase{{phase="Running"}})',
+    ),
+    "modelarts_training_job_cpu_cores": Query(
+        "How many CPU cores does each running job have for each of its cards?",
+        "modelarts_training_job_cpu_cores / modelarts_training_job_accelerators "
+        f'and {_JOB} modelarts_training_job_phase{{phase="Running"}}',
+    ),
+    "modelarts_training_job_memory_bytes": Query(
+        "Which ten jobs have the most memory, in bytes?",
+        "topk(10, modelarts_training_job_memory_bytes)",
+    ),
+    "modelarts_training_job_restart_limit": Query(
+        "Which jobs have used their whole budget of automatic restarts?",
+        "sum by (region, project, job_id) (modelarts_training_job_restarts_total) "
+        f">= {_JOB} modelarts_training_job_restart_limit",
+    ),
+    "modelarts_training_job_priority": Query(
+        "How many jobs are waiting, by priority?",
+        'count_values("priority", modelarts_training_job_priority '
+        f"and {_JOB} modelarts_training_job_phase{{{_WAITING}}})",
     ),
     "modelarts_training_job_restarts_total": Query(
         "Which jobs were restarted in the last hour?",

@@ -106,14 +106,15 @@ class Client:
         request = self._make_request("get", "GET", path, permission="modelarts:trainJob:get")
         return await self._request(request, read, deadline, background=background)
 
-    async def pools(self, read: Callable[[bytes], T], *, deadline: float) -> T:
-        """``GET pools``, without retries; arguments and errors as `search`.
+    async def pools(self, workspace: str, read: Callable[[bytes], T], *, deadline: float) -> T:
+        """``GET pools`` of a workspace, without retries; arguments and errors as `search`.
 
         A 401 does not count against the credentials and causes no new sign-in: where searches
         succeed, that would pause them.
         """
+        path = f"/pools?workspaceId={quote(workspace, safe='')}"
         request = self._make_request(
-            "pools", "GET", "/pools", permission="modelarts:pool:list", optional=True
+            "pools", "GET", path, permission="modelarts:pool:list", optional=True
         )
         return await self._request(request, read, deadline, background=False)
 

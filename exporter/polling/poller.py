@@ -265,7 +265,8 @@ class Poller:
         Names must never make a poll fail.
         """
         names = await self.target.pools.fetch()
-        return view._replace(pool_names=names, requests=view.requests + 1)
+        requests = view.requests + self.target.pools.requests
+        return view._replace(pool_names=names, requests=requests)
 
     @contextlib.asynccontextmanager
     async def _limit(self, seconds: float) -> AsyncIterator[float]:

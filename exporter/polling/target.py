@@ -97,7 +97,9 @@ class Target:
             JobSource(client, self.paging, workspaces, self._instruments, clocks.wall)
         )
         max_wait = 1 / self._api.max_requests_per_second
-        self._pools = PoolNames(client, target=self.name, max_wait=max_wait, clocks=clocks)
+        self._pools = PoolNames(
+            client, workspaces, target=self.name, max_wait=max_wait, clocks=clocks
+        )
 
     @property
     def sync(self) -> Sync:

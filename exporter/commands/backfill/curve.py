@@ -13,7 +13,8 @@ _FOLD_AFTER = 4096
 class Curve:
     """A value that starts at zero.
 
-    Sums of whole numbers are exact. If no change is negative, the value never decreases, not even
+    Sums of whole numbers are exact, others are rounded to six decimals, so that what is added and
+    subtracted again leaves nothing. If no change is negative, the value never decreases, not even
     by rounding.
     """
 
@@ -77,4 +78,4 @@ def _sums(amounts: "array[float]") -> Iterator[float]:
     total = 0.0
     for amount in amounts:
         total += amount
-        yield total
+        yield round(total, 6)

@@ -129,11 +129,11 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
     resource = bytes(spec.resource)
     find = _hardware if len(resource) <= _MAX_CACHED_RESOURCE else _hardware.__wrapped__
     tasks = item.tasks or ()
-    hardware = find(resource, algorithm.engine, tasks, _workers(status, tasks) if tasks else ())
+    workers = _workers(status, tasks) if tasks else ()
     (
         pool, pool_name, flavor_type, flavor, accelerator, engine, policy, nodes, cards, cpu_cores,
         memory, problems,
-    ) = hardware  # fmt: skip
+    ) = find(resource, algorithm.engine, tasks, workers)  # fmt: skip
     if problems:
         check.problems.update(problems)
     phase = _PHASES.get(status.phase or "") or _unknown_phase(status.phase, check)
@@ -178,8 +178,8 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
         cpu_cores,
         memory,
         policy,
-        shared_label(algorithm.name or algorithm.id),
-        shared_label(spec.runtime_type),
+        shared_label(algorithm.name or algorithm.id) if algorithm.name or algorithm.id else "",
+        shared_label(spec.runtime_type) if spec.runtime_type else "",
         restart_limit,
         priority,
     )
@@ -303,13 +303,16 @@ def _first_failure(
     """
     without_code = with_zero = _NO_FAILURE
     for status in statuses:
-        task, message = label(status.task), label(status.message, _MAX_MESSAGE)
-        if code := status.exit_code:
+        code = status.exit_code
+        if not code and not status.message:
+            continue
+        task, message = intern(label(status.task)), label(status.message, _MAX_MESSAGE)
+        if code:
             if code.is_integer() and abs(code) < _MAX_EXIT_CODE:
-                return intern(task), int(code), message or without_code[2]
+                return task, int(code), message or without_code[2]
             check.invalid("status.task_statuses.exit_code")
         if message and code != 0 and not without_code[2]:
-            without_code = intern(task), None, message
+            without_code = task, None, message
         elif message and phase in _FAILED and not with_zero[2]:
-            with_zero = intern(task), None, message
+            with_zero = task, None, message
     return without_code if without_code[2] else with_zero

@@ -40,14 +40,18 @@ class _Pool(msgspec.Struct, gc=False):
 
 
 class _Pools(msgspec.Struct, gc=False):
-    """The response; one with an error is not a list, whatever its HTTP status."""
+    """The response; one with an error is not a list, whatever its HTTP status.
 
-    items: list[_Pool]
+    ``items`` may be null, which is how Go writes an empty list, but not absent.
+    """
+
+    items: list[_Pool] | None
     error_code: Text = None
     error_code_: Text = msgspec.field(default=None, name="errorCode")
     error: msgspec.Raw = msgspec.Raw()
 
 
+_ABSENT = object()
 _NO_LABELS = _Labels()
 _DECODER = msgspec.json.Decoder(_Pools)
 
@@ -65,7 +69,7 @@ def decode_pools(body: bytes) -> dict[str, str]:
     with contextlib.suppress(ValueError, RecursionError):  # all that msgspec raises, see `schema`
         response = _DECODER.decode(body)
         if not (response.error_code or response.error_code_ or response.error):
-            return _names(response.items)
+            return _names(response.items or ())
     with contextlib.suppress(RecursionError):
         return _names(_decode_leniently(parse_object(body)))
     raise InvalidResponseError("the response is nested too deeply")
@@ -73,7 +77,9 @@ def decode_pools(body: bytes) -> dict[str, str]:
 
 def _decode_leniently(response: dict[str, Any]) -> list[_Pool]:
     """Return the pools with the right types from a response that has wrong ones elsewhere."""
-    items = response.get("items")
+    items = response.get("items", _ABSENT)
+    if items is None:
+        items = []
     if any(map(response.get, ERROR_FIELDS)) or not isinstance(items, list):
         raise InvalidResponseError(error_message(response, missing="list of pools"))
     pools: list[_Pool] = []

@@ -155,8 +155,16 @@ class Flavor(msgspec.Struct, frozen=True, gc=False):
     flavor_info: FlavorInfo | None = None
 
 
-class Container(msgspec.Struct, frozen=True, gc=False):
-    """Newer ``main_container_...``: of one node, requested or allocated; ``mem_size`` in GiB."""
+class CustomizedFlavor(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``main_container_customized_flavor``: requested, of one node; ``mem_size`` in GiB."""
+
+    cpu_core_num: Amount = None
+    mem_size: Amount = None
+    accelerator_num: Amount = None
+
+
+class AllocatedResources(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``main_container_allocated_resources``: of one node; ``mem_size`` in GiB."""
 
     cpu_core_num: Amount = None
     mem_size: Amount = None
@@ -186,8 +194,8 @@ class Resource(msgspec.Struct, frozen=True, gc=False):
     pool_id: Text = None
     pool_group_id: Text = None
     pool_name: Text = None
-    main_container_allocated_resources: Container | None = None
-    main_container_customized_flavor: Container | None = None
+    main_container_allocated_resources: AllocatedResources | None = None
+    main_container_customized_flavor: CustomizedFlavor | None = None
     pool_info: PoolInfo | None = None
 
 
