@@ -151,6 +151,7 @@ class View(NamedTuple):
         unresolved: ids of jobs that were looked for without finding out whether they exist.
         pool_names: by pool id, for pools that have one; None = not requested or not received.
         requests: number of requests sent.
+        pool_types: by pool id, the flavor type of its nodes, where it is known; None likewise.
     """
 
     jobs: dict[str, Job]
@@ -163,6 +164,7 @@ class View(NamedTuple):
     unresolved: frozenset[str] = frozenset()
     pool_names: Mapping[str, str] | None = None
     requests: int = 0
+    pool_types: Mapping[str, str] | None = None
 
     def without(self, ids: Collection[str]) -> "View":
         """Return the view with some jobs left out."""

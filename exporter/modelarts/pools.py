@@ -1,18 +1,18 @@
-"""Names of a target's resource pools: useful, but never worth a failed poll.
+"""Names and flavor types of a target's resource pools: useful, but never worth a failed poll.
 
-The service lists the pools of one workspace at a time. Where that fails, the names of that
-workspace that are already known stay. Each kind of failure is logged once, because names are
+The service lists the pools of one workspace at a time. Where that fails, what is already known of
+the pools of that workspace stays. Each kind of failure is logged once, because names are
 requested again and again.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from exporter.clock import Clocks
 from exporter.errors import ForbiddenError, PollError, TimedOutError
 from exporter.modelarts.client import Client
-from exporter.modelarts.decode.pools import decode_pools
+from exporter.modelarts.decode.pools import PoolList, decode_pools
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +54,13 @@ class PoolNames:
         self.forbidden = False
         self._client = client
         self._workspaces = workspaces
-        self._names: dict[str, Mapping[str, str]] = {}
+        self._pools: dict[str, PoolList] = {}
         self._target = target
         self._monotonic = clocks.monotonic
         self._logged: set[type[PollError]] = set()
 
-    async def fetch(self) -> Mapping[str, str] | None:
-        """Return names by pool id, with one request for each workspace; None if none succeeds.
+    async def fetch(self) -> PoolList | None:
+        """Return the pools, with one request for each workspace; None if none succeeds.
 
         After a timeout the remaining workspaces are not tried.
         """
@@ -71,7 +71,7 @@ class PoolNames:
         for workspace in self._workspaces:
             self.requests += 1
             try:
-                self._names[workspace] = await self._fetch(workspace)
+                self._pools[workspace] = await self._fetch(workspace)
                 succeeded = True
             except PollError as error:
                 failure = failure or error
@@ -82,9 +82,13 @@ class PoolNames:
             self._fail(failure)
         if not succeeded:
             return None
-        return {pool: name for names in self._names.values() for pool, name in names.items()}
+        found = PoolList({}, {})
+        for pools in self._pools.values():
+            found.names.update(pools.names)
+            found.flavor_types.update(pools.flavor_types)
+        return found
 
-    async def _fetch(self, workspace: str) -> Mapping[str, str]:
+    async def _fetch(self, workspace: str) -> PoolList:
         deadline = self._monotonic() + self.timeout
         try:
             async with asyncio.timeout(self.timeout):

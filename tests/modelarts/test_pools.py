@@ -57,7 +57,7 @@ async def test_row_16_one_request_for_each_workspace():
     service = Service(**{"0": {"p0": "llm"}, "ws1": {"p1": "vision"}})
     names = pool_names(service, "0", "ws1", "a&b")
 
-    assert await names.fetch() == {"p0": "llm", "p1": "vision"}
+    assert (await names.fetch()).names == {"p0": "llm", "p1": "vision"}
     assert service.asked == ["0", "ws1", "a&b"]
     assert names.requests == 3
     assert names.error == ""
@@ -70,17 +70,17 @@ async def test_names_of_a_workspace_that_fails_stay():
     service.names["0"] = {"p0": "renamed"}
     service.status["ws1"] = 403
 
-    assert await names.fetch() == {"p0": "renamed", "p1": "vision"}
+    assert (await names.fetch()).names == {"p0": "renamed", "p1": "vision"}
     assert names.forbidden
     service.status["0"] = 500
     assert await names.fetch() is None
     service.status.clear()
-    assert await names.fetch() == {"p0": "renamed", "p1": "vision"}
+    assert (await names.fetch()).names == {"p0": "renamed", "p1": "vision"}
     assert (names.error, names.forbidden) == ("", False)
 
 
 async def test_a_workspace_without_pools_has_none():
     names = pool_names(Service(), "0")
 
-    assert await names.fetch() == {}
+    assert await names.fetch() == ({}, {})
     assert names.error == ""

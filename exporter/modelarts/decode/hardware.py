@@ -19,7 +19,7 @@ docs/fields.md has the same lists for users; a test compares them.
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
@@ -116,11 +116,15 @@ _FRACTIONAL = ("cpu cores", "memory")
 _FLAVOR_NAMES = ("flavor_id", "pool_info.pool_resource_flavor")
 _TASK_PATH = "tasks.task_resource"
 
+_PATHS = {field: tuple(field.split(".")) for chain in CHAINS.values() for field in chain}
 _SPELLINGS = {name.lower(): name for name in SPELLINGS}
 _VISUAL = re.compile(r"modelarts\.pool\.visual\.([1-9]\d{0,3})?xlarge")  # of dedicated pools
-# The group's name is the flavor type that a name implies. No letter before "npu": "input".
+# The group's name is the flavor type that a name implies; the service calls its cards Snt9, Vnt1
+# and so on. No letter before: "input".
 _IMPLIED_TYPE = re.compile(
-    r"(?P<Ascend>ascend|(?<![a-z])npu)|(?P<GPU>nvidia|(?<![a-z])gp[u-])", re.IGNORECASE
+    r"(?P<Ascend>ascend|(?<![a-z])(?:npu|snt\d|kat\d))"
+    r"|(?P<GPU>nvidia|(?<![a-z])(?:gp[u-]|[apvt]nt\d))",
+    re.IGNORECASE,
 )
 _IMPLIED_CPU = re.compile(r"(?<![a-z])cpu(?![a-z])", re.IGNORECASE)
 
@@ -319,11 +323,13 @@ class _Part:
             if field == TASKS:
                 found = self._leading.flavor_type if self._leading else ""
             elif field == ENGINE:
-                found = _imply(self.engine.engine_name) or _imply(self.engine.engine_id)
+                found = imply_flavor_type(self.engine.engine_name) or imply_flavor_type(
+                    self.engine.engine_id
+                )
             elif field.endswith("flavor_type"):
                 found = self._check.choice(_at(self.resource, field), FLAVOR_TYPES, "flavor_type")
             else:
-                found = _imply(_at(self.resource, field), cpu=field in _FLAVOR_NAMES)
+                found = imply_flavor_type(_at(self.resource, field), cpu=field in _FLAVOR_NAMES)
             if found:
                 return found
         return ""
@@ -331,7 +337,7 @@ class _Part:
 
 def _at(resource: Resource, field: str) -> Any:
     value: Any = resource
-    for name in field.split("."):
+    for name in _PATHS[field]:
         value = getattr(value, name)
         if value is None:
             return None
@@ -343,21 +349,23 @@ def _read_number(
 ) -> _Number:
     """Return the number that a field has, of one node."""
     value = _at(resource, field)
-    if field == "flavor_id":
-        match = _VISUAL.fullmatch(value or "")
-        value = float(match[1] or 1) if match else None
-    elif field.endswith("npu.unit_num") and value == 0:
+    if value is None:
+        return _ABSENT
+    if value == 0 and field.endswith("npu.unit_num"):
         # A flavor has one kind of cards. If it has a number of GPUs, that one counts.
-        value = value if _at(resource, field.replace("npu", "gpu")) is None else None
-    elif field.endswith("mem_size") and value is not None:
-        value *= _GIB
-    elif field.endswith("memory") and value is not None:
-        value = _bytes(value)
+        value = None if _at(resource, field.replace("npu", "gpu")) is not None else value
+    elif convert := _CONVERT.get(field.rpartition(".")[2]):
+        value = convert(value)
     if value is None:
         return _ABSENT
     whole = quantity not in _FRACTIONAL
     number = check.amount(value, _LIMITS[quantity], f"{path}.{field}", whole=whole)
     return number if number or quantity == "cards" else None
+
+
+def _visual_cards(flavor_id: str) -> Number:
+    match = _VISUAL.fullmatch(flavor_id)
+    return float(match[1] or 1) if match else None
 
 
 def _bytes(memory: Memory) -> Number:
@@ -366,7 +374,14 @@ def _bytes(memory: Memory) -> Number:
     return memory.size * _UNITS.get((memory.unit or "").strip().upper(), float("nan"))
 
 
-def _imply(name: Text, *, cpu: bool = False) -> str:
+_CONVERT: Mapping[str, Callable[[Any], Number]] = {
+    "flavor_id": _visual_cards,
+    "mem_size": _GIB.__mul__,
+    "memory": _bytes,
+}
+
+
+def imply_flavor_type(name: Text, *, cpu: bool = False) -> str:
     """Return the flavor type implied by a name, or "". Only names of flavors can imply CPU."""
     match = _IMPLIED_TYPE.search(name or "")
     if match:

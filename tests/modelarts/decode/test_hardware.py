@@ -582,6 +582,9 @@ def test_flavor_types_that_are_not_documented_are_unknown_and_said(flavor_type):
         pytest.param({"flavor_id": "modelarts.vm.npu.d910"}, "Ascend", id="flavor, Ascend"),
         pytest.param({"flavor_id": "modelarts.vm.cpu.8ud"}, "CPU", id="row 8: flavor, CPU"),
         pytest.param({"flavor_id": "modelarts.vm.gpu.8vcpu"}, "GPU", id="GPU before CPU"),
+        pytest.param({"flavor_id": "modelarts.vm.pnt1.large.eco"}, "GPU", id="card, GPU"),
+        pytest.param({"flavor_id": "modelarts.bm.arm.8snt9b3.d"}, "Ascend", id="card, Ascend"),
+        pytest.param({"flavor_id": "modelarts.plant1.large"}, "unknown", id="card in a word"),
         pytest.param({"flavor_id": "modelarts.vm.vcpu"}, "unknown", id="CPU in a word"),
         pytest.param({"engine": {"engine_id": "tf-cpu-2.1"}}, "unknown", id="engine, CPU"),
         pytest.param(

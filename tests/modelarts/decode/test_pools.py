@@ -16,13 +16,47 @@ def pool(pool_id="pool-1", name="vision", **more):
 
 
 def decode(*items, **more):
-    return decode_pools(json.dumps({"kind": "PoolList", "items": items, **more}).encode())
+    return decode_pools(json.dumps({"kind": "PoolList", "items": items, **more}).encode()).names
 
 
 @pytest.mark.parametrize("available", [[NODES], NODES, None, "?", [[7]]])
 def test_both_documented_forms_and_others(available):
     status = {"phase": "Running", "resources": {"available": available}}
     assert decode(pool(status=status)) == {"pool-1": "vision"}
+
+
+ASCEND, GPU = "modelarts.bm.npu.arm.8snt9b3.d", "modelarts.vm.gpu.v100"
+
+
+@pytest.mark.parametrize("odd", [{}, {"x": "\ud800"}], ids=["fast", "patient"])
+@pytest.mark.parametrize(
+    ("spec", "flavor_type"),
+    [
+        ({"resources": [{"flavor": ASCEND, "count": 4, "maxCount": 4}]}, "Ascend"),
+        ({"resources": {"flavor": GPU}}, "GPU"),
+        ({"resources": [{"flavor": "modelarts.vm.cpu.16u"}, {"flavor": "a.cpu"}]}, "CPU"),
+        ({"resources": [{"flavor": "modelarts.kat1.8xlarge"}]}, "Ascend"),
+        ({"resources": [{"flavor": "modelarts.vm.pnt1.large.eco"}]}, "GPU"),
+        ({"resources": [{"flavor": ASCEND}, {"flavor": GPU}]}, None),
+        ({"resources": [{"flavor": ASCEND}, {"flavor": "modelarts.x.8xlarge"}]}, None),
+        ({"resources": []}, None),
+        ({"resources": [{"flavor": 7}]}, None),
+        ({"resources": "?"}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_the_flavors_of_its_nodes_imply_the_type_of_a_pool(spec, flavor_type, odd):
+    body = json.dumps({"items": [pool(spec=spec), {"metadata": odd}]}).encode()
+    found = decode_pools(body)
+
+    assert found.names == {"pool-1": "vision"}
+    assert found.flavor_types == ({"pool-1": flavor_type} if flavor_type else {})
+
+
+def test_pools_without_a_name_have_a_type():
+    body = json.dumps({"items": [pool(name=None, spec={"resources": [{"flavor": GPU}]})]}).encode()
+    assert decode_pools(body) == ({}, {"pool-1": "GPU"})
 
 
 def test_no_pools():
@@ -32,7 +66,7 @@ def test_no_pools():
 
 @pytest.mark.parametrize("more", ["", ', "kind": 7, "error_code": 0'], ids=["fast", "patient"])
 def test_row_15_null_is_an_empty_list(more):
-    assert decode_pools(b'{"items": null%s}' % more.encode()) == {}
+    assert decode_pools(b'{"items": null%s}' % more.encode()) == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -72,10 +106,10 @@ def test_an_odd_item_does_not_cost_the_others(odd):
 )
 def test_names_however_they_are_written(raw, name):
     body = json.dumps({"items": [pool("x", "HERE"), pool("y", "after")]}).encode()
-    assert decode_pools(body.replace(b"HERE", raw)) == {"x": name, "y": "after"}
+    assert decode_pools(body.replace(b"HERE", raw)).names == {"x": name, "y": "after"}
 
     ids = json.dumps({"items": [pool("HERE", "name")]}).encode()
-    assert decode_pools(ids.replace(b"HERE", raw)) == {name: "name"}
+    assert decode_pools(ids.replace(b"HERE", raw)).names == {name: "name"}
 
 
 def test_a_pool_that_comes_twice_has_one_name():
@@ -124,7 +158,7 @@ def test_whatever_comes_is_names_or_an_expected_error(end):
     body = json.dumps({"items": [pool(), pool("\ud800", "\x00"), 7]}).encode()
     for odd in (body[:end], body[end:], body[:end] + b"\xff\x00[" + body[end:]):
         try:
-            names = decode_pools(odd)
+            names = decode_pools(odd).names
         except PollError:
             continue
         assert all(isinstance(text, str) for pair in names.items() for text in pair)
