@@ -50,10 +50,10 @@ PROBLEMS = {
 TABLE = """\
 target          cn-north-4/good
 identity        access key GOOD… from target.auth
-result          good
+result          ok
 jobs            10
   Running       10
-paging          not known: one page holds all jobs
+paging          unknown: one page holds all jobs
 pool names      4 pools
 a poll costs    2 API calls, N s
 a sweep costs   2 API calls, N s
