@@ -426,14 +426,14 @@ def test_unfinished_jobs_hold_cores_and_memory(phase):
     assert of_base(phase, "1.073741824e+09") in samples(known, "memory_bytes")
 
 
-def test_row_14_a_lost_node_can_be_told():
+def test_input_14_a_lost_node_can_be_told():
     known = fleet(job(nodes=4, current_nodes=3))
 
     assert samples(known, "job_nodes_requested") == ['job_id="a"} 4.0']
     assert samples(known, "job_nodes") == ['job_id="a"} 3.0']
 
 
-def test_row_12_a_failure_without_a_code_has_no_exit_code():
+def test_input_12_a_failure_without_a_code_has_no_exit_code():
     known = fleet(job(phase="Failed", ended=NOW, failed_task="worker-0", message="no image"))
 
     assert samples(known, "job_exit_code") == []

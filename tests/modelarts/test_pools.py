@@ -53,7 +53,7 @@ def pool_names(service, *workspaces):
     return PoolNames(client, workspaces, target="t", max_wait=0.2, clocks=clocks)
 
 
-async def test_row_16_one_request_for_each_workspace():
+async def test_input_16_one_request_for_each_workspace():
     service = Service(**{"0": {"p0": "llm"}, "ws1": {"p1": "vision"}})
     names = pool_names(service, "0", "ws1", "a&b")
 

@@ -271,13 +271,13 @@ def test_a_flavor_has_one_kind_of_cards(npu, gpu, cards):
 # --- Cards ----------------------------------------------------------------------------------------
 
 
-def test_row_1_any_number_of_cards_in_the_name_of_a_flavor():
+def test_input_1_any_number_of_cards_in_the_name_of_a_flavor():
     flavor_id = "modelarts.pool.visual.16xlarge"
     assert find(pool_id="p", flavor_id=flavor_id, node_count=4).cards == 64
 
 
 @pytest.mark.parametrize("other", [{"pool_info": {"accelerator_num": 8}}, {"flavor_id": VISUAL}])
-def test_row_2_an_allocation_of_no_cards(other):
+def test_input_2_an_allocation_of_no_cards(other):
     found = find(
         engine={"engine_name": "Ascend-Powered-Engine"},
         node_count=1,
@@ -288,11 +288,11 @@ def test_row_2_an_allocation_of_no_cards(other):
     assert (found.cards, found.flavor_type, found.accelerator) == (None, "CPU", "unknown")
 
 
-def test_row_3_the_flavor_that_was_asked_for():
+def test_input_3_the_flavor_that_was_asked_for():
     assert find(node_count=1, main_container_customized_flavor={"accelerator_num": 4}).cards == 4
 
 
-def test_row_10_half_a_card():
+def test_input_10_half_a_card():
     found = find(
         node_count=1,
         flavor_id="modelarts.pool.visual.xlarge",
@@ -401,7 +401,7 @@ def test_cards_of_all_tasks_together(tasks, cards):
     assert find(*tasks, node_count=3).cards == cards
 
 
-def test_row_4_tasks_count_the_workers_of_their_roles():
+def test_input_4_tasks_count_the_workers_of_their_roles():
     tasks = [task(**flavor("npu", "8"), flavor_type="Ascend"), cpu_task()]
 
     assert find(*tasks, node_count=2, workers=(1, 1)).cards == 8
@@ -409,7 +409,7 @@ def test_row_4_tasks_count_the_workers_of_their_roles():
     assert find(*tasks, node_count=2).cards is None
 
 
-def test_row_5_the_rules_for_a_resource_hold_for_a_task():
+def test_input_5_the_rules_for_a_resource_hold_for_a_task():
     found = find(task(flavor_id=VISUAL, pool_id="p", node_count=3), node_count=3)
 
     assert (found.cards, found.pool, found.flavor) == (24, "p", VISUAL)
@@ -580,7 +580,7 @@ def test_flavor_types_that_are_not_documented_are_unknown_and_said(flavor_type):
         ),
         pytest.param({"flavor_id": "modelarts.vm.gpu.v100"}, "GPU", id="flavor, GPU"),
         pytest.param({"flavor_id": "modelarts.vm.npu.d910"}, "Ascend", id="flavor, Ascend"),
-        pytest.param({"flavor_id": "modelarts.vm.cpu.8ud"}, "CPU", id="row 8: flavor, CPU"),
+        pytest.param({"flavor_id": "modelarts.vm.cpu.8ud"}, "CPU", id="input 8: flavor, CPU"),
         pytest.param({"flavor_id": "modelarts.vm.gpu.8vcpu"}, "GPU", id="GPU before CPU"),
         pytest.param({"flavor_id": "modelarts.vm.pnt1.large.eco"}, "GPU", id="card, GPU"),
         pytest.param({"flavor_id": "modelarts.bm.arm.8snt9b3.d"}, "Ascend", id="card, Ascend"),
@@ -634,7 +634,7 @@ def test_the_product_is_the_accelerator_before_its_type():
         (["NVIDIA-A100", "nvidia-a100"], "nvidia-a100"),
     ],
 )
-def test_row_9_accelerators_have_one_spelling(names, shown):
+def test_input_9_accelerators_have_one_spelling(names, shown):
     for name in names:
         assert find(pool_info={"accelerator_type": name}).accelerator == shown
         assert find(flavor_detail=flavor("gpu", 1, name)).accelerator == shown
@@ -650,7 +650,7 @@ def test_without_a_pool_it_is_the_public_one(pool_id):
 
 
 @pytest.mark.parametrize("pool_id", [None, ""])
-def test_row_6_a_federated_job_is_in_a_group_of_pools(pool_id):
+def test_input_6_a_federated_job_is_in_a_group_of_pools(pool_id):
     assert find(pool_id=pool_id, pool_group_id="pg-77").pool == "pg-77"
 
 

@@ -208,7 +208,7 @@ def test_an_empty_list_is_a_page():
         {"total": 50, "count": 50, "offset": 1},
     ],
 )
-def test_row_15_null_is_an_empty_list_where_nothing_is_to_be_listed(more, garbled):
+def test_input_15_null_is_an_empty_list_where_nothing_is_to_be_listed(more, garbled):
     body = json.dumps({"items": None, **more, **garbled}).encode()
     page = decode_page(body, workspace="0", now=NOW)
 
@@ -599,7 +599,7 @@ def part(role, kind, cards, **more):
             [part("learner", "Ascend", 8), part("actor", "CPU", 0)],
             ["learner-0", "actor-0"],
             8,
-            id="row 4",
+            id="input 4",
         ),
         pytest.param(
             [part("learner", "Ascend", 8), part("actor", "Ascend", 1)],
@@ -637,7 +637,7 @@ def test_cards_of_tasks_by_their_workers(tasks, workers, cards):
 # --- Other properties -----------------------------------------------------------------------------
 
 
-def test_row_5_a_task_in_a_pool_of_its_own():
+def test_input_5_a_task_in_a_pool_of_its_own():
     flavor = {"flavor_id": "modelarts.pool.visual.8xlarge", "pool_id": "p", "node_count": 3}
     job = one(tasks=[{"task_resource": flavor}], spec={"resource": {"node_count": 3}})
 
@@ -709,7 +709,7 @@ def failure(*statuses, phase="Failed"):
 
 @pytest.mark.parametrize("code", [{}, {"exit_code": None}, {"exit_code": 0}])
 @pytest.mark.parametrize("phase", ["Failed", "Abnormal"])
-def test_row_12_a_message_without_a_code_is_a_reason(phase, code):
+def test_input_12_a_message_without_a_code_is_a_reason(phase, code):
     status = {"task": "worker-0", "message": "image pull failed"} | code
     expected = ("worker-0", None, "image pull failed", {})
 
@@ -731,7 +731,7 @@ def test_a_message_of_a_task_that_went_well_is_no_reason():
 
 
 @pytest.mark.parametrize("phase", [*PHASES[:4], "Unknown"])
-def test_row_13_a_job_that_is_not_over_has_no_exit_code(phase):
+def test_input_13_a_job_that_is_not_over_has_no_exit_code(phase):
     old = {"task": "worker-0", "exit_code": 137, "message": "killed"}
     page = decode(item(status={"task_statuses": [old], "phase": phase}))
 

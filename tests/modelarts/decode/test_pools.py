@@ -65,7 +65,7 @@ def test_no_pools():
 
 
 @pytest.mark.parametrize("more", ["", ', "kind": 7, "error_code": 0'], ids=["fast", "patient"])
-def test_row_15_null_is_an_empty_list(more):
+def test_input_15_null_is_an_empty_list(more):
     assert decode_pools(b'{"items": null%s}' % more.encode()) == ({}, {})
 
 
