@@ -233,7 +233,7 @@ async def search(http, cloud, credentials, *, path="/v2/p/training-job-searches"
             return "ok"
         error = error_of(answer, now=lambda: cloud.time.wall)
         if isinstance(error, ForbiddenError):
-            attempt.accepted()
+            attempt.forbidden()
         elif isinstance(error, AuthError) and await attempt.rejected(error):
             return "again"
         raise error

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from itertools import cycle
 
 import pytest
 from aiohttp import web
@@ -380,12 +381,32 @@ async def test_unjudged_requests_do_not_block_an_unproven_key(cloud, http, signe
         assert await search(http, cloud, signer) == "ok"
 
 
-async def test_a_missing_permission_proves_the_key(cloud, http, signer):
+async def test_a_missing_permission_is_no_failure_of_the_key(cloud, http, signer):
     cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
     for _ in range(10):
         cloud.forced[SEARCH] = lambda _: always(api_error(403, "APIG.0302", "not allowed"))
         await refused(search(http, cloud, signer), ForbiddenError)
     assert len(cloud.asked(SEARCH)) == 10
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a known key", "a new key"])
+async def test_401_and_403_in_turn_count_as_failures(cloud, http, signer, known):
+    cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
+    if known:
+        assert await search(http, cloud, signer) == "ok"
+    answers = cycle([(401, "APIG.0301"), (403, "APIG.0302")])
+    statuses = []
+
+    async def in_turn(_request):
+        status, code = next(answers)
+        statuses.append(status)
+        return api_error(status, code, "no")
+
+    cloud.forced[SEARCH] = in_turn
+    for _ in range(20):
+        with pytest.raises(AuthError):
+            await search(http, cloud, signer)
+    assert statuses == [401, 403, 401, 403, 401]
 
 
 async def test_clock_skew_is_named_also_while_waiting(cloud, http, signer, time):
