@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from exporter.modelarts.search import Paging
 from exporter.polling.poller import Cadence, Poller
 from exporter.polling.target import UNKNOWN_PROJECT, Manners, Target, TargetIdentity
 from exporter.settings.options import options
+from exporter.settings.proxies import proxy_for
 from exporter.settings.schema import Settings, TargetSettings
 from exporter.storage.store import MemoryStore, StateFile, Store
 from exporter.web.access import AccessControl
@@ -139,7 +140,10 @@ async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
         shared.instruments, place.region, place.name or place.project_id or UNKNOWN_PROJECT
     )
     session = Session(
-        timeout=plan.timeout, meter=instruments, proxy=given.proxy, ca_file=given.ca_file
+        timeout=plan.timeout,
+        meter=instruments,
+        proxy_for=partial(proxy_for, option=given.proxy, environ=shared.environ),
+        ca_file=given.ca_file,
     )
     context = AuthContext(
         region=place.region,

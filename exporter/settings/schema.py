@@ -185,13 +185,14 @@ class TargetSettings(Group):
         "How the API interprets `offset`: as a page number, as a row number, or detect it.", "auto"
     )
     ca_file: Annotated[str, types.CA_FILE] | None = _option(
-        "PEM file with CA certificates to trust in addition to those of the system.",
+        "PEM file with CA certificates to trust in addition to those of the system. An "
+        "intermediate CA is enough.",
         shown="only those of the system",
     )
     proxy: Annotated[str, types.PROXY] | None = _option(
-        "URL of an HTTP proxy. Do not use the flag if the URL contains a password: process lists "
-        "show it.",
-        shown="`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`",
+        "URL of an HTTP proxy, with or without `http://`; SOCKS is not supported. Do not use the "
+        "flag if the URL contains a password: process lists show it.",
+        shown="`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, except for `NO_PROXY`",
         secret=True,
     )
 

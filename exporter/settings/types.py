@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import GetCoreSchemaHandler, Secret, SecretStr
 from pydantic_core import CoreSchema, core_schema
@@ -225,7 +225,10 @@ WORKSPACE = replace(_WORKSPACE, parse=_workspace)
 # --- URLs and addresses ---------------------------------------------------------------------------
 
 _URL_FORM = "http:// or https:// with a host, and optionally a port and a path"
-_PROXY_FORM = "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
+_PROXY_FORM = (
+    "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with special characters percent-encoded "
+    "(# is %23)"
+)
 
 
 def _url(value: Any) -> str:
@@ -239,12 +242,24 @@ def _url(value: Any) -> str:
     return found.rstrip("/")
 
 
-def _proxy(value: Any) -> str:
+def parse_proxy(value: Any) -> str:
+    """Parse the URL of an HTTP proxy; ``http://`` may be left out.
+
+    Raises:
+        InvalidValueError: the URL is not valid. Never shows it, because it may contain a password.
+    """
     found = value.strip() if isinstance(value, str) else ""
+    if found.lower().startswith("socks"):
+        raise InvalidValueError(
+            f"SOCKS proxies are not supported; use an HTTP proxy, {_PROXY_FORM}"
+        )
+    found = found if "://" in found else f"http://{found}"
     parts = _split(found, value, "proxy URL", _PROXY_FORM, hidden=True)
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise invalid_value(value, "proxy URL", _PROXY_FORM, hidden=True)
-    return found
+    user, at, server = parts.netloc.rpartition("@")
+    user = ":".join(quote(unquote(part), safe="!$&'()*+,;=") for part in user.split(":", 1))
+    return f"{parts.scheme}://{user}{at}{server}"
 
 
 def _split(found: str, value: Any, noun: str, hint: str, *, hidden: bool) -> Any:
@@ -272,7 +287,7 @@ def _is_host(host: str) -> bool:
 
 
 URL = OptionType(name="URL", parse=_url)
-PROXY = OptionType(name="URL", parse=_proxy, hidden=True)
+PROXY = OptionType(name="URL", parse=parse_proxy, hidden=True)
 
 
 def parse_address(text: str) -> Address:

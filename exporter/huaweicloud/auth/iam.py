@@ -22,6 +22,9 @@ ENDPOINT_OPTION = "target.iam_endpoint"
 
 _JSON = {"Content-Type": "application/json;charset=utf8"}
 _OK, _CREATED = 200, 201
+_MAX_TOKEN_HEADER = 2**17
+"""IAM documents tokens of up to 102,400 characters, in the header ``X-Subject-Token``."""
+
 _SHOWN_PROJECTS = 5
 
 
@@ -148,6 +151,7 @@ def _sign_in_request(
         headers=_JSON | headers,
         body=json.dumps({"auth": auth}).encode(),
         endpoint_option=ENDPOINT_OPTION,
+        max_header_bytes=_MAX_TOKEN_HEADER,
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from exporter.errors import AuthError, PollError
 
-_MAX_BYTES = 65_536
-"""IAM tokens have about 10 kB; a larger file is the wrong one."""
+_MAX_BYTES = 2**17
+"""IAM tokens have up to 102,400 characters; a larger file is the wrong one."""
 
 _PREFIX = 8
 """A truncated secret is recognized by this many leading characters."""

@@ -127,6 +127,16 @@ async def test_a_user_signs_in_once_and_sends_the_token(cloud, http, user):
     assert user.expires_at == START + DAY
 
 
+@pytest.mark.parametrize("length", [8_150, 8_191, 16_384, 102_400])
+async def test_a_token_may_be_long(*, cloud, http, user, workload, signed_in, tmp_path, length):
+    cloud.token_length = length
+    for credentials in (user, workload):
+        assert await search(http, cloud, credentials) == "ok"
+    (tmp_path / "token").write_text(f"{cloud.asked(SEARCH)[-1]['X-Auth-Token']}\n")
+    assert (tmp_path / "token").stat().st_size == length + 1
+    assert await search(http, cloud, signed_in(token_file=str(tmp_path / "token"))) == "ok"
+
+
 async def test_without_a_project_id_the_token_is_for_the_region(cloud, http, signed_in):
     cloud.passwords["d", "u"] = "pw"
     user = signed_in(username="u", domain="d", password="pw", project_id=None)

@@ -43,7 +43,7 @@ def test_spaces_at_the_ends_belong_to_a_secret(tmp_path):
         (b"two\nlines\n", "contains a line break or a control character"),
         (b"nul\x00", "contains a line break or a control character"),
         (b"\xff\xfe", "is not UTF-8 text"),
-        (b"x" * 70_000, "is larger than 65536 bytes"),
+        (b"x" * 140_000, "is larger than 131072 bytes"),
     ],
 )
 def test_a_useless_file_is_named(tmp_path, content, problem):
