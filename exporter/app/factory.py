@@ -20,8 +20,10 @@ from exporter.modelarts.search import Paging
 from exporter.polling.poller import Cadence, Poller
 from exporter.polling.target import UNKNOWN_PROJECT, Manners, Target, TargetIdentity
 from exporter.settings.options import options
+from exporter.settings.problems import InvalidValueError, problem
 from exporter.settings.proxies import proxy_for
 from exporter.settings.schema import Settings, TargetSettings
+from exporter.settings.types import IAM_URL, PROJECT_ID, OptionType, without_path
 from exporter.storage.store import MemoryStore, StateFile, Store
 from exporter.web.access import AccessControl
 from exporter.web.config.file import WebFile
@@ -209,18 +211,34 @@ async def open_store(file: str | None, instruments: Instruments) -> Store:
 
 
 def _place(given: TargetSettings, known: sdk_config.SdkConfig | None) -> TargetIdentity:
-    """Where the target is; what its options leave open is taken from the profile file."""
-    iam_endpoint = given.iam_endpoint
+    """Where the target is; what its options leave open is taken from the profile file.
+
+    Raises:
+        ConfigError: it is needed from the profile file, and not valid there.
+    """
+    iam_endpoint, project_id = given.iam_endpoint, given.project_id
     if known and known.iam_endpoint and "iam_endpoint" not in given.model_fields_set:
-        iam_endpoint = known.iam_endpoint
+        url = without_path(known.iam_endpoint)
+        iam_endpoint = _from_profile(known, "iam_endpoint", IAM_URL, url)
+    if known and known.project_id and project_id is None:
+        project_id = _from_profile(known, "project_id", PROJECT_ID, known.project_id)
     return TargetIdentity(
         name=given.name,
         region=given.region,
-        project_id=given.project_id or (known and known.project_id) or None,
+        project_id=project_id,
         endpoint=given.endpoint,
         iam_endpoint=iam_endpoint,
         workspaces=tuple(given.workspaces),
     )
+
+
+def _from_profile(
+    known: sdk_config.SdkConfig, name: str, option_type: OptionType, value: str
+) -> str:
+    try:
+        return str(option_type.take(value))
+    except InvalidValueError as error:
+        raise ConfigError(problem(f"target.{name}", str(error), known.origin)) from None
 
 
 def _profile(environ: Mapping[str, str]) -> sdk_config.SdkConfig | None:

@@ -31,10 +31,7 @@ Region = Annotated[
     str,
     types.text("region", "a region ID such as cn-north-4", "[0-9A-Za-z][0-9A-Za-z_-]{0,63}"),
 ]
-ProjectId = Annotated[
-    str,
-    types.text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}"),
-]
+ProjectId = Annotated[str, types.PROJECT_ID]
 SECRETS = ("secret_key", "security_token", "password", "token")
 
 
@@ -172,8 +169,8 @@ class TargetSettings(Group):
         shown="`https://modelarts.{region}.myhuaweicloud.com`",
         default_factory=lambda known: f"https://modelarts.{known['region']}.myhuaweicloud.com",
     )
-    iam_endpoint: Url = _option(
-        "Base URL of IAM.",
+    iam_endpoint: Annotated[str, types.IAM_URL] = _option(
+        "Base URL of IAM, without `/v3`.",
         shown="`HUAWEICLOUD_SDK_IAM_ENDPOINT`, else `https://iam.{region}.myhuaweicloud.com`",
         default_factory=lambda known: f"https://iam.{known['region']}.myhuaweicloud.com",
     )

@@ -9,7 +9,7 @@ from pydantic import Secret
 
 from exporter.settings.options import PREFIX, Option
 from exporter.settings.problems import OptionPath, nearest, printable, problem, unknown
-from exporter.settings.types import BOOLEAN, BOOLEAN_WORDS, OptionType
+from exporter.settings.types import BOOLEAN, BOOLEAN_WORDS, OptionType, without_path
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-].*", re.DOTALL)
 """The part of an unknown flag that is not shown, because it may be a secret."""
@@ -199,7 +199,8 @@ def _from_kubernetes(rest: str, value: str) -> bool:
 def vendor(environ: Mapping[str, str], targets: Sequence[object] | None) -> Layer:
     """The project ID and the address of IAM, from the variables of Huawei Cloud's SDK.
 
-    The project ID is used for a single target only, the address of IAM for every target.
+    The project ID is used for a single target only, the address of IAM for every target, without
+    its path: other programs want ``/v3`` there, and the SDK ignores it.
 
     Args:
         environ: environment variables.
@@ -212,6 +213,8 @@ def vendor(environ: Mapping[str, str], targets: Sequence[object] | None) -> Laye
         if targets is not None:
             paths = [("targets", position, key) for position in range(len(targets))]
         value = environ.get(variable, "").strip()
+        if key == "iam_endpoint":
+            value = without_path(value)
         if value and (key == "iam_endpoint" or len(paths) == 1):
             for path in paths:
                 layer.put(path, value, f"environment variable {variable}")

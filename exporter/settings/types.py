@@ -183,6 +183,9 @@ def _secret(value: Any) -> SecretStr:
 SECRET = OptionType(name="secret", parse=_secret, hidden=True, flag=False)
 
 
+PROJECT_ID = text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}")
+
+
 def several(one: OptionType, noun: str, plural: str) -> OptionType:
     """One or more values of a type: separated by commas, repeated, or a list in YAML or JSON."""
 
@@ -242,6 +245,20 @@ def _url(value: Any) -> str:
     return found.rstrip("/")
 
 
+def _iam_url(value: Any) -> str:
+    """A base URL; ``/v3`` at the end is part of every request and removed, not sent twice."""
+    return re.sub(r"/v3(\.0)?$", "", _url(value))
+
+
+def without_path(url: str) -> str:
+    """The scheme and the host of a URL; what is not a URL stays as it is."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme and parts.netloc:
+            return f"{parts.scheme}://{parts.netloc}"
+    return url
+
+
 def parse_proxy(value: Any) -> str:
     """Parse the URL of an HTTP proxy; ``http://`` may be left out.
 
@@ -287,6 +304,7 @@ def _is_host(host: str) -> bool:
 
 
 URL = OptionType(name="URL", parse=_url)
+IAM_URL = OptionType(name="URL", parse=_iam_url)
 PROXY = OptionType(name="URL", parse=parse_proxy, hidden=True)
 
 

@@ -345,6 +345,25 @@ def test_vendor_variables_are_defaults_of_the_only_target(here):
     ]
 
 
+@pytest.mark.parametrize("path", ["/v3", "/v3/", "/v3.0", "/v3/auth/tokens", "/x?y#z", "/"])
+def test_the_path_of_the_vendors_endpoint_is_ignored_as_its_sdk_does(here, path):
+    variable = {"HUAWEICLOUD_SDK_IAM_ENDPOINT": f"https://iam.example.org:8443{path}"}
+    expected = [(None, "https://iam.example.org:8443", True)]
+    assert places(load(REGION, variable)) == expected
+    assert (
+        places(with_file(here, {"targets": [{"region": "cn-north-4"}]}, (), variable)) == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [("/v3", ""), ("/v3/", ""), ("/v3.0", ""), ("/iam/v3", "/iam"), ("/x", "/x"), ("/xv3", "/xv3")],
+)
+def test_the_version_in_our_own_endpoint_of_iam_is_ignored(given, used):
+    settings = load([*REGION, f"--target.iam-endpoint=https://iam{given}"], {})
+    assert settings.target.iam_endpoint == f"https://iam{used}"
+
+
 def test_options_win_over_vendor_variables(here):
     target = {"region": "cn-north-4", "project_id": "p", "iam_endpoint": "http://iam"}
     expected = [("p", "http://iam", True)]

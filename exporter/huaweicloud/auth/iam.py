@@ -1,6 +1,7 @@
 """Sign-in at IAM for tokens, and the lookup of a region's project id."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -26,6 +27,8 @@ _MAX_TOKEN_HEADER = 2**17
 """IAM documents tokens of up to 102,400 characters, in the header ``X-Subject-Token``."""
 
 _SHOWN_PROJECTS = 5
+_PROJECT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+"""The same as for the option ``target.project_id``."""
 
 
 class IamToken(Credentials):
@@ -173,7 +176,7 @@ async def find_project_id(
     doing = f"looking up the project of region {region} (not needed with target.project_id)"
     with redacting(doing=doing):
         if reported := await credentials.project_id():
-            return reported
+            return _checked_id(reported)
         response = await send_authenticated(
             lambda attempt: http(attempt.signed()), credentials, request
         )
@@ -203,15 +206,28 @@ def _only_project(response: Response, region: str) -> str:
     projects = _decoded(response, _ProjectsResponse).projects
     ids = [project.id for project in projects if project.name == region]
     if len(ids) == 1:
-        return ids[0]
+        return _checked_id(ids[0])
     if ids:
-        some = ", ".join(ids[:_SHOWN_PROJECTS])
+        some = ", ".join(map(_checked_id, ids[:_SHOWN_PROJECTS]))
         raise RejectedError(f"several projects: set target.project_id to one of {some}", status=_OK)
     raise RejectedError(
         f"this identity has no project named {region}: check target.region, or set "
         "target.project_id",
         status=_OK,
     )
+
+
+def _checked_id(project_id: str) -> str:
+    """The ID, which becomes part of URLs, labels and messages.
+
+    Raises:
+        InvalidResponseError: it is not a short word of plain characters. Does not quote it.
+    """
+    if not _PROJECT_ID.fullmatch(project_id):
+        raise InvalidResponseError(
+            f"IAM reports an invalid project ID: check {ENDPOINT_OPTION}, or set target.project_id"
+        )
+    return project_id
 
 
 def _granted(response: Response, now: float) -> Grant[str]:

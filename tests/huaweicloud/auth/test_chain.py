@@ -683,6 +683,32 @@ async def test_no_project_or_several(cloud, http, signer, projects, problem):
     assert problem in message
 
 
+STRANGE_IDS = ["", "../../v1/x", "a" * 200_000, "p\x1b[2J", "p?x=1", "p%2f", "p\n", "\u0440", "a b"]
+INVALID_ID = (
+    "looking up the project of region cn-north-4 (not needed with target.project_id): IAM reports "
+    "an invalid project ID: check target.iam_endpoint, or set target.project_id"
+)
+
+
+@pytest.mark.parametrize("strange", STRANGE_IDS, ids=lambda text: repr(text)[:20])
+@pytest.mark.parametrize("number", [1, 2])
+async def test_an_id_that_is_not_plain_is_not_used(cloud, http, signer, strange, number):
+    cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
+    cloud.projects = [{"name": "cn-north-4", "id": strange}] * number
+    lookup = find_project_id(http, signer, cloud.url, "cn-north-4")
+    assert await refused(lookup, InvalidResponseError) == INVALID_ID
+
+
+@pytest.mark.parametrize("strange", STRANGE_IDS[1:], ids=lambda text: repr(text)[:20])
+async def test_an_id_in_a_sign_in_must_be_plain_too(cloud, http, user, strange):
+    token = {"token": {"project": {"id": strange}}}
+    cloud.forced[SIGN_IN] = lambda _: always(
+        web.json_response(token, status=201, headers={"X-Subject-Token": "T"})
+    )
+    lookup = find_project_id(http, user, cloud.url, "cn-north-4")
+    assert await refused(lookup, InvalidResponseError) == INVALID_ID
+
+
 async def test_the_lookup_is_tried_once_more_with_a_new_token(cloud, http, user):
     cloud.projects = [{"name": "cn-north-4", "id": "p1"}]
     await search(http, cloud, user)
