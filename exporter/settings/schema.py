@@ -23,6 +23,7 @@ LogFormat = Literal["text", "json"]
 Text = Annotated[str, types.text()]
 HiddenText = Annotated[str, types.text(hidden=True)]
 Secret = Annotated[SecretStr, types.SECRET]
+Password = Annotated[SecretStr, types.PASSWORD]
 SecretFile = Annotated[str, types.READABLE]
 Url = Annotated[str, types.URL]
 Positive = Annotated[float, types.duration(at_least=0.001)]
@@ -126,7 +127,7 @@ class AuthSettings(Group):
         "File that contains the security token; read for every request."
     )
     username: Text | None = _option("Name of the IAM user.")
-    password: Secret | None = _option("Password of the IAM user.")
+    password: Password | None = _option("Password of the IAM user.")
     password_file: SecretFile | None = _option(
         "File that contains the password; read for every sign-in."
     )

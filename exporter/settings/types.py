@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, get_args
 from urllib.parse import quote, unquote, urlsplit
 
@@ -22,6 +23,7 @@ from exporter.settings.problems import (
     quoted_path,
     unknown_word,
 )
+from exporter.settings.secret_values import IN_QUOTES, is_in_quotes, stripped
 from exporter.settings.small_file import open_file
 
 _LONGEST_DURATION = 100 * 365 * 86_400.0
@@ -147,7 +149,9 @@ def text(
     hint = hint or "one line of text, in quotes in YAML if it looks like a number"
 
     def parse(value: Any) -> str:
-        found = value.strip() if isinstance(value, str) else ""
+        found = stripped(value) if isinstance(value, str) else ""
+        if hidden and is_in_quotes(found):
+            raise InvalidValueError(IN_QUOTES)
         if not found.isprintable() or not re.fullmatch(pattern, found):
             raise invalid_value(value, noun, hint, hidden=hidden)
         return found
@@ -169,18 +173,22 @@ def choice(literal: Any) -> OptionType:
     return OptionType(name="one of " + ", ".join(words), parse=parse)
 
 
-def _secret(value: Any) -> SecretStr:
+def _secret(value: Any, *, quotes: bool = False) -> SecretStr:
     if not isinstance(value, str | None):
         raise invalid_value(value, "secret", "one line of text, in quotes in YAML", hidden=True)
-    inner = (value or "").removesuffix("\n").removesuffix("\r")
-    if value is None or not inner.strip():
+    found = stripped(value or "")
+    if not found:
         raise InvalidValueError("is empty; use one line of text, in quotes in YAML")
-    if not inner.isprintable():
+    if not found.isprintable():
         raise InvalidValueError("contains a line break or control character; use one line of text")
-    return SecretStr(value)
+    if not quotes and is_in_quotes(found):
+        raise InvalidValueError(IN_QUOTES)
+    return SecretStr(found)
 
 
 SECRET = OptionType(name="secret", parse=_secret, hidden=True, flag=False)
+PASSWORD = replace(SECRET, parse=partial(_secret, quotes=True))
+"""A secret that somebody chose, perhaps with quotes at its ends."""
 
 
 PROJECT_ID = text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}")

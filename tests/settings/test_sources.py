@@ -45,7 +45,7 @@ EXAMPLES = {
     "target.auth.security_token": ("geheim", "geheim"),
     "target.auth.security_token_file": ("file", "file"),
     "target.auth.username": ("me", "me"),
-    "target.auth.password": (" geheim ", " geheim "),
+    "target.auth.password": (" geheim ", "geheim"),
     "target.auth.password_file": ("file", "file"),
     "target.auth.domain": ("ours", "ours"),
     "target.auth.token": ("geheim", "geheim"),
