@@ -125,7 +125,7 @@ class Cloud:
 
     def new_token(self, scope):
         self.signed_in += 1
-        token = f"TOKEN-{self.signed_in}-MARKER".ljust(self.token_length, "x")
+        token = f"MIIF-{self.signed_in}-MARKER".ljust(self.token_length, "x")
         self.tokens.add(token)
         project = {"id": scope.get("id", "project-of-the-region"), "name": "cn-north-4"}
         document = {
@@ -232,7 +232,7 @@ async def search(http, cloud, credentials, *, path="/v2/p/training-job-searches"
         if answer.status == 200:
             attempt.accepted()
             return "ok"
-        error = error_of(answer, now=lambda: cloud.time.wall)
+        error = error_of(answer, secrets=attempt.secrets, now=lambda: cloud.time.wall)
         if isinstance(error, ForbiddenError):
             attempt.forbidden()
         elif isinstance(error, AuthError) and await attempt.rejected(error):

@@ -43,7 +43,7 @@ class AuthenticatedRequest:
     ) -> None:
         self._request = request
         self._sign = sign
-        self._secrets = secrets
+        self.secrets = secrets
         self._turn = turn
         self._on_accepted = on_accepted
         self._on_rejected = on_rejected
@@ -53,7 +53,7 @@ class AuthenticatedRequest:
     async def in_turn(self) -> AsyncIterator["AuthenticatedRequest"]:
         """Wait until the secret may be used, and redact every `PollError` that leaves."""
         async with self._turn or nullcontext() as self._lockout_attempt:
-            with redacting(*self._secrets):
+            with redacting(*self.secrets):
                 yield self
 
     def signed(self) -> Request:
@@ -83,7 +83,7 @@ class AuthenticatedRequest:
             True if a retry would use different credentials. Retry once; always False for fixed
             keys.
         """
-        redact_error(error, *self._secrets)  # it is kept for later messages
+        redact_error(error, *self.secrets)  # it is kept for later messages
         if self._lockout_attempt:
             self._lockout_attempt.failed(error)
         return await self._on_rejected(error)
@@ -166,6 +166,7 @@ async def send_authenticated(
                 response,
                 permission=request.permission,
                 endpoint_option=request.endpoint_option,
+                secrets=attempt.secrets,
                 now=clock,
             )
             if request.optional or not await _refreshed(attempt, error) or retried:

@@ -16,6 +16,7 @@ from exporter.huaweicloud.auth.refresh import Grant, Refresher, granted
 from exporter.huaweicloud.auth.secret import Secret, redact_error, redacting
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Http, Request, Response
+from exporter.settings.secret_values import is_in_quotes
 
 T = TypeVar("T")
 
@@ -110,8 +111,10 @@ def by_password(
                 if response.status == _CREATED:
                     attempt.succeeded()
                     return _granted(response, clock())
-                error = error_of(response, endpoint_option=ENDPOINT_OPTION)
+                error = error_of(response, endpoint_option=ENDPOINT_OPTION, secrets=(secret,))
                 if isinstance(error, AuthError) and not isinstance(error, ForbiddenError):
+                    if is_in_quotes(secret):
+                        error.args = (f"{error}; the password begins and ends with a quote",)
                     redact_error(error, secret)  # it is kept for later messages
                     attempt.failed(error)
                 raise error
@@ -139,7 +142,7 @@ def by_id_token(
             response = await http(request)
             if response.status == _CREATED:
                 return _granted(response, clock())
-            raise error_of(response, endpoint_option=ENDPOINT_OPTION)
+            raise error_of(response, endpoint_option=ENDPOINT_OPTION, secrets=(secret,))
 
     return sign_in
 

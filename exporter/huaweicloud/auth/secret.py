@@ -1,19 +1,16 @@
 """Secrets: where they come from, and how they stay out of every message."""
 
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.errors import AuthError, PollError
+from exporter.huaweicloud.redaction import redact
 from exporter.settings.secret_values import IN_QUOTES, is_in_quotes, stripped
 
 _MAX_BYTES = 2**17
 """IAM tokens have up to 102,400 characters; a larger file is the wrong one."""
-
-_PREFIX = 8
-"""A truncated secret is recognized by this many leading characters."""
 
 
 class Secret:
@@ -93,22 +90,13 @@ def read_text(path: Path, origin: str) -> str:
         raise AuthError(f"{origin} is not UTF-8 text") from None
 
 
-def redact(text: str, *secrets: str | None) -> str:
-    """Replace secrets in a text, also truncated ones: services quote what they refuse.
-
-    For example, the gateway answers a wrong signature with the whole canonical request, security
-    token included.
-    """
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
-        text = re.sub(re.escape(secret[:_PREFIX]) + r"\S*", "***", text)
-    return text
-
-
 def redact_error(error: PollError, *secrets: str | None, doing: str = "") -> None:
-    """Redact the secrets in an error's message, and prefix it with what was being done."""
+    """Redact the secrets in an error's message, and prefix it with what was being done.
+
+    What services say is quoted by `exporter.huaweicloud.redaction.quote`; this is for the rest.
+    """
     prefix = f"{doing}: " if doing else ""
-    error.args = (prefix + redact(str(error), *secrets),)
+    error.args = (prefix + redact(str(error), secrets),)
 
 
 @contextmanager

@@ -1,7 +1,11 @@
 """All ways to sign in, over real HTTP against a strict service."""
 
 import asyncio
+import base64
+import html
+import json
 import logging
+import urllib.parse
 from itertools import cycle
 
 import pytest
@@ -120,7 +124,7 @@ async def test_a_user_signs_in_once_and_sends_the_token(cloud, http, user):
         }
     }
     sent = cloud.asked(SEARCH)[0]
-    assert sent["X-Auth-Token"] == "TOKEN-1-MARKER"
+    assert sent["X-Auth-Token"] == "MIIF-1-MARKER"
     assert (sent["Content-Type"], sent["X-Project-Id"]) == ("application/json", "p")
     assert user.method == "password"
     assert user.identity == "user u of domain d"
@@ -781,3 +785,57 @@ async def test_no_secret_is_ever_told(request, cloud, http, quoting, caplog, who
             told += [repr(error.__cause__), repr(error.__context__)]
     told += [caplog.text, credentials.identity]
     assert [text for text in told for marker in MARKERS if marker in text] == []
+
+
+ECHOES = {
+    "JSON": lambda body: body,
+    "JSON in JSON": json.dumps,
+    "HTML": html.escape,
+    "percent": urllib.parse.quote,
+    "base64": lambda body: base64.b64encode(body.encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+@pytest.mark.parametrize(
+    "password", ['p"a\\s&s< w\u00f6rd', "correct horse battery staple", "Ab1!xy"]
+)
+@pytest.mark.parametrize("cut", [None, 40, 5])
+async def test_iam_repeats_the_request(*, cloud, http, signed_in, echo, password, cut):
+    """Whole, or cut off before it, in the middle of the password, or 5 characters into it."""
+
+    async def repeating(asked):
+        body = (await asked.read()).decode()
+        begin = body.index("password", body.index("u"))
+        body = body[begin:]
+        inside = body.index(json.dumps(password)[1:4])
+        text = echo(body if cut is None else body[: inside + cut])
+        return iam_error(400, f"cannot process {text}")
+
+    cloud.forced[SIGN_IN] = repeating
+    user = signed_in(username="u", domain="d", password=password)
+    message = await refused(search(http, cloud, user), RejectedError)
+    assert message.endswith(
+        "refused: 400 (message not shown, it may contain a secret); check target.iam_endpoint and "
+        "target.project_id"
+    )
+
+
+@pytest.mark.parametrize(
+    "password", ["password1", "username", "wrong-wrong-wrong", "The username or"]
+)
+async def test_a_wrong_password_is_not_revealed_by_the_words_of_iam(
+    cloud, http, signed_in, password
+):
+    user = signed_in(username="u", domain="d", password=password)
+    assert await refused(search(http, cloud, user)) == (
+        "signing in to IAM as user u of domain d: credentials not accepted: 401 The username or "
+        "password is wrong.; check target.auth.*"
+    )
+
+
+async def test_a_wrong_password_in_quotes_gets_a_hint(cloud, http, signed_in):
+    user = signed_in(username="u", domain="d", password='"quoted"')
+    assert (await refused(search(http, cloud, user))).endswith(
+        "check target.auth.*; the password begins and ends with a quote"
+    )
