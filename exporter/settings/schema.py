@@ -24,7 +24,7 @@ Text = Annotated[str, types.text()]
 HiddenText = Annotated[str, types.text(hidden=True)]
 Secret = Annotated[SecretStr, types.SECRET]
 Password = Annotated[SecretStr, types.PASSWORD]
-SecretFile = Annotated[str, types.READABLE]
+SecretFile = Annotated[str, types.SECRET_FILE]
 Url = Annotated[str, types.URL]
 Positive = Annotated[float, types.duration(at_least=0.001)]
 FromZero = Annotated[float, types.duration(at_least=0)]
@@ -139,7 +139,7 @@ class AuthSettings(Group):
     idp_id: Text | None = _option(
         "Name of the identity provider in IAM, for `oidc`.", shown="`HUAWEICLOUD_SDK_IDP_ID`"
     )
-    id_token_file: Annotated[str, types.PATH] | None = _option(
+    id_token_file: Annotated[str, types.ID_TOKEN_FILE] | None = _option(
         "File that contains the ID token for `oidc`; may be created and changed at runtime.",
         shown="`HUAWEICLOUD_SDK_ID_TOKEN_FILE`",
     )

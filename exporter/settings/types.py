@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, Self, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import GetCoreSchemaHandler, Secret, SecretStr
@@ -23,7 +23,14 @@ from exporter.settings.problems import (
     quoted_path,
     unknown_word,
 )
-from exporter.settings.secret_values import IN_QUOTES, is_in_quotes, stripped
+from exporter.settings.secret_values import (
+    IN_QUOTES,
+    IS_A_TOKEN,
+    is_a_token,
+    is_in_quotes,
+    is_surely_a_path,
+    stripped,
+)
 from exporter.settings.small_file import open_file
 
 _LONGEST_DURATION = 100 * 365 * 86_400.0
@@ -380,11 +387,44 @@ def _ca_file(value: Any) -> str:
     return path
 
 
+class WrittenPath(str):
+    """A path of the configuration file, relative to whose directory it was written."""
+
+    __slots__ = ("written",)
+    written: str
+
+    def __new__(cls, path: str, written: str) -> Self:
+        """Make the path, and remember what was written."""
+        made = super().__new__(cls, path)
+        made.written = written
+        return made
+
+
+def _secret_file(value: Any) -> str:
+    """The path of a file, not shown if it may be the secret itself."""
+    written = getattr(value, "written", value)
+    try:
+        return str(_readable(value))
+    except (InvalidValueError, ValueError):
+        if not isinstance(value, str) or not value.strip() or is_surely_a_path(written, value):
+            raise
+    wrong = "no such file (value not shown, it may be the secret itself); use the path of a file"
+    raise InvalidValueError(wrong) from None
+
+
+def _id_token_file(value: Any) -> str:
+    if isinstance(value, str) and is_a_token(getattr(value, "written", value).strip()):
+        raise InvalidValueError(IS_A_TOKEN)
+    return str(_path(value))
+
+
 PATH = OptionType(name="path", parse=_path, path=True)
 """The path of a file that need not exist yet."""
 
-READABLE = OptionType(name="path", parse=_readable, path=True)
+SECRET_FILE = OptionType(name="path", parse=_secret_file, path=True)
 """The path of a file that exists and can be opened now; its content is not checked."""
+
+ID_TOKEN_FILE = replace(PATH, parse=_id_token_file)
 
 CA_FILE = OptionType(name="path", parse=_ca_file, path=True)
 

@@ -19,7 +19,7 @@ from exporter.huaweicloud.auth.signature import Key
 from exporter.huaweicloud.auth.static import NoAuth, StaticToken
 from exporter.huaweicloud.http import Http
 from exporter.settings.schema import AuthSettings, Method
-from exporter.settings.secret_values import IN_QUOTES
+from exporter.settings.secret_values import IN_QUOTES, IS_A_TOKEN, is_a_token
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +153,9 @@ def _from_sources(
             raise ConfigError(*(_quotes(source, name) for name in source.in_quotes))
         config = _merged(own, source)
         if config.idp_id and config.id_token_file:
+            if is_a_token(config.id_token_file):
+                name = source.names["id_token_file"]
+                raise ConfigError(f"{name} in {source.origin} {IS_A_TOKEN}")
             yield _oidc(context, config.idp_id, config.id_token_file)
         if config.access_key and config.secret_key:
             yield AccessKey(
@@ -299,8 +302,9 @@ def _missing(method: Method) -> Iterator[str]:
 def _tried_sources(environ: Mapping[str, str]) -> str:
     """The sources that `auto` has tried, for people."""
     path = sdk_config.profile_path(environ)
-    profile = "a profile file (no HOME)" if path is None else f"the profile file {path}"
+    profile = "a profile file (no HOME)"
     if path is not None:
+        profile = f"the profile file {sdk_config.shown(path)}"
         try:
             sdk_config.read_profile(path)
             profile += " (no ak and sk in it)"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from exporter.errors import AuthError
 from exporter.huaweicloud.auth.secret import Secret, read_text
-from exporter.settings.secret_values import is_in_quotes, stripped
+from exporter.settings.secret_values import is_in_quotes, is_surely_a_path, stripped
 
 VARIABLES = {
     "access_key": "HUAWEICLOUD_SDK_AK",
@@ -31,6 +31,7 @@ ENTRIES = {
     "idp_id": "idp_id",
     "id_token_file": "id_token_file",
 }
+_PROFILE = (".huaweicloud", "credentials")
 _SECTION = "basic"
 _FILE_VARIABLE = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 
@@ -67,7 +68,14 @@ def profile_path(environ: Mapping[str, str]) -> Path | None:
     if path := environ.get(_FILE_VARIABLE):
         return Path(path)
     home = environ.get("HOME")
-    return Path(home, ".huaweicloud", "credentials") if home else None
+    return Path(home, *_PROFILE) if home else None
+
+
+def shown(path: Path) -> str:
+    """The path of the profile file, unless it may be a secret in the wrong variable."""
+    usual = path.parts[-2:] == _PROFILE
+    is_path = usual or is_surely_a_path(str(path), str(path))
+    return str(path) if is_path else "(path not shown, it may be a secret)"
 
 
 def read_profile(path: Path) -> SdkConfig:
@@ -76,7 +84,7 @@ def read_profile(path: Path) -> SdkConfig:
     Raises:
         AuthError: missing, unreadable, not an INI file, or without the section; names the path.
     """
-    origin = f"profile file {path}"
+    origin = f"profile file {shown(path)}"
     # No interpolation: a secret may contain a percent sign.
     parser = configparser.ConfigParser(interpolation=None)
     try:

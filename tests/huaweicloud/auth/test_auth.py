@@ -333,6 +333,25 @@ def test_quotes_that_a_shell_would_have_removed(home, quote):
         key_of(credentials)
 
 
+def test_a_secret_where_the_path_of_a_file_belongs_is_not_repeated(home):
+    token = "eyJhbGciOi.own-secret.own-secret"
+    for environ, profile in (
+        ({"HUAWEICLOUD_SDK_IDP_ID": "i", "HUAWEICLOUD_SDK_ID_TOKEN_FILE": token}, None),
+        ({}, f"[basic]\nidp_id = i\nid_token_file = {token}\n"),
+    ):
+        with pytest.raises(ConfigError, match=r" is a token \(not shown\); use the path") as caught:
+            chosen(home, environ, profile=profile)
+        assert "own-secret" not in str(caught.value)
+    environ = {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": "own-secret"}
+    with pytest.raises(AuthError) as unreadable:
+        read_profile(profile_path(environ))
+    assert str(unreadable.value) == (
+        "profile file (path not shown, it may be a secret) cannot be read: No such file or "
+        "directory"
+    )
+    assert "own-secret" not in vars(chosen(home, environ))["_tried"]
+
+
 def test_the_ends_of_values_in_the_environment_and_the_profile_do_not_count(home):
     environ = {"HUAWEICLOUD_SDK_AK": "\ufeffA \n", "HUAWEICLOUD_SDK_SK": "\ufeff own-secret \r\n\n"}
     key = key_of(chosen(home, environ))
