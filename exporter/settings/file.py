@@ -13,10 +13,10 @@ from exporter.settings.problems import (
     problem,
     quoted_path,
 )
+from exporter.settings.secret_types import WrittenPath
 from exporter.settings.small_file import read_file
 from exporter.settings.sources import Layer, wrapped
 from exporter.settings.tree import KeyTree, ListOf, NotNull, TreeReader, shown
-from exporter.settings.types import WrittenPath
 from exporter.settings.yaml import Document, InvalidYamlError, parse
 
 _OPTION = "config.file"

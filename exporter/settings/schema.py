@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.settings import types
+from exporter.settings import secret_types, types
 from exporter.settings.durations import show
 from exporter.settings.problems import OptionPath
 from exporter.settings.types import Address
@@ -22,9 +22,9 @@ LogFormat = Literal["text", "json"]
 
 Text = Annotated[str, types.text()]
 HiddenText = Annotated[str, types.text(hidden=True)]
-Secret = Annotated[SecretStr, types.SECRET]
-Password = Annotated[SecretStr, types.PASSWORD]
-SecretFile = Annotated[str, types.SECRET_FILE]
+Secret = Annotated[SecretStr, secret_types.SECRET]
+Password = Annotated[SecretStr, secret_types.PASSWORD]
+SecretFile = Annotated[str, secret_types.SECRET_FILE]
 Url = Annotated[str, types.URL]
 Positive = Annotated[float, types.duration(at_least=0.001)]
 FromZero = Annotated[float, types.duration(at_least=0)]
@@ -139,7 +139,7 @@ class AuthSettings(Group):
     idp_id: Text | None = _option(
         "Name of the identity provider in IAM, for `oidc`.", shown="`HUAWEICLOUD_SDK_IDP_ID`"
     )
-    id_token_file: Annotated[str, types.ID_TOKEN_FILE] | None = _option(
+    id_token_file: Annotated[str, secret_types.ID_TOKEN_FILE] | None = _option(
         "File that contains the ID token for `oidc`; may be created and changed at runtime.",
         shown="`HUAWEICLOUD_SDK_ID_TOKEN_FILE`",
     )
@@ -212,7 +212,8 @@ class PollSettings(Group):
     stale_after: Positive = _option(
         "Withdraw the series of job states after this time without a successful poll. "
         "Must exceed `poll.interval` + `poll.timeout`.",
-        "5m",
+        shown="`5m`, or 2 x `poll.interval` + `poll.timeout` if that is longer",
+        default_factory=lambda known: max(300.0, 2 * known["interval"] + known["timeout"]),
     )
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -294,7 +295,9 @@ class WebSettings(Group):
 class LogSettings(Group):
     """The log on standard error."""
 
-    level: Annotated[LogLevel, types.choice(LogLevel)] = _option("Minimum level.", "info")
+    level: Annotated[LogLevel, types.choice(LogLevel, warn="warning")] = _option(
+        "Minimum level.", "info"
+    )
     format: Annotated[LogFormat, types.choice(LogFormat)] = _option(
         "Text, or one JSON object per line.", "text"
     )

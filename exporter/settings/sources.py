@@ -16,11 +16,11 @@ from exporter.settings.problems import (
     problem,
     unknown,
 )
+from exporter.settings.secret_types import SECRET_FILE
 from exporter.settings.secret_values import IN_QUOTES, is_in_quotes
 from exporter.settings.types import (
     BOOLEAN,
     BOOLEAN_WORDS,
-    SECRET_FILE,
     OptionType,
     without_path,
 )

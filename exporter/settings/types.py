@@ -8,11 +8,10 @@ import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, get_args
 from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import GetCoreSchemaHandler, Secret, SecretStr
+from pydantic import GetCoreSchemaHandler, Secret
 from pydantic_core import CoreSchema, core_schema
 
 from exporter.settings import durations
@@ -23,14 +22,7 @@ from exporter.settings.problems import (
     quoted_path,
     unknown_word,
 )
-from exporter.settings.secret_values import (
-    IN_QUOTES,
-    IS_A_TOKEN,
-    is_a_token,
-    is_in_quotes,
-    is_surely_a_path,
-    stripped,
-)
+from exporter.settings.secret_values import IN_QUOTES, is_in_quotes, stripped
 from exporter.settings.small_file import open_file
 
 _LONGEST_DURATION = 100 * 365 * 86_400.0
@@ -166,36 +158,19 @@ def text(
     return OptionType(name=noun, parse=parse, hidden=hidden)
 
 
-def choice(literal: Any) -> OptionType:
-    """One of the words of a ``Literal``."""
+def choice(literal: Any, **aliases: str) -> OptionType:
+    """One of the words of a ``Literal``, or another name for one."""
     words: tuple[str, ...] = get_args(literal)
 
     def parse(value: Any) -> str:
         # YAML 1.1 reads "none" as a string, but "off" as false: only strings are accepted.
         found = value.strip().lower() if isinstance(value, str) else value
+        found = aliases.get(found, found) if isinstance(found, str) else found
         if found not in words:
             raise unknown_word(value, words)
         return str(found)
 
     return OptionType(name="one of " + ", ".join(words), parse=parse)
-
-
-def _secret(value: Any, *, quotes: bool = False) -> SecretStr:
-    if not isinstance(value, str | None):
-        raise invalid_value(value, "secret", "one line of text, in quotes in YAML", hidden=True)
-    found = stripped(value or "")
-    if not found:
-        raise InvalidValueError("is empty; use one line of text, in quotes in YAML")
-    if not found.isprintable():
-        raise InvalidValueError("contains a line break or control character; use one line of text")
-    if not quotes and is_in_quotes(found):
-        raise InvalidValueError(IN_QUOTES)
-    return SecretStr(found)
-
-
-SECRET = OptionType(name="secret", parse=_secret, hidden=True, flag=False)
-PASSWORD = replace(SECRET, parse=partial(_secret, quotes=True))
-"""A secret that somebody chose, perhaps with quotes at its ends."""
 
 
 PROJECT_ID = text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}")
@@ -369,7 +344,7 @@ TELEMETRY_PATH = OptionType(name="path", parse=_telemetry_path)
 def _path(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise invalid_value(value, "file path", "one line of text")
-    return value
+    return str(value)  # not `exporter.settings.secret_types.WrittenPath`
 
 
 def _readable(value: Any) -> str:
@@ -387,44 +362,8 @@ def _ca_file(value: Any) -> str:
     return path
 
 
-class WrittenPath(str):
-    """A path of the configuration file, relative to whose directory it was written."""
-
-    __slots__ = ("written",)
-    written: str
-
-    def __new__(cls, path: str, written: str) -> Self:
-        """Make the path, and remember what was written."""
-        made = super().__new__(cls, path)
-        made.written = written
-        return made
-
-
-def _secret_file(value: Any) -> str:
-    """The path of a file, not shown if it may be the secret itself."""
-    written = getattr(value, "written", value)
-    try:
-        return str(_readable(value))
-    except (InvalidValueError, ValueError):
-        if not isinstance(value, str) or not value.strip() or is_surely_a_path(written, value):
-            raise
-    wrong = "no such file (value not shown, it may be the secret itself); use the path of a file"
-    raise InvalidValueError(wrong) from None
-
-
-def _id_token_file(value: Any) -> str:
-    if isinstance(value, str) and is_a_token(getattr(value, "written", value).strip()):
-        raise InvalidValueError(IS_A_TOKEN)
-    return str(_path(value))
-
-
 PATH = OptionType(name="path", parse=_path, path=True)
 """The path of a file that need not exist yet."""
-
-SECRET_FILE = OptionType(name="path", parse=_secret_file, path=True)
-"""The path of a file that exists and can be opened now; its content is not checked."""
-
-ID_TOKEN_FILE = replace(PATH, parse=_id_token_file)
 
 CA_FILE = OptionType(name="path", parse=_ca_file, path=True)
 

@@ -148,7 +148,7 @@ def test_defaults_are_those_of_the_contract():
         "poll.timeout": "2m",
         "poll.sweep_timeout": "30m",
         "poll.sweep_interval": "1h",
-        "poll.stale_after": "5m",
+        "poll.stale_after": "`5m`, or 2 x `poll.interval` + `poll.timeout` if that is longer",
         "api.timeout": "30s",
         "api.max_requests_per_second": "5",
         "api.concurrency": "2",
@@ -174,6 +174,27 @@ def test_defaults_are_those_of_the_contract():
     assert settings.web.listen_address == (Address("0.0.0.0", 9978),)
     assert settings.jobs.per_job is True
     assert "iam_endpoint" not in target.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("flags", "stale_after"),
+    [
+        ([], 300),
+        (["--poll.interval=5m"], 720),
+        (["--poll.interval=10s", "--poll.timeout=5s"], 300),
+        (["--poll.timeout=10m"], 720),
+        (["--poll.interval=1d"], 2 * 86_400 + 120),
+        (["--poll.interval=5m", "--poll.stale-after=8m"], 480),
+    ],
+)
+def test_the_default_of_stale_after_follows_the_interval(flags, stale_after):
+    assert load([*REGION, *flags], {}).poll.stale_after == stale_after
+
+
+@pytest.mark.parametrize("text", ["warn", "WARN", "Warning", " warning "])
+def test_warn_is_a_level_too(here, text):
+    assert load([*REGION, "--log.level", text], {}).log.level == "warning"
+    assert with_file(here, {"log": {"level": text}}, REGION).log.level == "warning"
 
 
 def test_flag_before_environment_before_file_before_default(here):
