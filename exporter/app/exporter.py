@@ -112,6 +112,7 @@ async def exporter(
     clocks: Clocks | None = None,
     *,
     keep_state: bool = True,
+    retry_unreachable: bool = True,
     load: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Exporter]:
     """Make the targets; their connections are closed at the end.
@@ -121,6 +122,8 @@ async def exporter(
         environ: where the vendor's variables are looked for.
         clocks: other than the machine's, for tests.
         keep_state: whether ``state.file`` is used, where one is configured.
+        retry_unreachable: whether requests are retried if there is no connection at all; somebody
+            who waits for the result would rather know at once.
         load: reads the settings again; None: they cannot change.
 
     Raises:
@@ -134,9 +137,10 @@ async def exporter(
         stack.push_async_callback(store.close)
         lockouts = KeyLockouts(clocks.monotonic)
         shared = SharedParts(environ, clocks, instruments, lockouts, store, publisher.publish)
+        wanted = plans(settings, environ, retry_unreachable=retry_unreachable)
         pollers = PollerManager(shared, publisher)
         stack.push_async_callback(pollers.close)
-        await pollers.adopt(await pollers.draft(plans(settings, environ)))
+        await pollers.adopt(await pollers.draft(wanted))
         reload = Reloader(settings, load or (lambda: settings), shared, pollers, publisher)
         yield Exporter(settings, publisher, pollers, reload, clocks)
 

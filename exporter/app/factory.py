@@ -77,12 +77,15 @@ class TargetPlan:
     authorities: bytes | None = field(repr=False)
 
 
-def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
+def plans(
+    settings: Settings, environ: Mapping[str, str], *, retry_unreachable: bool = True
+) -> list[TargetPlan]:
     """A plan for each target. Reads files.
 
     Args:
         settings: validated.
         environ: where the vendor's variables are looked for.
+        retry_unreachable: whether requests are retried if there is no connection at all.
 
     Raises:
         ConfigError: a file that was there when the settings were validated is gone.
@@ -106,6 +109,7 @@ def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
                 concurrency=api.concurrency,
                 retries=api.retries,
                 longest_pause=poll.timeout,
+                retry_unreachable=retry_unreachable,
             ),
             timeout=api.timeout,
             scope=Scope(

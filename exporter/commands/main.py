@@ -220,7 +220,9 @@ def _check(options: Sequence[str], environ: Mapping[str, str]) -> int:
 
     async def checking() -> int:
         poll = settings.poll
-        async with exporter(settings, environ, keep_state=False) as running:
+        async with exporter(
+            settings, environ, keep_state=False, retry_unreachable=False
+        ) as running:
             async with beside(_seconds("Signing in and reading the list of jobs")):
                 await running.poll_once()
                 good = await running.poll_once()  # shows what all further ones will cost
@@ -247,10 +249,20 @@ def _dump(options: Sequence[str], environ: Mapping[str, str]) -> int:
         async with exporter(settings, environ, keep_state=False) as running:
             good = await running.poll_once()
             body = running.publisher.exposition.text
-        say(body)
+        say(_without_process(body))
         return _GOOD if good else _FAILED
 
     return asyncio.run(_to_the_end(dumping()))
+
+
+def _without_process(body: bytes) -> bytes:
+    """The families of the exporter, without those that every exporter has.
+
+    In a file for node_exporter's textfile collector they would collide with its own.
+    """
+    lines = body.splitlines(keepends=True)
+    ours = (b"modelarts_", b"# HELP modelarts_", b"# TYPE modelarts_")
+    return b"".join(line for line in lines if line.startswith(ours))
 
 
 def _backfill(options: Sequence[str], environ: Mapping[str, str]) -> int:

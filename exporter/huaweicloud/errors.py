@@ -45,6 +45,7 @@ def error_of(
     response: Response,
     *,
     permission: str = "",
+    workspace: str = "",
     endpoint_option: str = "",
     secrets: Sequence[str | None] = (),
     now: Callable[[], float] = time.time,
@@ -54,6 +55,7 @@ def error_of(
     Args:
         response: an HTTP response that is not a success.
         permission: the IAM action that the request needs, named when it is missing.
+        workspace: that the request asks for, named where it may be wrong: one of several may be.
         endpoint_option: the option that holds the base URL, named where it may be wrong.
         secrets: that the service was sent; it may repeat them.
         now: unix seconds, to report how far apart the clocks are.
@@ -70,7 +72,9 @@ def error_of(
         skew = _skew(response, now())
         return AuthError(f"clock skew: {skew}; set this machine's clock: {details}")
     if status == _FORBIDDEN or _is_one_of(code, _FORBIDDEN_CODES):
-        return ForbiddenError(f"not allowed: {details}{_permission_hint(code, permission)}")
+        return ForbiddenError(
+            f"not allowed: {details}{_permission_hint(code, permission, workspace)}"
+        )
     if status == _UNAUTHORIZED or _is_one_of(code, _AUTH_CODES):
         return AuthError(f"credentials not accepted: {details}; check target.auth.*")
     if status >= _SERVER_ERROR:
@@ -81,14 +85,18 @@ def error_of(
         return RejectedError(f"redirect not followed: {details}{hint}", status=status)
     if status in _OK:
         return InvalidResponseError(f"unexpected response: {details}")
-    hint = f"; check {endpoint_option} and target.project_id" if endpoint_option else ""
+    places = f"{endpoint_option} and target.project_id"
+    if workspace:
+        places = f"{endpoint_option}, target.project_id and target.workspaces (here {workspace})"
+    hint = f"; check {places}" if endpoint_option else ""
     return RejectedError(f"refused: {details}{hint}", status=status, code=code)
 
 
-def _permission_hint(code: str, permission: str) -> str:
+def _permission_hint(code: str, permission: str, workspace: str) -> str:
     if code == _OTHER_PROJECT_CODE:
         return "; check target.project_id"
-    return f"; grant {permission} to this identity in this project" if permission else ""
+    where = f" and workspace {workspace}" if workspace else ""
+    return f"; grant {permission} to this identity in this project{where}" if permission else ""
 
 
 def _is_one_of(code: str, codes: tuple[str, ...]) -> bool:

@@ -51,6 +51,7 @@ class Request:
         optional: nothing depends on it: sent once, and a refusal says nothing about the
             credentials.
         permission: the IAM action that it needs, for error messages.
+        workspace: that it asks for, for error messages; "" = none.
         endpoint_option: the option that holds the base URL, for error messages; "" for the
             metadata service, whose URL is fixed.
         max_header_bytes: upper limit for one header of the response, name and value.
@@ -65,6 +66,7 @@ class Request:
     direct: bool = False
     optional: bool = False
     permission: str = ""
+    workspace: str = ""
     endpoint_option: str = ""
     max_header_bytes: int = 8190
 
@@ -171,35 +173,37 @@ class Session:
         server, option = _server(request.url), request.endpoint_option
         if proxy_origin:
             option = f"{option} and {proxy_origin}"
+        message = f"the connection to {server} was lost"
+        lasting = True
         match error:
+            case aiohttp.ClientConnectorDNSError() if proxy_origin:
+                message = (
+                    f"the name of the proxy for {server} does not resolve: check {proxy_origin}"
+                )
             case aiohttp.ClientConnectorDNSError():
-                return ConnectionFailedError(
+                message = (
                     f"the name {urlsplit(request.url).hostname} does not resolve: "
                     f"check target.region, {option} and the DNS of this machine"
                 )
             case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-                return ConnectionFailedError(
-                    f"TLS to {server} failed: {_tls_reason(error)}; check {option}, {self._ca_hint}"
-                )
+                check = f"check {option}, {self._ca_hint}"
+                message = f"TLS to {server} failed: {_tls_reason(error)}; {check}"
             case aiohttp.ClientProxyConnectionError():
-                return ConnectionFailedError(
-                    f"cannot connect to the proxy for {server}: check {proxy_origin}"
-                )
+                message = f"cannot connect to the proxy for {server}: check {proxy_origin}"
             case aiohttp.ClientHttpProxyError():
-                return ConnectionFailedError(
-                    f"the proxy refused {server} with status {error.status}; check {proxy_origin}"
-                )
+                status = f"with status {error.status}"
+                message = f"the proxy refused {server} {status}; check {proxy_origin}"
             case aiohttp.ClientConnectorError():
                 check = f"check {option} and the network" if option else "check the network"
-                return ConnectionFailedError(
-                    f"cannot connect to {server}: {_os_reason(error.os_error)}; {check}"
-                )
+                message = f"cannot connect to {server}: {_os_reason(error.os_error)}; {check}"
             case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
                 return BrokenResponseError(f"the response from {server} was cut off or garbled")
             case aiohttp.InvalidURL():
                 url = one_line(request.url, _TEXT_LIMIT)
                 return RejectedError(f"{url} is not a valid URL: check {option}", status=0)
-        return ConnectionFailedError(f"the connection to {server} was lost")
+            case _:
+                lasting = False
+        return ConnectionFailedError(message, lasting=lasting)
 
 
 def _headers(request: Request, proxy: Proxy | None) -> dict[str, Any]:

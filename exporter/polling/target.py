@@ -48,12 +48,14 @@ class Manners:
         concurrency: requests in flight.
         retries: further tries of one request.
         longest_pause: seconds; what a ``Retry-After`` can ask for at most.
+        retry_unreachable: whether to retry if there is no connection at all.
     """
 
     requests_per_second: float
     concurrency: int
     retries: int
     longest_pause: float
+    retry_unreachable: bool = True
 
 
 class Target:
@@ -182,6 +184,7 @@ class Target:
             rate_limiter=RateLimiter(self._manners.requests_per_second, clocks),
             concurrency=self._manners.concurrency,
             retries=self._manners.retries,
+            retry_unreachable=self._manners.retry_unreachable,
             longest_pause=self._manners.longest_pause,
             meter=self._instruments,
             clocks=clocks,

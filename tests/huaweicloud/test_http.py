@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -203,6 +204,18 @@ async def test_https_goes_through_a_tunnel_and_a_refusal_names_the_variable():
     assert heads[0].startswith("CONNECT modelarts.invalid:443 HTTP/1.1\r\n")
     assert str(caught.value) == (
         "the proxy refused https://modelarts.invalid with status 407; check https_proxy"
+    )
+
+
+async def test_a_proxy_whose_name_does_not_resolve_is_named_by_its_variable(monkeypatch):
+    def unknown(*_arguments, **_options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ConnectionFailedError) as caught:
+        await through("https://modelarts.invalid/", HTTPS_PROXY="u:geheim@proxy.invalid:1")
+    assert str(caught.value) == (
+        "the name of the proxy for https://modelarts.invalid does not resolve: check HTTPS_PROXY"
     )
 
 

@@ -249,6 +249,7 @@ class Rig:
         workspaces=("0",),
         pagination=None,
         retries=5,
+        retry_unreachable=True,
         ca_file=None,
         scope=None,
         store=None,
@@ -277,7 +278,13 @@ class Rig:
         )
         target = Target(
             TargetIdentity(name, REGION, project_id, endpoint, endpoint, tuple(workspaces)),
-            Manners(requests_per_second=rate, concurrency=2, retries=retries, longest_pause=120.0),
+            Manners(
+                requests_per_second=rate,
+                concurrency=2,
+                retries=retries,
+                longest_pause=120.0,
+                retry_unreachable=retry_unreachable,
+            ),
             paging=Paging(pagination, fixed=pagination is not None),
             session=session,
             credentials=resolve(AuthSettings(**auth or {"method": "none"}), context),

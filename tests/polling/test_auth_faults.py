@@ -183,7 +183,8 @@ async def test_row_43_a_missing_permission(rig, clock, received, auth):
 
     assert received("search") == 10
     assert received("token") == (auth is password)
-    assert "grant modelarts:trainJob:list to this identity in this project" in poller.error
+    grant = "grant modelarts:trainJob:list to this identity in this project and workspace 0"
+    assert grant in poller.error
     assert accounts.failures == {}
 
     accounts.keys[KEY.access] = KEY

@@ -165,6 +165,7 @@ async def send_authenticated(
             error = error_of(
                 response,
                 permission=request.permission,
+                workspace=request.workspace,
                 endpoint_option=request.endpoint_option,
                 secrets=attempt.secrets,
                 now=clock,
