@@ -8,6 +8,7 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
+from exporter.app.permissions import warn_of_readable_secrets
 from exporter.clock import Clocks
 from exporter.errors import AuthError, ConfigError
 from exporter.huaweicloud.auth import sdk_config
@@ -80,7 +81,7 @@ class TargetPlan:
 def plans(
     settings: Settings, environ: Mapping[str, str], *, retry_unreachable: bool = True
 ) -> list[TargetPlan]:
-    """A plan for each target. Reads files.
+    """A plan for each target. Reads files, and warns of those with secrets that others can read.
 
     Args:
         settings: validated.
@@ -92,6 +93,7 @@ def plans(
     """
     targets = settings.all_targets()
     known = _profile(environ)
+    warn_of_readable_secrets(settings, environ, known)
     poll, api, jobs = settings.poll, settings.api, settings.jobs
     return [
         TargetPlan(
