@@ -371,17 +371,17 @@ environment variables over the file, and the file over the defaults:
   to the working directory.
 - **Secrets** have no flags, because they would be visible in the process list. Preferably put each into its own file
   (`secret_key_file` and so on). Such a file may change while the exporter runs. It must be readable when the exporter
-  starts; only the `id_token_file` may appear later. A byte order mark, blanks and line breaks at the ends of a secret do
-  not count, wherever it is set. Messages never contain a secret. A warning names files with secrets that every user of
-  the machine can read, unless Kubernetes, Docker or systemd has mounted them.
-- **Quotes** that a shell would remove are an error in environment variables, keys and tokens: `docker run --env-file`
-  keeps them. Only a password may begin and end with a quote.
-- **Proxies.** `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in upper or lower case, mean what they mean for programs in Go;
-  `ALL_PROXY` applies where neither of the first two does. A proxy URL may omit `http://`; special characters in its
+  starts; only the `id_token_file` may appear later. A byte order mark, blanks and line breaks at the ends of a secret
+  do not count, wherever it is set. Messages never contain a secret. A warning names files with secrets that every user
+  of the machine can read, unless Kubernetes, Docker or systemd has mounted them.
+- **Quotes** that a shell would remove are an error in environment variables, keys and tokens; Docker keeps those in an
+  env file. Only a password may begin and end with a quote.
+- **Proxies.** `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in upper or lower case, mean what they mean for programs in
+  Go; `ALL_PROXY` applies where neither of the first two does. A proxy URL may omit `http://`; special characters in its
   password must be percent-encoded (`#` is `%23`). `NO_PROXY` is a list of host names (`example.com` includes its
-  subdomains, `.example.com` and `*.example.com` are only those), IP addresses and CIDR ranges, each but a range with an
-  optional port; `*` stands for all hosts. This machine itself and the metadata service are never reached through a
-  proxy. `target.proxy` is used instead of the variables, for all hosts. SOCKS proxies are not supported.
+  subdomains, `.example.com` and `*.example.com` are only those), IP addresses and CIDR ranges. Names and addresses may
+  have a port. `*` stands for all hosts. No proxy is used for this machine itself and the metadata service.
+  `target.proxy` is used instead of the variables, for all hosts. SOCKS proxies are not supported.
 - **Problems** are all reported at once, one line each, with the option, where it was set, and a valid value; the exit
   code is 2.
 

@@ -95,8 +95,11 @@ def error_of(
 def _permission_hint(code: str, permission: str, workspace: str) -> str:
     if code == _OTHER_PROJECT_CODE:
         return "; check target.project_id"
-    where = f" and workspace {workspace}" if workspace else ""
-    return f"; grant {permission} to this identity in this project{where}" if permission else ""
+    if not permission:
+        return ""
+    if workspace:
+        return f"; grant {permission} to this identity in this project and workspace {workspace}"
+    return f"; grant {permission} to this identity in this project"
 
 
 def _is_one_of(code: str, codes: tuple[str, ...]) -> bool:

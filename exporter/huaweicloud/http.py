@@ -111,9 +111,9 @@ class Session:
         self._meter = meter
         self._proxy_for = proxy_for
         self._ca_hint = (
-            "or give the issuing CA with target.ca_file"
+            ", or give the issuing CA with target.ca_file"
             if ca_file is None
-            else "and whether target.ca_file contains the issuing CA"
+            else ", and whether target.ca_file contains the issuing CA"
         )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=_tls(ca_file), limit=0),
@@ -186,7 +186,7 @@ class Session:
                     f"check target.region, {option} and the DNS of this machine"
                 )
             case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-                check = f"check {option}, {self._ca_hint}"
+                check = f"check {option}{self._ca_hint}"
                 message = f"TLS to {server} failed: {_tls_reason(error)}; {check}"
             case aiohttp.ClientProxyConnectionError():
                 message = f"cannot connect to the proxy for {server}: check {proxy_origin}"
