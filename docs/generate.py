@@ -374,8 +374,8 @@ environment variables over the file, and the file over the defaults:
   starts; only the `id_token_file` may appear later. A byte order mark, blanks and line breaks at the ends of a secret
   do not count, wherever it is set. Messages never contain a secret. A warning names files with secrets that every user
   of the machine can read, unless Kubernetes, Docker or systemd has mounted them.
-- **Quotes** that a shell would remove are an error in environment variables, keys and tokens; Docker keeps those in an
-  env file. Only a password may begin and end with a quote.
+- **Quotes** around a key, a token, a URL, a name or an ID are an error: Docker keeps those in an env file, which a
+  shell would remove. Only a password may begin and end with a quote.
 - **Proxies.** `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in upper or lower case, mean what they mean for programs in
   Go; `ALL_PROXY` applies where neither of the first two does. A proxy URL may omit `http://`; special characters in its
   password must be percent-encoded (`#` is `%23`). `NO_PROXY` is a list of host names (`example.com` includes its

@@ -53,6 +53,8 @@ class WrittenPath(str):
 def _secret_file(value: Any) -> str:
     """The path of a file, not shown if it may be the secret itself."""
     written = getattr(value, "written", value)
+    if isinstance(value, str) and is_in_quotes(written.strip()):
+        raise InvalidValueError(IN_QUOTES)
     try:
         path = str(PATH.take(value))
         with open_file(path):

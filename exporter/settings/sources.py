@@ -17,7 +17,6 @@ from exporter.settings.problems import (
     unknown,
 )
 from exporter.settings.secret_types import SECRET_FILE
-from exporter.settings.secret_values import IN_QUOTES, is_in_quotes
 from exporter.settings.types import (
     BOOLEAN,
     BOOLEAN_WORDS,
@@ -198,12 +197,8 @@ def environment(environ: Mapping[str, str], options: Sequence[Option]) -> Layer:
             continue
         origin = f"environment variable {printable(name)}"
         if option := known.get(name):
-            if not value.strip():
-                continue
-            if is_in_quotes(value.strip()) and not option.type.hidden:
-                layer.problems.append(problem(option.name, IN_QUOTES, origin))
-                value = value.strip()[1:-1]  # noqa: PLW2901 - no second message about the value
-            layer.put(option.path, wrapped(option.type, value), origin)
+            if value.strip():
+                layer.put(option.path, wrapped(option.type, value), origin)
         elif name == f"{PREFIX}TARGETS":
             wrong = "can only be set in the file; use file key targets"
             layer.problems.append(problem("targets", wrong, origin))
@@ -235,10 +230,6 @@ def vendor(environ: Mapping[str, str], targets: Sequence[object] | None) -> Laye
         if targets is not None:
             paths = [("targets", position, key) for position in range(len(targets))]
         value = environ.get(variable, "").strip()
-        if is_in_quotes(value):
-            wrong = problem(f"target.{key}", IN_QUOTES, f"environment variable {variable}")
-            layer.problems.append(wrong)
-            continue
         if key == "iam_endpoint":
             value = without_path(value)
         if value and (key == "iam_endpoint" or len(paths) == 1):

@@ -149,7 +149,7 @@ def text(
 
     def parse(value: Any) -> str:
         found = stripped(value) if isinstance(value, str) else ""
-        if hidden and is_in_quotes(found):
+        if is_in_quotes(found):
             raise InvalidValueError(IN_QUOTES)
         if not found.isprintable() or not re.fullmatch(pattern, found):
             raise invalid_value(value, noun, hint, hidden=hidden)
@@ -227,6 +227,8 @@ _PROXY_FORM = (
 def _url(value: Any) -> str:
     """An http(s) URL without user, query and fragment; a trailing slash is removed."""
     found = value.strip() if isinstance(value, str) else ""
+    if is_in_quotes(found):
+        raise InvalidValueError(IN_QUOTES)
     if "@" in found:
         raise invalid_value(value, "base URL", f"{_URL_FORM}, without a user name", hidden=True)
     _split(found, value, "base URL", _URL_FORM, hidden=False)
@@ -256,6 +258,8 @@ def parse_proxy(value: Any) -> str:
         InvalidValueError: the URL is not valid. Never shows it, because it may contain a password.
     """
     found = value.strip() if isinstance(value, str) else ""
+    if is_in_quotes(found):
+        raise InvalidValueError(IN_QUOTES)
     if found.lower().startswith("socks"):
         raise InvalidValueError(
             f"SOCKS proxies are not supported; use an HTTP proxy, {_PROXY_FORM}"
@@ -344,6 +348,8 @@ TELEMETRY_PATH = OptionType(name="path", parse=_telemetry_path)
 def _path(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise invalid_value(value, "file path", "one line of text")
+    if is_in_quotes(value.strip()):
+        raise InvalidValueError(IN_QUOTES)
     return str(value)  # not `exporter.settings.secret_types.WrittenPath`
 
 

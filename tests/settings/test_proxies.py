@@ -143,7 +143,6 @@ def test_a_name_is_not_resolved_for_no_proxy():
         ("http://u:gehe[im@proxy:3128", "invalid proxy URL: got a string (not shown); use "),
         ("u:gehe im@proxy:3128", "invalid proxy URL: got a string (not shown); use "),
         ("u:geheimß@proxy:3128", "invalid proxy URL: got a string (not shown); use "),
-        ('"http://u:geheim@proxy:3128"', "invalid proxy URL: got a string (not shown); use "),
         ("ftp://u:geheim@proxy", "invalid proxy URL: got a string (not shown); use "),
         ("socks5://u:geheim@proxy:1080", "SOCKS proxies are not supported; use an HTTP proxy, "),
         ("SOCKS5H://u:geheim@proxy:1080", "SOCKS proxies are not supported; use an HTTP proxy, "),
@@ -160,6 +159,14 @@ def test_a_useless_variable_is_named_and_not_shown(variable, value, wrong):
     assert line.startswith(f"target.proxy: {wrong}http://HOST:PORT or ")
     assert line.endswith(f" (from environment variable {variable})")
     assert "gehe" not in line
+
+
+def test_quotes_that_a_shell_would_have_removed():
+    with pytest.raises(ConfigError) as caught:
+        load(REGION, {"https_proxy": '"http://u:geheim@proxy:3128"'})
+    (line,) = caught.value.problems
+    wrong = "target.proxy: begins and ends with a quote; remove the quotes"
+    assert line == f"{wrong} (from environment variable https_proxy)"
 
 
 @pytest.mark.parametrize(

@@ -392,6 +392,12 @@ def test_options_win_over_vendor_variables(here):
     assert places(with_file(here, {"targets": [target]}, (), VENDOR)) == expected
 
 
+def test_a_vendor_variable_that_is_not_used_may_be_wrong():
+    variables = {"HUAWEICLOUD_SDK_PROJECT_ID": '"x"', "HUAWEICLOUD_SDK_IAM_ENDPOINT": "?"}
+    flags = ["--target.project-id=p", "--target.iam-endpoint=http://iam"]
+    assert places(load([*REGION, *flags], variables)) == [("p", "http://iam", True)]
+
+
 def test_the_project_of_one_is_not_that_of_many(here):
     targets = [{"region": "cn-north-4"}, {"region": "cn-south-1", "project_id": "p"}]
     assert places(with_file(here, {"targets": targets}, (), VENDOR)) == [

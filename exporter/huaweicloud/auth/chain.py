@@ -64,7 +64,7 @@ def resolve(auth: AuthSettings, context: AuthContext) -> Credentials:
     environment, the profile file, the agency of the server. Within one source OIDC comes before
     the access key, as in the vendor's SDK. Own options that are incomplete select their method all
     the same, so that their gap is reported. So is half a key elsewhere, unless another source has
-    a whole one: whoever sets it does not want the agency.
+    a whole one: somebody who sets it does not want the agency.
 
     Raises:
         ConfigError: something is missing that cannot appear while the exporter runs.
