@@ -27,13 +27,15 @@ _LONG_PIECE, _SHORT_PIECE, _END_PIECE = 8, 3, 4
 """So many characters in a row are a piece of a long or short secret; at an end of the text, of a
 long one. Nothing is quoted that may contain a tiny one."""
 
+_NOT_ALPHANUMERIC = re.compile(r"[^0-9a-z]+")
+
 _TOKEN = 32
 """A longer secret without blanks was made by a machine: what comes before it is safe to show."""
 
-_MARGIN = 400
+_MARGIN = 200
 """Looked at beyond what is shown, so that a secret that begins at the end is recognized."""
 
-_MAX_VIEWS = 60
+_MAX_VIEWS = 40
 
 _WELL_KNOWN = frozenset(
     {
@@ -68,13 +70,12 @@ def quote(text: str, limit: int, secrets: Iterable[str | None]) -> str:
         limit: maximum number of characters.
         secrets: that the service was sent, or may know.
     """
-    if text.strip().rstrip(".") in _WELL_KNOWN:
-        return one_line(text.strip())
-    seen = text[: limit + _MARGIN]
-    for secret in filter(None, secrets):
-        seen = _until(seen, secret)
-        if len(secret) < _TINY or any(_shows(view, secret) for view in _views(seen)):
-            return NOT_SHOWN
+    seen = text.strip()[: limit + _MARGIN]
+    if seen.rstrip(".") not in _WELL_KNOWN | {""}:
+        for secret in filter(None, secrets):
+            seen = _until(seen, secret)
+            if len(secret) < _TINY or _shows(_views(seen), secret):
+                return NOT_SHOWN
     return one_line(seen, limit)
 
 
@@ -97,14 +98,15 @@ def _until(text: str, secret: str) -> str:
     return text
 
 
-def _shows(text: str, secret: str) -> bool:
+def _shows(texts: Iterable[str], secret: str) -> bool:
     """Whether a text shows a piece of a secret, whatever became of case, blanks and accents."""
+    parts = [part for text in texts for part in text.split(_SEPARATOR)]
     for form in (_bare, _alphanumeric):
         hidden = form(secret)
         size = _LONG_PIECE if len(secret) >= _LONG else _SHORT_PIECE
         size = min(size, max(len(hidden), _SHORT_PIECE))
         pieces, ends = _pieces(hidden, size), range(_END_PIECE, size)
-        for shown in map(form, text.split(_SEPARATOR)):
+        for shown in map(form, parts):
             if any(shown[at : at + size] in pieces for at in range(len(shown) - size + 1)):
                 return True
             if any(shown.endswith(hidden[:n]) or shown.startswith(hidden[-n:]) for n in ends):
@@ -117,11 +119,12 @@ def _pieces(text: str, size: int) -> set[str]:
 
 
 def _bare(text: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return "".join(plain.casefold().split())
 
 
 def _alphanumeric(text: str) -> str:
-    return "".join(char for char in _bare(text) if char.isascii() and char.isalnum())
+    return _NOT_ALPHANUMERIC.sub("", _bare(text))
 
 
 # --- decoding -------------------------------------------------------------------------------------

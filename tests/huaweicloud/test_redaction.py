@@ -130,6 +130,11 @@ def test_what_has_nothing_of_a_secret_is_shown(secret):
     assert quote("a\nb", 200, [secret]) == r"a\nb"
 
 
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+def test_nothing_stays_nothing(text):
+    assert quote(text, 200, ["k9", SHORT]) == ""
+
+
 def test_what_comes_before_a_token_is_shown():
     text = f"verify aksk signature fail: host:x|x-security-token:{TOKEN}|x-sdk-date:y"
     assert quote(text, 200, [TOKEN]) == "verify aksk signature fail: host:x|x-security-token:***"
