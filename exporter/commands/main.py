@@ -174,7 +174,9 @@ def _check(line: CommandLine, environ: Mapping[str, str]) -> int:
     async def work() -> int:
         findings: list[check.Finding] = []
         # Also made with --offline: that a target has credentials is part of the configuration.
-        async with exporter(settings, environ, keep_state=False) as running:
+        async with exporter(
+            settings, environ, keep_state=False, retry_unreachable=False
+        ) as running:
             if not arguments.offline:
                 findings = await check.read_targets(running, quick=arguments.quick)
         print_output(check.OUTPUTS[arguments.output](findings, notes, settings.poll))
@@ -190,10 +192,20 @@ def _dump(line: CommandLine, environ: Mapping[str, str]) -> int:
         async with exporter(settings, environ, keep_state=False) as running:
             succeeded = await running.poll_once()
             body = running.publisher.exposition.text
-        print_output(body)
+        print_output(_without_process(body))
         return _SUCCESS if succeeded else _FAILURE
 
     return asyncio.run(_interruptible(work()))
+
+
+def _without_process(body: bytes) -> bytes:
+    """The families of the exporter, without those that every exporter has.
+
+    In a file for node_exporter's textfile collector they would collide with its own.
+    """
+    lines = body.splitlines(keepends=True)
+    ours = (b"modelarts_", b"# HELP modelarts_", b"# TYPE modelarts_")
+    return b"".join(line for line in lines if line.startswith(ours))
 
 
 def _backfill(line: CommandLine, environ: Mapping[str, str]) -> int:

@@ -24,6 +24,7 @@ class Target:
         identity: as configured.
         api: limits on its requests.
         longest_pause: seconds; a ``Retry-After`` is honored up to this.
+        retry_unreachable: whether to retry if there is no connection at all.
         paging: what is known about ``offset`` there.
         session: its connections.
         credentials: its requests are signed with.
@@ -43,6 +44,7 @@ class Target:
         *,
         api: ApiSettings,
         longest_pause: float,
+        retry_unreachable: bool,
         paging: Paging,
         session: Session,
         credentials: Credentials,
@@ -54,6 +56,7 @@ class Target:
         self.paging = paging
         self._api = api
         self._longest_pause = longest_pause
+        self._retry_unreachable = retry_unreachable
         self._session = session
         self._instruments = instruments
         self._clocks = clocks
@@ -138,6 +141,7 @@ class Target:
             rate_limiter=RateLimiter(self._api.max_requests_per_second, clocks),
             concurrency=self._api.concurrency,
             retries=self._api.retries,
+            retry_unreachable=self._retry_unreachable,
             longest_pause=self._longest_pause,
             meter=self._instruments,
             clocks=clocks,
