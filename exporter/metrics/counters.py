@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from exporter.jobs.job import PHASES, TERMINAL
-from exporter.jobs.tracker import Base, Event, EventKind
+from exporter.jobs.tracked import Base, Event, EventKind
 from exporter.metrics.exposition import Metric
 
 BASE = ("workspace", "pool", "flavor_type")
@@ -173,6 +173,26 @@ EVENT_FAMILIES = (
         "attempted",
         "seconds",
         _LIFETIME_BUCKETS,
+    ),
+    EventFamily(
+        _counter(
+            "faults",
+            "Faults of training jobs whose recovery has ended, by what failed (fault_scenario), "
+            "policy (recover) and result (recover_result), from recover_records.",
+        ),
+        ("fault_scenario", "recovery", "result"),
+        "faulted",
+    ),
+    EventFamily(
+        _histogram(
+            "startup",
+            "Start-up time of runs of training jobs, in seconds: xpu_start_at, when the cards "
+            "began to compute, minus start_at of the run.",
+        ),
+        (),
+        "initialized",
+        "seconds",
+        _GAP_BUCKETS,
     ),
 )
 EVENT_FAMILY_BY_NAME = {family.metric.name: family for family in EVENT_FAMILIES}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from exporter.errors import InconsistentPagesError
 from exporter.jobs.job import TERMINAL, Job, View
-from exporter.jobs.tracker import Fleet, TrackedJob
+from exporter.jobs.tracked import Fleet, TrackedJob
 from exporter.modelarts.missing import SupportedFilters, look_up_missing
 from exporter.modelarts.search import SearchResult
 from exporter.modelarts.workspace import FilterRefusedError, JobSource, WorkspaceReader

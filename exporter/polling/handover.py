@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from exporter.jobs.tracker import Base, Fleet
+from exporter.jobs.tracked import Base, Fleet
 from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling.anomalies import Anomalies
@@ -43,6 +43,8 @@ def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple
             {base: names for base, names in fleet.accelerators.items() if base[0] in workspaces},
             {name: newest for name, newest in fleet.newest_created.items() if name in workspaces},
             fleet.pool_names,
+            fleet.pool_types,
+            fleet.unified & set(workspaces),
         ),
         {key: series for key, series in ledger.items() if key[1][0] in workspaces},
     )
@@ -55,11 +57,13 @@ def merge(one: Fleet, other: Fleet) -> Fleet:
         {**one.accelerators, **other.accelerators},
         {**one.newest_created, **other.newest_created},
         {**one.pool_names, **other.pool_names},
+        {**one.pool_types, **other.pool_types},
+        one.unified | other.unified,
     )
 
 
 def accelerators_in(ledger: Ledger) -> dict[Base, frozenset[str]]:
-    """Every combination that a counter has seen, as in `exporter.jobs.tracker.Fleet`."""
+    """Every combination that a counter has seen, as in `exporter.jobs.tracked.Fleet`."""
     accelerators: dict[Base, frozenset[str]] = {}
     for family, labels in ledger:
         if family in (CREATED.metric.name, CARD_SECONDS.metric.name):

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Collection
 from exporter.clock import Clocks, wait
 from exporter.errors import StateError
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Fleet, Observation, observe
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import Observation, observe
 from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
 from exporter.metrics.per_job import new_restarts

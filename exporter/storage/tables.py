@@ -20,7 +20,7 @@ from zlib import crc32
 import msgspec
 
 from exporter.jobs.job import Job, Run
-from exporter.jobs.tracker import TrackedJob
+from exporter.jobs.tracked import TrackedJob
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, Series, SeriesKey
 from exporter.storage.sqlite import DamagedFileError, Layout
 

@@ -60,8 +60,18 @@ class TaskStatus(msgspec.Struct, frozen=True, gc=False):
     message: Text = None
 
 
+class RecoverRecord(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``running_records[].recover_records[]``; times in **seconds**."""
+
+    recover_start_at: Number = None
+    recover_end_at: Number = None
+    recover: Text = None
+    fault_scenario: Text = None
+    recover_result: Text = None
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """``status.running_records[]``; times in **seconds**."""
+    """``status.running_records[]``; times in **seconds**; the last two newer."""
 
     start_at: Number = None
     end_at: Number = None
@@ -69,6 +79,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     end_reason: Text = None
     end_recover: Text = None
     end_recover_before_downgrade: Text = None
+    xpu_start_at: Number = None
+    recover_records: tuple[RecoverRecord, ...] | None = None
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
