@@ -112,6 +112,15 @@ EVENT_FAMILIES = (
     ),
     EventFamily(
         _counter(
+            "faults",
+            "Faults of training jobs whose recovery has ended, by what failed (fault_scenario), "
+            "policy (recover) and result (recover_result), from recover_records.",
+        ),
+        ("fault_scenario", "recovery", "result"),
+        "faulted",
+    ),
+    EventFamily(
+        _counter(
             "recovery_downgrades",
             "Recoveries for which another policy was tried first: end_recover differs from "
             "end_recover_before_downgrade.",
@@ -154,6 +163,17 @@ EVENT_FAMILIES = (
     ),
     EventFamily(
         _histogram(
+            "startup",
+            "Start-up time of runs of training jobs, in seconds: xpu_start_at, when the cards "
+            "began to compute, minus start_at of the run.",
+        ),
+        (),
+        "initialized",
+        "seconds",
+        _GAP_BUCKETS,
+    ),
+    EventFamily(
+        _histogram(
             "recovery",
             "Time between two runs of a training job, in seconds: start_at minus end_at of the "
             "previous run, by recovery policy.",
@@ -173,26 +193,6 @@ EVENT_FAMILIES = (
         "attempted",
         "seconds",
         _LIFETIME_BUCKETS,
-    ),
-    EventFamily(
-        _counter(
-            "faults",
-            "Faults of training jobs whose recovery has ended, by what failed (fault_scenario), "
-            "policy (recover) and result (recover_result), from recover_records.",
-        ),
-        ("fault_scenario", "recovery", "result"),
-        "faulted",
-    ),
-    EventFamily(
-        _histogram(
-            "startup",
-            "Start-up time of runs of training jobs, in seconds: xpu_start_at, when the cards "
-            "began to compute, minus start_at of the run.",
-        ),
-        (),
-        "initialized",
-        "seconds",
-        _GAP_BUCKETS,
     ),
 )
 EVENT_FAMILY_BY_NAME = {family.metric.name: family for family in EVENT_FAMILIES}
