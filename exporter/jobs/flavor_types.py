@@ -81,9 +81,14 @@ class PoolTypes:
         return next(iter(seen)) if len(seen) == 1 else _UNKNOWN
 
 
-def complete_all(jobs: Mapping[str, Job]) -> dict[str, Job]:
-    """Return jobs read together, by id, with the best flavor types known."""
-    types = PoolTypes()
+def complete_all(jobs: Mapping[str, Job], listed: Mapping[str, str] | None) -> dict[str, Job]:
+    """Return jobs read together, by id, with the best flavor types known.
+
+    Args:
+        jobs: by id.
+        listed: by pool id, the flavor type in the list of pools.
+    """
+    types = PoolTypes((), listed)
     for job in jobs.values():
         types.learn(job)
     return {job_id: types.complete(job) for job_id, job in jobs.items()}

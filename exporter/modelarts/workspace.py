@@ -1,7 +1,7 @@
 """What one poll reads of one workspace, with any number of searches."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -10,7 +10,14 @@ from exporter.jobs.job import ACTIVE, TERMINAL, Job, JobPage, Problem
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.jobs import decode_job
-from exporter.modelarts.search import Filter, FilterIgnoredError, Paging, Search, SearchResult
+from exporter.modelarts.search import (
+    Filter,
+    FilterIgnoredError,
+    Paging,
+    Search,
+    SearchResult,
+    UnifiedJobs,
+)
 
 _NOT_FOUND = "ModelArts.2775"
 _BAD_REQUEST = 400
@@ -24,7 +31,8 @@ ACTIVE_FILTER = Filter(
 )
 
 
-class JobSource(NamedTuple):
+@dataclass(frozen=True)
+class JobSource:
     """The place that a target's jobs are read from.
 
     Attributes:
@@ -33,6 +41,7 @@ class JobSource(NamedTuple):
         workspaces: workspace ids; a job that names another one belongs to the one searched.
         instruments: count duplicate jobs and inconsistent pages, of failed searches too.
         clock: unix seconds.
+        unified: whether searches ask for fine-tuning jobs.
     """
 
     client: Client
@@ -40,6 +49,7 @@ class JobSource(NamedTuple):
     workspaces: tuple[str, ...]
     instruments: TargetInstruments
     clock: Callable[[], float]
+    unified: UnifiedJobs = field(default_factory=UnifiedJobs)
 
 
 class FilterRefusedError(Exception):
@@ -54,6 +64,7 @@ class WorkspaceReader:
         workspace: workspace id.
         deadline: monotonic seconds for everything.
         background: let urgent polls go first.
+        unified: searches ask for fine-tuning jobs, if the service accepts that.
         reuse: returns the job already in memory if it equals the one read.
 
     Attributes:
@@ -63,6 +74,7 @@ class WorkspaceReader:
         without_phase: ids of jobs without a usable phase.
         problems: unusable or undocumented fields.
         unresolved: ids of jobs looked for without finding out whether they exist.
+        hidden, forgotten: as in `exporter.jobs.job.View`.
         requests: number of requests sent.
         latest_search: the result so far of the latest search.
     """
@@ -74,6 +86,7 @@ class WorkspaceReader:
         *,
         deadline: float,
         background: bool = False,
+        unified: bool = False,
         reuse: Callable[[Job], Job] = lambda job: job,
     ) -> None:
         self.workspace = workspace
@@ -83,11 +96,14 @@ class WorkspaceReader:
         self.without_phase: set[str] = set()
         self.problems: list[Problem] = []
         self.unresolved: set[str] = set()
+        self.hidden: set[str] = set()
+        self.forgotten: set[str] = set()
         self.requests = 0
         self.latest_search: SearchResult | None = None
         self._source = source
         self._deadline = deadline
         self._background = background
+        self._unified = source.unified if unified else None
         self._reuse = reuse
 
     async def read_all(self) -> SearchResult:
@@ -98,6 +114,14 @@ class WorkspaceReader:
         """
         search = self._search()
         return await self._run(search, search.read_all())
+
+    async def read_without_fine_tuning(self) -> SearchResult:
+        """As `read_all`, without asking for fine-tuning jobs."""
+        unified, self._unified = self._unified, None
+        try:
+            return await self.read_all()
+        finally:
+            self._unified = unified
 
     async def read_newest(self, is_known: Callable[[str], bool]) -> SearchResult:
         """Read the newest jobs, down to the first page with a job whose id ``is_known``."""
@@ -196,6 +220,7 @@ class WorkspaceReader:
             deadline=self._deadline,
             clock=self._source.clock,
             filters=filters,
+            unified=self._unified,
             background=self._background,
             keep=self._keep,
         )

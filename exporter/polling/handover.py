@@ -35,6 +35,33 @@ class Handover(NamedTuple):
     refreshed: float | None
 
 
+_UNIFIED = "unified:"
+"""Prefix of a workspace in the saved create times: whether its baseline has fine-tuning jobs."""
+
+
+def saved_names(workspaces: Collection[str]) -> frozenset[str]:
+    """The names under which the store has the state of some workspaces."""
+    return frozenset(workspaces) | {_UNIFIED + workspace for workspace in workspaces}
+
+
+def to_save(fleet: Fleet) -> dict[str, float]:
+    """What the store keeps for workspaces as a whole; the reverse of `from_saved`."""
+    never = float("-inf")
+    unified = {
+        _UNIFIED + workspace: 1.0 if workspace in fleet.unified else never
+        for workspace in fleet.newest_created
+    }
+    return {**fleet.newest_created, **unified}
+
+
+def from_saved(saved: Mapping[str, float]) -> tuple[dict[str, float], frozenset[str]]:
+    """The create time of the newest job by workspace, and the workspaces read with all jobs."""
+    never = float("-inf")
+    newest = {name: at for name, at in saved.items() if not name.startswith(_UNIFIED)}
+    unified = {name for name in newest if saved.get(_UNIFIED + name, never) != never}
+    return newest, frozenset(unified)
+
+
 def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fleet, Ledger]:
     """The part of the state that is about some workspaces."""
     return (

@@ -10,7 +10,7 @@ from exporter.metrics.self_metrics import TargetInstruments
 from exporter.modelarts.client import Client
 from exporter.modelarts.pools import PoolNames
 from exporter.modelarts.rate_limit import RateLimiter
-from exporter.modelarts.search import Paging
+from exporter.modelarts.search import Paging, UnifiedJobs
 from exporter.modelarts.sync import Sync
 from exporter.modelarts.workspace import JobSource
 from exporter.polling.identity import TargetIdentity
@@ -25,6 +25,7 @@ class Target:
         api: limits on its requests.
         longest_pause: seconds; a ``Retry-After`` is honored up to this.
         paging: what is known about ``offset`` there.
+        unified: whether to ask for fine-tuning jobs.
         session: its connections.
         credentials: its requests are signed with.
         instruments: count its requests and pages.
@@ -35,6 +36,7 @@ class Target:
         identity: with the project ID once it is known; until then, with that of a predecessor.
         credentials: as given.
         paging: what has been learned about ``offset``.
+        unified: whether it accepts to be asked for fine-tuning jobs.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Target:
         api: ApiSettings,
         longest_pause: float,
         paging: Paging,
+        unified: UnifiedJobs,
         session: Session,
         credentials: Credentials,
         instruments: TargetInstruments,
@@ -52,6 +55,7 @@ class Target:
         self.configured = self.identity = identity
         self.credentials = credentials
         self.paging = paging
+        self.unified = unified
         self._api = api
         self._longest_pause = longest_pause
         self._session = session
@@ -77,6 +81,9 @@ class Target:
         same_endpoint = self.identity.endpoint == other.identity.endpoint
         if same_endpoint and not self.paging.fixed and not other.paging.fixed:
             self.paging = other.paging
+        if same_endpoint:
+            wanted = self.unified.wanted
+            self.unified = replace(other.unified, wanted=wanted)
 
     async def connect(self) -> None:
         """Prepare the first search: look up the project ID, if it is not configured.
@@ -94,7 +101,7 @@ class Target:
         client = self._make_client(project_id)
         clocks, workspaces = self._clocks, self.identity.workspaces
         self._sync = Sync(
-            JobSource(client, self.paging, workspaces, self._instruments, clocks.wall)
+            JobSource(client, self.paging, workspaces, self._instruments, clocks.wall, self.unified)
         )
         max_wait = 1 / self._api.max_requests_per_second
         self._pools = PoolNames(client, target=self.name, max_wait=max_wait, clocks=clocks)

@@ -205,10 +205,8 @@ def test_a_job_of_an_older_state_file_counts_where_it_was_created(watching):
 
 def test_jobs_that_are_read_at_once_complete_each_other():
     """For a backfill, which sees everything once."""
-    jobs = {each.id: each for each in (unallocated("a"), job("b"), unallocated("c", pool="p"))}
+    waiting_jobs = (unallocated("a"), unallocated("c", pool="p"), unallocated("d", pool="q"))
+    jobs = {each.id: each for each in (job("b"), *waiting_jobs)}
 
-    assert [each.flavor_type for each in complete_all(jobs).values()] == [
-        "Ascend",
-        "Ascend",
-        "unknown",
-    ]
+    types = [each.flavor_type for each in complete_all(jobs, {"q": "GPU"}).values()]
+    assert types == ["Ascend", "Ascend", "unknown", "GPU"]
