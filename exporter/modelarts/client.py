@@ -17,6 +17,9 @@ from exporter.modelarts.rate_limit import RateLimiter
 
 T = TypeVar("T")
 
+LIST_POOLS = "modelarts:pool:list"
+"""The IAM action that reading the pool list needs."""
+
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 60.0
 
@@ -112,9 +115,7 @@ class Client:
         A 401 does not count against the credentials and causes no new sign-in: where searches
         succeed, that would pause them.
         """
-        request = self._make_request(
-            "pools", "GET", "/pools", permission="modelarts:pool:list", optional=True
-        )
+        request = self._make_request("pools", "GET", "/pools", permission=LIST_POOLS, optional=True)
         return await self._request(request, read, deadline, background=False)
 
     def urgent(self) -> AbstractContextManager[None]:

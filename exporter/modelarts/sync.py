@@ -67,6 +67,18 @@ class Sync:
         )
         return changes_over or bool(view.unresolved) or self._totals.disagree(view, fleet)
 
+    async def first_pages(self, *, deadline: float) -> list[SearchResult]:
+        """Read one page of each workspace.
+
+        Raises:
+            PollError: a page could not be read.
+        """
+        readers = [
+            WorkspaceReader(self._source, workspace, deadline=deadline, unified=True)
+            for workspace in self._source.workspaces
+        ]
+        return await _gather(reader.read_page() for reader in readers)
+
     async def incremental(self, fleet: Fleet, *, deadline: float) -> View:
         """Read what may have changed.
 

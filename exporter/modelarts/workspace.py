@@ -123,6 +123,11 @@ class WorkspaceReader:
         finally:
             self._unified = unified
 
+    async def read_page(self) -> SearchResult:
+        """Read the first page of the list, with the newest jobs; raises as `read_all`."""
+        search = self._search()
+        return await self._run(search, search.read_all(max_pages=1))
+
     async def read_newest(self, is_known: Callable[[str], bool]) -> SearchResult:
         """Read the newest jobs, down to the first page with a job whose id ``is_known``."""
         search = self._search()

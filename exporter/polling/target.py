@@ -7,7 +7,7 @@ from exporter.huaweicloud.auth.base import Credentials
 from exporter.huaweicloud.auth.iam import find_project_id
 from exporter.huaweicloud.http import Session
 from exporter.metrics.self_metrics import TargetInstruments
-from exporter.modelarts.client import Client
+from exporter.modelarts.client import LIST_POOLS, Client
 from exporter.modelarts.pools import PoolNames
 from exporter.modelarts.rate_limit import RateLimiter
 from exporter.modelarts.search import Paging, UnifiedJobs
@@ -119,6 +119,12 @@ class Target:
         if self._pools is None:
             raise RuntimeError("not connected")
         return self._pools
+
+    @property
+    def missing_permissions(self) -> tuple[str, ...]:
+        """IAM actions that the identity lacks and that nothing depends on."""
+        denied = self._pools is not None and self._pools.forbidden
+        return (LIST_POOLS,) if denied else ()
 
     @property
     def pools_trouble(self) -> str:

@@ -269,7 +269,7 @@ async def test_row_75_a_bad_file_is_refused_and_a_good_one_is_not(running, confi
         assert values(found, GAUGE) == [0]
         assert projects(found, POLLS) == projects(found) == {"one"}
         for line in text.splitlines()[1:]:
-            error = f"ERROR configuration not reloaded, the old one stays: {line}"
+            error = f"ERROR configuration not reloaded, keeping the previous one: {line}"
             assert error in running.program.stderr
         live(fleet)
         await agrees(running.url, book)
