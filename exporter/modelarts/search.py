@@ -179,7 +179,7 @@ class Search:
         filters: conditions for the service to apply.
         unified: whether to ask for fine-tuning jobs; None = never.
         background: let other searches of the target go first.
-        keep: returns the job to keep for one that was read; None if it does not belong here.
+        keep: returns the job to keep for one that was read.
         deadline: monotonic seconds for the whole search.
         clock: unix seconds, to recognize absurd timestamps.
 
@@ -198,7 +198,7 @@ class Search:
         filters: Sequence[Filter] = (),
         unified: UnifiedJobs | None = None,
         background: bool = False,
-        keep: Callable[[Job], Job | None] = lambda job: job,
+        keep: Callable[[Job], Job] = lambda job: job,
     ) -> None:
         self._client = client
         self._paging = paging
@@ -310,7 +310,8 @@ class Search:
         for job in page.jobs:
             if not all(f.accepts(job) for f in self._filters):
                 mismatched += 1
-            elif kept := self._keep(job):
+            else:
+                kept = self._keep(job)
                 self.result.jobs[kept.id] = kept  # its own id: one copy is enough
         self.result.mismatched += mismatched
         # One or two jobs may have changed after the service applied the filter.

@@ -276,7 +276,16 @@ def _combine(readings: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
         readings: for each workspace its reader, and the search that was complete from the top.
     """
     readers = [reader for reader, _ in readings]
-    jobs = {job_id: job for reader in readers for job_id, job in reader.jobs.items()}
+    jobs = {
+        job_id: reader.jobs[job_id]
+        for reader in readers
+        for job_id in reader.misplaced & reader.jobs.keys()
+    }
+    for reader in readers:
+        if reader.misplaced:
+            jobs |= {key: job for key, job in reader.jobs.items() if key not in reader.misplaced}
+        else:
+            jobs |= reader.jobs
     return View(
         jobs=jobs,
         deleted=frozenset().union(*(reader.deleted for reader in readers)) - jobs.keys(),

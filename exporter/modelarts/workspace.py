@@ -1,6 +1,6 @@
 """What one poll reads of one workspace, with any number of searches."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -38,7 +38,7 @@ class JobSource:
     Attributes:
         client: its API.
         paging: the meaning of ``offset`` there.
-        workspaces: workspace ids; a job that names another one belongs to the one searched.
+        workspaces: workspace ids; a job that names another one belongs to the one that lists it.
         instruments: count duplicate jobs and inconsistent pages, of failed searches too.
         clock: unix seconds.
         unified: whether searches ask for fine-tuning jobs.
@@ -70,7 +70,9 @@ class WorkspaceReader:
     Attributes:
         jobs: everything read, by id.
         deleted: ids of jobs that do not exist, as confirmed by the service.
-        undecodable: ``#`` and a hash for every item without a usable id.
+        misplaced: ids of jobs that name another of the target's workspaces.
+        undecodable: ``#`` and a hash for every item without a usable id; those that have not even a
+            name are numbered instead.
         without_phase: ids of jobs without a usable phase.
         problems: unusable or undocumented fields.
         unresolved: ids of jobs looked for without finding out whether they exist.
@@ -92,6 +94,7 @@ class WorkspaceReader:
         self.workspace = workspace
         self.jobs: dict[str, Job] = {}
         self.deleted: set[str] = set()
+        self.misplaced: set[str] = set()
         self.undecodable: set[str] = set()
         self.without_phase: set[str] = set()
         self.problems: list[Problem] = []
@@ -174,20 +177,25 @@ class WorkspaceReader:
                 raise
             return True  # it exists, but cannot be decoded
         for job in page.jobs:
-            if kept := self._keep(job):
-                self.jobs[job.id] = kept
-        self.undecodable.update(page.undecodable)
+            self.jobs[job.id] = self._keep(job)
+        self.undecodable |= self._numbered(page.undecodable)
         self.without_phase.update(page.without_phase)
         self.problems += page.problems
         return True
 
-    def _keep(self, job: Job) -> Job | None:
-        """Return the job to keep: None if it belongs to another workspace that is searched."""
+    def _keep(self, job: Job) -> Job:
+        """Return the job to keep. Of those listed in several workspaces, one is not misplaced."""
         if job.workspace != self.workspace:
             if job.workspace in self._source.workspaces:
-                return None
+                self.misplaced.add(job.id)
             job = msgspec.structs.replace(job, workspace=self.workspace)
         return self._reuse(job)
+
+    def _numbered(self, undecodable: Collection[str]) -> set[str]:
+        """Return the items of one search; nothing else is the same of nameless ones next time."""
+        named = {each for each in undecodable if not each.startswith("#?")}
+        nameless = len(undecodable) - len(named)
+        return named | {f"#{self.workspace}/{number + 1}" for number in range(nameless)}
 
     def _decode(self, body: bytes) -> JobPage:
         return decode_job(body, workspace=self.workspace, now=self._source.clock())
@@ -203,7 +211,7 @@ class WorkspaceReader:
                 duplicates=search.result.duplicates, inconsistent=search.result.inconsistent
             )
         self.jobs |= result.jobs
-        self.undecodable |= result.undecodable
+        self.undecodable |= self._numbered(result.undecodable)
         self.without_phase = (self.without_phase - result.jobs.keys()) | result.without_phase
         self.problems += result.problems
         return result

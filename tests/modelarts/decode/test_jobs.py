@@ -681,6 +681,20 @@ def test_an_unusable_item_is_the_same_one_at_the_next_poll():
     assert decode(before).undecodable == decode(after).undecodable
 
 
+def test_an_unusable_item_without_an_id_is_the_same_one_by_its_name():
+    before, after = ({"metadata": {"name": "a", "create_time": 7, "x": n}} for n in (1, 2))
+    other = {"metadata": {"name": "a", "create_time": 8}}
+
+    assert decode(before).undecodable == decode(after).undecodable != decode(other).undecodable
+
+
+@pytest.mark.parametrize("nameless", [{}, {"metadata": {"name": ""}}, {"metadata": {"name": [1]}}])
+def test_an_unusable_item_with_neither_says_so(nameless):
+    (found,) = decode(nameless).undecodable
+
+    assert found.startswith("#?")
+
+
 @pytest.mark.parametrize(
     ("one", "other"), [(item(job_id=7), item(job_id=8)), ({"kind": "job"}, {"kind": "x"}), (1, 2)]
 )
