@@ -124,6 +124,10 @@ QUERIES = {
         "How many restarts were there in the last day, by pool and recovery policy?",
         "sum by (pool, recovery) (increase(modelarts_training_restarts_total[1d]))",
     ),
+    "modelarts_training_faults_total": Query(
+        "What failed in the last day, and did the recovery work?",
+        "sum by (fault_scenario, recovery, result) (increase(modelarts_training_faults_total[1d])) > 0",
+    ),
     "modelarts_training_recovery_downgrades_total": Query(
         "Which recovery policies were replaced by which others in the last day, because they did not work?",
         "sum by (from_recovery, to_recovery) (increase(modelarts_training_recovery_downgrades_total[1d])) > 0",
@@ -148,6 +152,10 @@ QUERIES = {
     "modelarts_training_run_duration_seconds": Query(
         "What is the median run time of jobs, in seconds, by how they ended?",
         "histogram_quantile(0.5, sum by (phase, le) (rate(modelarts_training_run_duration_seconds_bucket[1d])))",
+    ),
+    "modelarts_training_startup_duration_seconds": Query(
+        "How long does it take from the start of a run until its cards compute, 90th percentile by pool?",
+        "histogram_quantile(0.9, sum by (pool, le) (rate(modelarts_training_startup_duration_seconds_bucket[1d])))",
     ),
     "modelarts_training_recovery_duration_seconds": Query(
         "How long does a recovery take on average, in seconds, by recovery policy?",

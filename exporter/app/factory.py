@@ -16,7 +16,7 @@ from exporter.huaweicloud.auth.chain import AuthContext, resolve
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.http import Session
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
-from exporter.modelarts.search import Paging
+from exporter.modelarts.search import Paging, UnifiedJobs
 from exporter.polling.identity import TargetIdentity
 from exporter.polling.poller import Poller
 from exporter.polling.target import Target
@@ -161,6 +161,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
             None if given.pagination == "auto" else given.pagination,
             fixed=given.pagination != "auto",
         ),
+        unified=UnifiedJobs(plan.jobs.unified),
         session=session,
         credentials=credentials,
         instruments=instruments,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from exporter.jobs.tracker import Fleet
+from exporter.jobs.tracked import Fleet
 
 PollKind = Literal["sweep", "incremental"]
 

@@ -245,7 +245,7 @@ class ApiSettings(Group):
 
 
 class JobsSettings(Group):
-    """Which jobs have series."""
+    """Which jobs are read, and which have series."""
 
     history: FromZero = _option(
         "How long finished jobs are counted in gauges; `0` = as long as the API lists them.",
@@ -255,6 +255,10 @@ class JobsSettings(Group):
     per_job: Annotated[bool, types.BOOLEAN] = _option("Whether to export per-job series.", "true")
     max_series_jobs: Annotated[int, types.whole(at_least=0)] = _option(
         "Maximum number of jobs with per-job series; the newest jobs have them.", "10000"
+    )
+    unified: Annotated[bool, types.BOOLEAN] = _option(
+        "Whether to include fine-tuning jobs (`unified_jobs`), where the service supports that.",
+        "true",
     )
 
 

@@ -15,7 +15,8 @@ from exporter.commands.backfill.histogram import HistogramCurve
 from exporter.commands.backfill.oldest import OldestWaiting
 from exporter.commands.backfill.reconstruct import JobState, reconstruct
 from exporter.jobs.job import TERMINAL, Job, View
-from exporter.jobs.tracker import Base, Event, Fleet, base_of, observe
+from exporter.jobs.tracked import Base, Event, Fleet, base_of
+from exporter.jobs.tracker import observe
 from exporter.metrics.counters import (
     BASE,
     EVENT_FAMILIES,

@@ -15,6 +15,7 @@ import functools
 import re
 from typing import NamedTuple
 
+from exporter.jobs.job import PUBLIC_POOL
 from exporter.modelarts.decode.schema import (
     Accelerator,
     Algorithm,
@@ -29,7 +30,6 @@ from exporter.modelarts.decode.schema import (
 from exporter.modelarts.decode.values import UNKNOWN, Checker, FieldProblems, label
 
 FLAVOR_TYPES = ("CPU", "GPU", "Ascend")
-PUBLIC_POOL = "public"
 MAX_NODES = 100_000
 
 _MAX_CARDS = 1024  # per node

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from exporter.errors import InvalidResponseError
-from exporter.modelarts.decode.hardware import PUBLIC_POOL
+from exporter.jobs.job import PUBLIC_POOL
 from exporter.modelarts.decode.lenient import parse_object
 from exporter.modelarts.decode.schema import ERROR_FIELDS, Text, error_message
 from exporter.modelarts.decode.values import label
