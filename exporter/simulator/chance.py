@@ -195,6 +195,14 @@ class Chance:
         workload = self._random.choices(self._workloads, cum_weights=self._weights)[0]
         if not self.happens(activity(now + DAY / 2 if workload.nightly else now)):
             return None
+        return self._request(workload)
+
+    def crowd(self) -> list[Request]:
+        """Draw jobs of which some have to wait, because each needs much of its pool."""
+        large = [load for load in self._workloads if load.nightly and load.nodes == (16,)]
+        return [self._request(load) for load in large for _ in range(3)]
+
+    def _request(self, workload: Workload) -> Request:
         seconds = self._random.lognormvariate(
             math.log(workload.median_hours * HOUR), workload.spread
         )

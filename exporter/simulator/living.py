@@ -30,12 +30,14 @@ from exporter.simulator.nodes import Node
 from exporter.simulator.recipes import FINETUNING
 
 _QUICK_PER_SECOND = 1 / 3.0
-_HISTORY_SECONDS = 14 * DAY
+_HISTORY_DAYS = ((1500, 14), (300, 7), (0, 3))
+"""So many jobs at least, and the days in which they were."""
 _OVERHEAD = 1.2
 """Simulate more history than requested; its oldest part is deleted again."""
 _HEAD_IS_PATIENT_SECONDS = 2 * HOUR
 _MOST_QUICK_PER_DAY = 15_000.0
 _LEAST_EVENTS = 10_000
+_BUSY_SECONDS = 600.0
 _CROWD = 40
 """Users do not submit a job to a pool where so many wait for cards."""
 _EVENTS_PER_JOB = 10
@@ -91,12 +93,20 @@ class LivingFleet(Fleet):
         pools: Iterable[Pool] = POOLS,
         history: int | None = None,
     ) -> Self:
-        """Return a world after two weeks or more, with ``jobs`` finished jobs in its lists."""
+        """Return a world after days or weeks, with ``jobs`` finished jobs in its lists.
+
+        Whatever the time, some jobs run and some wait.
+        """
         pools = tuple(pools)
-        quick_per_day = jobs * _OVERHEAD / (_HISTORY_SECONDS / DAY) - serious_per_day(pools)
-        span = _HISTORY_SECONDS * max(1.0, quick_per_day / _MOST_QUICK_PER_DAY)
+        days = next(days for least, days in _HISTORY_DAYS if jobs >= least)
+        quick_per_day = jobs * _OVERHEAD / days - serious_per_day(pools)
+        span = days * DAY * max(1.0, quick_per_day / _MOST_QUICK_PER_DAY)
         per_second = min(max(quick_per_day, 10.0), _MOST_QUICK_PER_DAY) / DAY / MEAN_QUICK_ACTIVITY
         fleet = cls(seed, now - span, pools=pools, rate=per_second / _QUICK_PER_SECOND)
+        fleet.advance(now - _BUSY_SECONDS)
+        if not any(fleet._queues.values()):
+            for request in fleet._chance.crowd():
+                fleet._arrive(request)
         fleet.advance(now)
         fleet._delete_oldest(jobs)
         fleet.set_rate(rate)
@@ -211,17 +221,22 @@ class LivingFleet(Fleet):
             pool = self.pools[self._changed.popitem()[0]]
             nodes, waiting = self.nodes(pool), self._queues[pool.name]
             left: list[Job] = []
+            in_vain: set[Any] = set()
             patient = True
             for job in waiting:
                 if not self._is(job, "Pending"):
                     continue
                 quick = self._is_quick(job)
-                place = nodes.find(job, trial=quick) if quick or patient else None
+                need = quick, job.flavor, job.nodes
+                place = None
+                if need not in in_vain and (quick or patient):
+                    place = nodes.find(job, trial=quick)
                 if place is not None:
                     nodes.hold(job, place)
                     self._run(job)
                     continue
                 left.append(job)
+                in_vain.add(need)
                 if not quick and self.now - job.created > _HEAD_IS_PATIENT_SECONDS:
                     patient = False
             waiting[:] = left
