@@ -48,7 +48,7 @@ _EXIT_CODES = (1, 1, 1, 1, 2, 126, 127, 134, 137, 137, 139, 143, 255)
 _DOWNGRADES = 0.2
 
 
-_REFUSED_IMAGES = 0.08
+_REFUSED_IMAGES = 0.3
 _LOST_RECOVERIES = 0.04
 
 
@@ -253,7 +253,8 @@ class Chance:
         if fate != "Completed":
             share = self._random.random() ** (2 if fate == "Failed" else 1)
         left = max(request.seconds * share, 2.0)
-        no_image = fate == "Failed" and self.happens(_REFUSED_IMAGES)
+        own_image = request.pool.programs == "image"
+        no_image = fate == "Failed" and own_image and self.happens(_REFUSED_IMAGES)
         if no_image:
             left = self._random.uniform(5.0, 30.0)
         return Plan(left, fate, request.quick, request.faults_per_second, no_image)

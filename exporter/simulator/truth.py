@@ -112,7 +112,8 @@ class Events:
 def facts(job: Job, now: float) -> dict[str, Any]:
     """Return the facts of a job that a client should find out; times in seconds or None.
 
-    ``runs`` are in whole seconds, as shown by the service. ``faults`` are those whose recovery has
+    ``runs`` are in whole seconds, as shown by the service. ``startups`` are seconds from the start
+    of each run until its cards computed. ``faults`` are those whose recovery has
     a final result. Of ``cpu_cores`` and ``memory_bytes``, None: no field of its document has them.
     """
     restarts = Counter(
@@ -163,6 +164,7 @@ def facts(job: Job, now: float) -> dict[str, Any]:
             for (scenario, recovery, result), count in sorted(faults.items())
         ],
         "runs": [_run(run) for run in job.runs],
+        "startups": [_startup(run) for run in job.runs],
         "failed_task": job.failed_task,
         "exit_code": job.exit_code,
         "message": job.message,
@@ -176,8 +178,11 @@ def _run(run: Run) -> dict[str, Any]:
         "start_type": run.start_type,
         "recovery": run.recovery,
         "recovery_before": run.recovery_before,
-        "startup": None if run.computing is None else int(run.computing) - int(run.start),
     }
+
+
+def _startup(run: Run) -> int | None:
+    return None if run.computing is None else int(run.computing) - int(run.start)
 
 
 def summary(jobs: Iterable[Job]) -> dict[str, list[dict[str, Any]]]:

@@ -256,7 +256,7 @@ def test_start_ups_are_told_once_for_each_run(fleet):
     fleet.recover(job, "proc_restart", T + 70)
     fleet.start(on_cpus, T)
     assert "xpu_start_at" not in document(on_cpus, T + 60)["status"]["running_records"][0]
-    assert [run["startup"] for run in fleet.facts(job)["runs"]] == [40, 5]
+    assert fleet.facts(job)["startups"] == [40, 5]
     fleet.delete(job)
     summary = fleet.summary()
     assert [row["value"] for row in summary["startups"]] == [2]
