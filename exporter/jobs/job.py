@@ -19,12 +19,30 @@ ACTIVE = frozenset(PHASES[:4])
 TERMINAL = frozenset(PHASES[4:])
 UNKNOWN_PHASE = "Unknown"
 START_TYPES = ("init_or_rescheduled", "restarted")
+PUBLIC_POOL = "public"
 
 ProblemKind: TypeAlias = Literal["invalid", "unknown"]
 
 
+class Fault(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A fault of a run, and the recovery from it (``recover_records``).
+
+    Attributes:
+        start, end: of the recovery, unix seconds; None = unset.
+        scenario: ``fault_scenario``, what failed; "" = unset, or ``unknown``.
+        recovery: ``recover``, the policy applied; likewise.
+        result: ``recover_result``; likewise. "" and ``recovering`` are not final.
+    """
+
+    start: float | None
+    end: float | None
+    scenario: str
+    recovery: str
+    result: str
+
+
 class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One running record of a job.
+    """One running record of a job. The state file stores it: see `exporter.jobs.tracked`.
 
     Attributes:
         start, end: unix seconds; None = unset, for example the end of the current run.
@@ -32,6 +50,9 @@ class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
         recovery: ``end_recover``, the policy applied after the run; "" = none, or ``unknown``.
         recovery_before: ``end_recover_before_downgrade``, the policy tried first; likewise.
         reason: why the run ended, for display; at most 200 characters.
+        computing: unix seconds at which its cards began to compute (``xpu_start_at``); None =
+            unset.
+        faults: None = the record does not say; there may still be some.
     """
 
     start: float | None
@@ -40,6 +61,8 @@ class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
     recovery: str
     recovery_before: str
     reason: str
+    computing: float | None = None
+    faults: tuple[Fault, ...] | None = None
 
 
 class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -152,6 +175,9 @@ class View(NamedTuple):
         pool_names: by pool id, for pools that have one; None = not requested or not received.
         requests: number of requests sent.
         pool_types: by pool id, the flavor type of its nodes, where it is known; None likewise.
+        unified: by workspace, whether its whole list was read with fine-tuning jobs.
+        hidden: ids of jobs that existed before, but only fine-tuning searches show them.
+        forgotten: ids of jobs that are no longer looked for; nothing is known about them.
     """
 
     jobs: dict[str, Job]
@@ -165,8 +191,16 @@ class View(NamedTuple):
     pool_names: Mapping[str, str] | None = None
     requests: int = 0
     pool_types: Mapping[str, str] | None = None
+    unified: Mapping[str, bool] = {}
+    hidden: frozenset[str] = frozenset()
+    forgotten: frozenset[str] = frozenset()
 
     def without(self, ids: Collection[str]) -> "View":
         """Return the view with some jobs left out."""
-        jobs = {job_id: job for job_id, job in self.jobs.items() if job_id not in ids}
-        return self._replace(jobs=jobs, deleted=self.deleted.difference(ids)) if ids else self
+        if not ids:
+            return self
+        return self._replace(
+            jobs={job_id: job for job_id, job in self.jobs.items() if job_id not in ids},
+            deleted=self.deleted.difference(ids),
+            forgotten=self.forgotten.difference(ids),
+        )

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE, Job
-from exporter.jobs.tracker import Base, Fleet, TrackedJob
+from exporter.jobs.tracked import Base, Fleet, TrackedJob
 from exporter.metrics.counters import BASE
 from exporter.metrics.exposition import Metric, SampleBlock
 from exporter.settings.schema import JobsSettings

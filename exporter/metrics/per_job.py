@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.job import TERMINAL, Job
-from exporter.jobs.tracker import Event, Fleet, Restart, TrackedJob
+from exporter.jobs.tracked import Event, Fleet, Restart, TrackedJob
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import Metric, SampleBlock
 from exporter.metrics.fleet import ended_within

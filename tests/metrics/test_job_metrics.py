@@ -12,7 +12,8 @@ from jobs import examples
 from jobs.examples import NOW, run
 
 from exporter.jobs.job import PHASES, View
-from exporter.jobs.tracker import Fleet, observe
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import observe
 from exporter.metrics.exposition import assemble, render_block
 from exporter.metrics.fleet import FLEET_FAMILIES, fleet_blocks
 from exporter.metrics.per_job import JOB_FAMILIES, job_blocks

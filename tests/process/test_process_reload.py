@@ -216,7 +216,7 @@ def same_labels(configuration):
 
 
 def secret_that_is_not_there(configuration):
-    auth = {"access_key": "AK", "secret_key_file": "no-such-file"}
+    auth = {"access_key": "AK", "secret_key_file": "/run/secrets/no-such-file"}
     two = configuration.target("two", auth=auth)
     configuration.document["targets"] = [configuration.target("one"), two]
     configuration.write()

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
+from exporter.jobs.job import PUBLIC_POOL
 from exporter.modelarts.decode.schema import (
     Engine,
     Memory,
@@ -35,7 +36,6 @@ from exporter.modelarts.decode.schema import (
 from exporter.modelarts.decode.values import UNKNOWN, Checker, FieldProblems, label
 
 FLAVOR_TYPES = ("CPU", "GPU", "Ascend")
-PUBLIC_POOL = "public"
 MAX_NODES = 100_000
 
 TASKS = "tasks[]"

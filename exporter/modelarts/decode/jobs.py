@@ -16,6 +16,7 @@ from exporter.jobs.job import (
     START_TYPES,
     TERMINAL,
     UNKNOWN_PHASE,
+    Fault,
     Job,
     JobPage,
     Problem,
@@ -29,6 +30,7 @@ from exporter.modelarts.decode.schema import (
     Item,
     Number,
     Record,
+    RecoverRecord,
     Spec,
     Status,
     Task,
@@ -60,6 +62,7 @@ _RESTART_LIMIT = "metadata.annotations.fault-tolerance/job-retry-num"
 # The text after the last comma of [[ms, nodes], ...]; or an empty list, or null.
 _LAST_NODES = re.compile(rb"(?:\s*(\d{1,6})\s*\]\s*\]|\s*\[\s*\]|null)\s*\Z")
 _TAIL = 128
+_XPU_START = "running_records.xpu_start_at"
 _MAX_CACHED_RESOURCE = 4096  # larger ones are unusual, and not cached
 
 _NO_ALGORITHM = Algorithm()
@@ -241,8 +244,46 @@ def _runs(records: Sequence[Record] | None, check: Checker) -> tuple[Run, ...] |
         )
         if problems:
             check.problems.update(problems)
-        runs.append(Run(start, end, start_type, recovery, recovery_before, reason))
+        computing = check.time(record.xpu_start_at, SECONDS, _XPU_START)
+        if computing is not None and start is not None:
+            startup = check.duration(computing - start, SECONDS, _XPU_START)
+            computing = None if startup is None else computing
+        faults = None
+        if record.recover_records is not None:
+            faults = tuple(_fault(each, check) for each in record.recover_records)
+        runs.append(
+            Run(start, end, start_type, recovery, recovery_before, reason, computing, faults)
+        )
     return tuple(runs)
+
+
+def _fault(record: RecoverRecord, check: Checker) -> Fault:
+    scenario, recovery, result, problems = _fault_texts(
+        record.fault_scenario, record.recover, record.recover_result
+    )
+    if problems:
+        check.problems.update(problems)
+    field = "running_records.recover_records"
+    return Fault(
+        check.time(record.recover_start_at, SECONDS, field),
+        check.time(record.recover_end_at, SECONDS, field),
+        scenario,
+        recovery,
+        result,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _fault_texts(
+    scenario: Text, recovery: Text, result: Text
+) -> tuple[str, str, str, FieldProblems]:
+    check = Checker()
+    return (
+        check.identifier(scenario, "fault_scenario"),
+        check.policy(recovery),
+        check.identifier(result, "result"),
+        check.problems,
+    )
 
 
 class _RunTexts(NamedTuple):

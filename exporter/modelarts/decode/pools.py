@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from exporter.errors import InvalidResponseError
-from exporter.modelarts.decode.hardware import PUBLIC_POOL, imply_flavor_type
+from exporter.jobs.job import PUBLIC_POOL
+from exporter.modelarts.decode.hardware import imply_flavor_type
 from exporter.modelarts.decode.lenient import convert_leaf, parse_object
 from exporter.modelarts.decode.schema import ERROR_FIELDS, Text, error_message
 from exporter.modelarts.decode.values import label

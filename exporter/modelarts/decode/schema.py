@@ -71,8 +71,18 @@ class TaskStatus(msgspec.Struct, frozen=True, gc=False):
     message: Text = None
 
 
+class RecoverRecord(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``running_records[].recover_records[]``; times in **seconds**."""
+
+    recover_start_at: Number = None
+    recover_end_at: Number = None
+    recover: Text = None
+    fault_scenario: Text = None
+    recover_result: Text = None
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """``status.running_records[]``; times in **seconds**."""
+    """``status.running_records[]``; times in **seconds**; the last two newer."""
 
     start_at: Number = None
     end_at: Number = None
@@ -80,6 +90,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     end_reason: Text = None
     end_recover: Text = None
     end_recover_before_downgrade: Text = None
+    xpu_start_at: Number = None
+    recover_records: tuple[RecoverRecord, ...] | None = None
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
@@ -260,7 +272,7 @@ class DecodedItems:
     Attributes:
         items: those with a usable id.
         invalid: by position in ``items``, paths of fields left out because of their type.
-        undecodable: ``#`` and a hash for every item without a usable id.
+        undecodable: for every item without a usable id ``#`` and a hash, see `_fingerprint`.
         total, count: as reported by the service, unchecked.
     """
 
@@ -399,10 +411,19 @@ def _number(response: dict[str, Any], key: str) -> Number:
 
 
 def _fingerprint(item: Any) -> str:
-    """Return ``#`` and a hash that is the same in every poll: metadata changes least."""
-    part = item.get("metadata") or item if isinstance(item, dict) else item
+    """Return ``#`` and a hash of what is the same in every poll: an unusable id, or the name.
+
+    If it has neither, ``#?`` and a hash of everything, which changes whenever the job does.
+    """
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    part, prefix = item, "#?"
+    for keys in (("id",), ("name", "create_time")):
+        values = [metadata.get(key) for key in keys] if isinstance(metadata, dict) else [None]
+        if values[0] and isinstance(values[0], str | int | float):
+            part, prefix = values, "#"
+            break
     text = json.dumps(part, sort_keys=True)
-    return "#" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return prefix + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def error_message(response: dict[str, Any], *, missing: str) -> str:

@@ -54,7 +54,7 @@ def test_a_curve_of_many_changes_stays_small_and_can_go_on():
 
 
 def test_fractions_that_are_subtracted_again_leave_nothing():
-    curve = Curve()
+    curve = Curve(digits=6)
     for amount in (0.1, 0.2, 7.3, -0.2, -0.1, -7.3):
         curve.add(1 if amount > 0 else 2, amount)
 

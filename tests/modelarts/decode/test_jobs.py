@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import BrokenResponseError, InvalidResponseError
-from exporter.jobs.job import PHASES, Job, JobPage, Problem, Run, View
-from exporter.jobs.tracker import Fleet, observe
+from exporter.jobs.job import PHASES, Fault, Job, JobPage, Problem, Run, View
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import observe
 from exporter.modelarts.decode import jobs as decoding
 from exporter.modelarts.decode import schema as wire
 from exporter.modelarts.decode.jobs import decode_job, decode_page
@@ -917,6 +918,20 @@ def test_an_unusable_item_is_the_same_one_at_the_next_poll():
     assert decode(before).undecodable == decode(after).undecodable
 
 
+def test_an_unusable_item_without_an_id_is_the_same_one_by_its_name():
+    before, after = ({"metadata": {"name": "a", "create_time": 7, "x": n}} for n in (1, 2))
+    other = {"metadata": {"name": "a", "create_time": 8}}
+
+    assert decode(before).undecodable == decode(after).undecodable != decode(other).undecodable
+
+
+@pytest.mark.parametrize("nameless", [{}, {"metadata": {"name": ""}}, {"metadata": {"name": [1]}}])
+def test_an_unusable_item_with_neither_says_so(nameless):
+    (found,) = decode(nameless).undecodable
+
+    assert found.startswith("#?")
+
+
 @pytest.mark.parametrize(
     ("one", "other"), [(item(job_id=7), item(job_id=8)), ({"kind": "job"}, {"kind": "x"}), (1, 2)]
 )
@@ -1112,6 +1127,8 @@ def test_nodes_at_work_are_what_they_are():
 
 def test_ends_are_what_they_are_to_the_second():
     ended = [pair for pair in told("ended") if pair[1]["runs"] and pair[1]["ended"]]
+    assert all(end <= truth["ended"] for end, truth in ended)
+    ended = [pair for pair in ended if not pair[1]["runs"][-1]["recovery"]]  # not while recovering
 
     assert len(ended) > 500
     assert all(0 <= truth["ended"] - end < 1 for end, truth in ended)
@@ -1126,14 +1143,15 @@ def test_without_records_ends_are_never_later_than_they_are():
     ended = [job for job in region() if job.ended is not None and job.runs]
 
     assert all(job.started <= ends[job.id] <= job.ended + 0.01 for job in ended)
-    assert all(ends[job.id] > job.ended - 0.01 for job in ended if len(job.runs) == 1)
+    once = [job for job in ended if len(job.runs) == 1 and not job.runs[0].recovery]
+    assert all(ends[job.id] > job.ended - 0.01 for job in once)
 
 
 def test_runs_are_what_they_are():
     for found, truth in told("runs"):
         shown = [msgspec.structs.asdict(run) for run in found or ()]
         for run in shown:
-            del run["reason"]
+            del run["reason"], run["computing"], run["faults"]
         assert shown == truth["runs"]
 
 
@@ -1338,3 +1356,90 @@ def test_an_answer_is_decoded_or_no_answer(decoder, body):
         assert_bounded(page)
         for job in page.jobs:
             assert_sane(job)
+
+
+# --- Faults and start-ups -------------------------------------------------------------------------
+
+
+def test_fault_records():
+    job, problems = runs(
+        {
+            "start_at": 1_749_990_300,
+            "xpu_start_at": "1749990340",
+            "recover_records": [
+                {
+                    "recover_start_at": 1_749_990_400,
+                    "recover_end_at": 1_749_990_410,
+                    "reason": "chip 3 lost",
+                    "related_task": "worker-2",
+                    "recover": "npu_step_retry",
+                    "fault_scenario": "chip_fault",
+                    "recover_result": "success",
+                },
+                {"recover_start_at": 1_749_990_500, "recover_result": "quotaExceeded"},
+                {},
+            ],
+        },
+        {"start_at": 1_749_990_600, "recover_records": []},
+        {"start_at": 1_749_990_700, "recover_records": None},
+    )
+
+    first, second, third = job.runs
+    assert problems == {}
+    assert (first.computing, second.computing) == (1749990340.0, None)
+    assert first.faults == (
+        Fault(1749990400.0, 1749990410.0, "chip_fault", "npu_step_retry", "success"),
+        Fault(1749990500.0, None, "", "", "quotaExceeded"),
+        Fault(None, None, "", "", ""),
+    )
+    assert (second.faults, third.faults) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "field"),
+    [
+        ("fault_scenario", "scenario", "fault_scenario"),
+        ("recover", "recovery", "recovery"),
+        ("recover_result", "result", "result"),
+    ],
+)
+def test_values_of_faults_are_open_sets_of_identifiers(key, name, field):
+    for value, shown, expected in [
+        ("one_of_tomorrow", "one_of_tomorrow", {}),
+        ("exit with 1", "unknown", {("unknown", field): "exit with 1"}),
+    ]:
+        job, problems = runs({"start_at": 1_749_990_300, "recover_records": [{key: value}]})
+
+        assert getattr(job.runs[0].faults[0], name) == shown
+        assert problems == expected
+
+
+def test_an_entry_that_is_no_object_keeps_the_positions_of_the_others():
+    job, problems = runs(
+        {"start_at": 1_749_990_300, "recover_records": ["odd", {"recover_result": "failed"}]}
+    )
+
+    assert [each.result for each in job.runs[0].faults] == ["", "failed"]
+    assert problems == invalid("status.running_records.recover_records")
+
+
+@pytest.mark.parametrize("moment", [1_749_990_299, 7, -1, 1_950_000_000, 1_749_990_340_000])
+def test_cards_that_compute_before_the_run_or_in_the_future_are_invalid(moment):
+    job, problems = runs({"start_at": 1_749_990_300, "xpu_start_at": moment})
+
+    assert job.runs[0].computing is None
+    assert problems == invalid("running_records.xpu_start_at")
+
+
+@pytest.mark.parametrize("unset", [{}, {"xpu_start_at": None}, {"xpu_start_at": 0}])
+def test_cards_that_do_not_compute_yet(unset):
+    job, problems = runs({"start_at": 1_749_990_300} | unset)
+
+    assert (job.runs[0].computing, problems) == (None, {})
+
+
+def test_a_start_up_of_many_years_is_invalid():
+    job, problems = runs({"start_at": 1_420_070_400, "xpu_start_at": 1_749_990_400})
+
+    assert (job.runs[0].start, job.runs[0].computing) == (1420070400.0, None)
+    assert problems == invalid("running_records.xpu_start_at")
