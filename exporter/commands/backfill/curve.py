@@ -15,6 +15,9 @@ class Curve:
 
     Sums of whole numbers are exact. If no change is negative, the value never decreases, not even
     by rounding.
+
+    Args:
+        digits: decimals that the value is rounded to; None = all of them.
     """
 
     __slots__ = ("_amounts", "_digits", "_fold_at", "_positions", "_values")
