@@ -704,6 +704,8 @@ def values(name):
         ("jobs", "jobs", ("phase",)),
         ("nodes", "nodes", ("phase",)),
         ("accelerators", "cards", ("phase", "accelerator")),
+        ("cpu_cores", "cpu_cores", ("phase",)),
+        ("memory_bytes", "memory_bytes", ("phase",)),
         ("oldest_pending_timestamp_seconds", "oldest_pending", ()),
     ],
 )

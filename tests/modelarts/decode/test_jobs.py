@@ -1088,7 +1088,8 @@ def test_documented_answers_are_decoded_in_one_go(monkeypatch):
 
 
 EQUAL = ("name", "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type")
-EQUAL += ("accelerator", "nodes", "created", "started", "failed_task", "exit_code")
+EQUAL += ("accelerator", "nodes", "created", "started", "failed_task", "exit_code", "cpu_cores")
+EQUAL += ("policy", "algorithm", "runtime_type", "priority", "restart_limit", "message")
 
 
 @pytest.mark.parametrize("name", EQUAL)
@@ -1110,6 +1111,10 @@ def test_flavors_are_what_they_are_where_there_is_one():
     one_flavor = [(flavor, truth) for flavor, truth in told("flavor") if truth["kind"] == "job"]
 
     assert all(flavor == truth["flavor"] for flavor, truth in one_flavor)
+
+
+def test_memory_is_what_it_is():
+    assert all(memory == truth["memory_bytes"] for memory, truth in told("memory"))
 
 
 def test_durations_are_what_they_are():
