@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Collection
 from exporter.clock import Clocks, wait
 from exporter.errors import StateError
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Fleet, Observation, observe
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import Observation, observe
 from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
 from exporter.metrics.per_job import new_restarts
@@ -15,7 +16,15 @@ from exporter.metrics.self_metrics import TargetInstruments
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
-from exporter.polling.handover import Handover, accelerators_in, merge, restrict
+from exporter.polling.handover import (
+    Handover,
+    accelerators_in,
+    from_saved,
+    merge,
+    restrict,
+    saved_names,
+    to_save,
+)
 from exporter.polling.label_limit import LabelLimiter
 from exporter.polling.render import Rendered, RenderedGauges, render_gauges
 from exporter.polling.target import Target
@@ -102,14 +111,15 @@ class TargetState:
         async with self._applying:
             if self._key not in (None, key):
                 self._forget()
-            saved = await self._store.load(key, self.unloaded)
+            saved = await self._store.load(key, saved_names(self.unloaded))
+            await asyncio.to_thread(
+                self._label_limiter.learn, saved.jobs.values(), saved.ledger.keys()
+            )
+            # No await from here on: a concurrent publish must not show series that will be held.
             known = frozenset(self._target.identity.workspaces) - self.unloaded
             fleet, ledger = restrict(self.fleet, self._ledger, known)
             self.fleet = merge(fleet, _restored(saved))
             self._ledger = {**ledger, **saved.ledger}
-            await asyncio.to_thread(
-                self._label_limiter.learn, saved.jobs.values(), saved.ledger.keys()
-            )
             self._zero_init.retain(self._exists)
             held = saved.ledger.keys() - saved.released
             self._zero_init.hold(held)
@@ -198,7 +208,7 @@ class TargetState:
                 StateChange(
                     jobs=observed.changed,
                     deleted=observed.deleted,
-                    newest_created=observed.fleet.newest_created,
+                    newest_created=to_save(observed.fleet),
                     series=changed,
                     released=released & ledger.keys(),
                 ),
@@ -339,4 +349,6 @@ def _digest(
 
 def _restored(saved: SavedState) -> Fleet:
     """The jobs of a saved state, with every combination that a counter has seen."""
-    return Fleet(saved.jobs, accelerators_in(saved.ledger), saved.newest_created)
+    newest_created, unified = from_saved(saved.newest_created)
+    accelerators = accelerators_in(saved.ledger)
+    return Fleet(saved.jobs, accelerators, newest_created, unified=unified)

@@ -109,6 +109,14 @@ def open_file(
         raise ConfigError(f"state.file: {path}: {error.strerror}") from error
 
 
+def newer_version_error(path: Path, version: int, newest: int) -> ConfigError:
+    """The error for a file of a version that is newer than those known here."""
+    return ConfigError(
+        f"state.file: {path} was written by a newer version of the exporter (format {version},"
+        f" this one reads up to {newest}): use that version, or another file"
+    )
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Commit the block, or roll it back if it raises."""
@@ -176,10 +184,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, real: Path, layout: Lay
         empty = not _number(connection, "SELECT count(*) FROM sqlite_master")
     newest = max(layout.steps)
     if ours and version > newest:
-        raise ConfigError(
-            f"state.file: {path} was written by a newer version of the exporter (format {version},"
-            f" this one reads up to {newest}): use that version, or another file"
-        )
+        raise newer_version_error(path, version, newest)
     if not empty and not (ours and version in layout.steps):
         raise DamagedFileError("belongs to another application")
     if not empty and _is_truncated(connection, real):

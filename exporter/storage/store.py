@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from exporter.clock import Clocks
 from exporter.errors import StateError
-from exporter.jobs.tracker import TrackedJob
+from exporter.jobs.tracked import TrackedJob
 from exporter.metrics.counters import Series, SeriesKey
 from exporter.storage import tables
 from exporter.storage.sqlite import DamagedFileError, explain, open_file, transaction
@@ -33,7 +33,7 @@ class StateChange(NamedTuple):
     Attributes:
         jobs: new and changed ones, by ID.
         deleted: IDs of jobs to forget.
-        newest_created: by workspace, unix seconds or -inf, as in `exporter.jobs.tracker.Fleet`.
+        newest_created: by workspace, unix seconds or -inf, as in `exporter.jobs.tracked.Fleet`.
         series: new and changed ones.
         released: series that are no longer held at zero; saved before, or in ``series``.
     """

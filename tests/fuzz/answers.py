@@ -28,7 +28,8 @@ from exporter.huaweicloud.content import Content
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Request, Response
 from exporter.jobs.job import PHASES, View
-from exporter.jobs.tracker import Fleet, observe
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import observe
 from exporter.metrics.counter_lines import counter_lines
 from exporter.metrics.counters import add
 from exporter.metrics.exposition import assemble
@@ -110,7 +111,7 @@ def json_of(item):
 
 @functools.cache
 def pool_list():
-    return pools(LivingFleet.populated(20240620, NOW, jobs=800), Behaviour())
+    return pools(LivingFleet.populated(20240620, NOW, jobs=800), Behaviour(), "0")
 
 
 def assert_texts(value):
@@ -285,13 +286,13 @@ class Answers:
         }
         if random.random() < 0.6:
             whole["items"][position] = mutated_document(touched, random)
-            names = decode_pools(json.dumps(whole).encode())
+            names = decode_pools(json.dumps(whole).encode()).names
             taken = names.keys() - others.keys()
             assert len(taken) <= 1
             wrong = {pool for pool, name in others.items() if names.get(pool) != name}
             assert not wrong or (len(wrong) == 1 and not taken)  # it took the id of another
         else:
-            names = decode_pools(self._body(whole, random))
+            names = decode_pools(self._body(whole, random)).names
         assert_texts([*names, *names.values()])
 
     def error(self, random):

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs.examples import NOW, job, run
 
-from exporter.jobs.job import OTHER, View
-from exporter.jobs.tracker import Fleet, base_of, observe
+from exporter.jobs.job import OTHER, Fault, View
+from exporter.jobs.tracked import Fleet, base_of
+from exporter.jobs.tracker import observe
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, add
 from exporter.polling.handover import accelerators_in
 from exporter.polling.label_limit import LIMITED_LABELS, LabelLimiter
@@ -22,6 +23,7 @@ CREATED = "modelarts_training_jobs_created_total"
 FINISHED = "modelarts_training_jobs_finished_total"
 RESERVED = {"", "unknown", "public", "job", OTHER}
 LIMITED = {*LIMITED_LABELS, "from_recovery", "to_recovery"}
+FIELDS = ("user", "kind", "pool", "pool_name", "flavor", "engine", "accelerator", "policy")
 
 
 class Life:
@@ -59,7 +61,7 @@ class Life:
             ):
                 found[label.removeprefix("from_").removeprefix("to_")].add(value)
         for known in self.fleet.jobs.values():
-            for field in ("user", "kind", "pool", "pool_name", "flavor", "engine", "accelerator"):
+            for field in FIELDS:
                 found[field].add(getattr(known.job, field))
             found["task"].add(known.job.failed_task)
         return {label: found[label] - RESERVED for label in LIMITED_LABELS}
@@ -86,8 +88,17 @@ def named(prefix):
 
 
 RECOVERIES = st.integers(0, 7).map("policy_{}".format) | st.sampled_from(["", OTHER])
+RESULTS = st.integers(0, 7).map("result_{}".format) | st.sampled_from(["", "recovering", OTHER])
+FAULTS = st.lists(st.builds(Fault, st.none(), st.just(NOW), RECOVERIES, RECOVERIES, RESULTS))
 RUNS = st.lists(
-    st.builds(lambda recovery, before: run(0, 10, recovery, before=before), RECOVERIES, RECOVERIES),
+    st.builds(
+        lambda recovery, before, faults: msgspec.structs.replace(
+            run(0, 10, recovery, before=before), faults=faults
+        ),
+        RECOVERIES,
+        RECOVERIES,
+        st.none() | FAULTS.map(tuple),
+    ),
     max_size=4,
 ).map(tuple)
 JOBS = st.builds(
@@ -100,6 +111,7 @@ JOBS = st.builds(
     accelerator=named("card").map(lambda name: name or "unknown"),
     user=named("user"),
     failed_task=named("task"),
+    policy=named("policy"),
     phase=st.sampled_from(["Pending", "Running", "Failed", "Completed"]),
     duration=st.integers(0, 5).map(lambda number: 100.0 * number),
     runs=st.none() | RUNS,

@@ -36,8 +36,13 @@ MAX_TEXT = 512
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] | None
 LongText: TypeAlias = str | None
 """A text that is often long. Cut it before it is kept."""
+IF_INVALID = "if_invalid"
+"""Key in the ``extra`` of a field: its value if the type is wrong, instead of the default."""
 Number: TypeAlias = float | None
 """Also an integer, or a string of digits: the service mixes them. NaN and inf are possible."""
+Amount: TypeAlias = Annotated[float | None, msgspec.Meta(extra={IF_INVALID: float("nan")})]
+"""As `Number`. NaN if its type is wrong, because an unusable value is not an absent one: no other
+field takes its place."""
 Many: TypeAlias = Annotated[tuple[_T, ...], msgspec.Meta(max_length=MAX_ELEMENTS)]
 """An array of objects."""
 
@@ -63,6 +68,7 @@ class Envelope(msgspec.Struct, gc=False, rename={"error_code_": "errorCode"}):
     metadata: msgspec.Raw = msgspec.Raw()
     total: msgspec.Raw = msgspec.Raw()
     count: msgspec.Raw = msgspec.Raw()
+    offset: msgspec.Raw = msgspec.Raw()
     error_code: msgspec.Raw = msgspec.Raw()
     error_code_: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
@@ -127,7 +133,8 @@ def convert_leniently(
 
     Args:
         struct: the type to convert to: fields are leaves, structs, or tuples of structs without
-            required fields; each with a default of its own or required.
+            required fields; each with a default of its own or required. A leaf may have a value
+            for `IF_INVALID`.
         value: JSON of any type.
         invalid: receives the paths of fields left out, such as ``status.start_time``.
         budget: of the response.
@@ -145,7 +152,9 @@ def convert_leniently(
             try:
                 converted[field.name] = _convert_field(field, part, invalid, budget, path)
             except (UnusableError, ValueError):
-                invalid.append(path + field.name)
+                invalid.append(path + field.json_name)
+                if part != _NO_TEXT:  # Go writes an unset string like this
+                    converted |= field.if_invalid
         if field.required and field.name not in converted:
             raise UnusableError
     return struct(**converted)
@@ -178,6 +187,7 @@ def elements(value: _JSON, most: int) -> tuple[list[msgspec.Raw], bool]:
 
 
 _NULL = msgspec.Raw(b"null")
+_NO_TEXT = msgspec.Raw(b'""')
 _TEXT = msgspec.json.Decoder(str)
 
 
@@ -245,14 +255,23 @@ def _scan(decoder: msgspec.json.Decoder[_T], value: _JSON) -> _T:
 
 
 class _Field(NamedTuple):
-    """A field of a struct; ``struct`` is the type of its value or, if ``many``, its elements."""
+    """A field of a struct.
+
+    Attributes:
+        name, json_name: in the struct, and in JSON.
+        kind: its type.
+        struct: the type of its value or, if ``many``, of its elements; None = a leaf.
+        required: whether it has no default.
+        if_invalid: its name and value if the type is wrong; empty = the default.
+    """
 
     name: str
-    encoded_name: str
+    json_name: str
     kind: Any
     struct: type[msgspec.Struct] | None
     many: bool
     required: bool
+    if_invalid: dict[str, Any]
 
 
 @functools.cache
@@ -262,7 +281,11 @@ def _fields(struct: type[msgspec.Struct]) -> tuple[_Field, ...]:
 
 def _describe_fields(struct: type[msgspec.Struct]) -> Iterator[_Field]:
     for field in msgspec.structs.fields(struct):
-        kind = field.type
+        kind, if_invalid = field.type, {}
+        if typing.get_origin(kind) is Annotated:
+            kind, meta = typing.get_args(kind)
+            if_invalid = {field.name: meta.extra[IF_INVALID]}
+        leaf = kind
         if typing.get_origin(kind) in (types.UnionType, typing.Union):  # with None
             kind = typing.get_args(kind)[0]
         if typing.get_origin(kind) is Annotated:
@@ -271,12 +294,13 @@ def _describe_fields(struct: type[msgspec.Struct]) -> Iterator[_Field]:
         inner = typing.get_args(kind)[0] if many else kind
         nested = isinstance(inner, type) and issubclass(inner, msgspec.Struct)
         yield _Field(
-            field.name,
-            field.encode_name,
-            field.type,
-            inner if nested else None,
-            many and nested,
-            field.required,
+            name=field.name,
+            json_name=field.encode_name,
+            kind=leaf,
+            struct=inner if nested else None,
+            many=many and nested,
+            required=field.required,
+            if_invalid=if_invalid,
         )
 
 
@@ -288,7 +312,7 @@ def _raw_decoder(struct: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
         msgspec.defstruct(
             f"Raw{struct.__name__}",
             [(field.name, msgspec.Raw, msgspec.Raw()) for field in fields],
-            rename={field.name: field.encoded_name for field in fields},
+            rename={field.name: field.json_name for field in fields},
             gc=False,
         )
     )
@@ -304,7 +328,7 @@ def _raw_fields(struct: type[msgspec.Struct], value: _JSON) -> Any:
 def _convert_field(
     field: _Field, value: msgspec.Raw, invalid: list[str], budget: Budget, path: str
 ) -> Any:
-    path += field.name
+    path += field.json_name
     if field.struct is None:
         return convert_leaf(field.kind, value)
     if not field.many:

@@ -23,7 +23,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Control characters but the line break, as another one that is allowed.
 _CONTROL = bytes.maketrans(bytes({*range(32)} - {*b"\n"}), b"\x7f" * 31)
 _ODD = re.compile(rb"[\x00-\x1f]|\\u[dD]")
-_ABSURD = b'""'  # has the wrong type for everything but a text
+_ABSURD = b"{}"  # has the wrong type for texts, numbers and arrays
 
 
 def repair(body: bytes) -> bytes:

@@ -34,7 +34,6 @@ from exporter.modelarts.decode.lenient import (
     convert_leniently,
     elements,
     has_more,
-    is_empty,
     is_small,
     open_response,
     present,
@@ -49,7 +48,7 @@ class DecodedItems:
     Attributes:
         items: those with a usable id.
         invalid: by position in ``items``, paths of fields left out because of their type.
-        undecodable: ``#`` and a hash for every item without a usable id.
+        undecodable: for every item without a usable id ``#`` and a hash, see `_fingerprint`.
         total, count: as reported by the service, unchecked.
     """
 
@@ -67,13 +66,16 @@ _IDENTIFIER = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\n"
 _IDENTIFIERS = re.compile(f"(?:{_IDENTIFIER})*")
 _ITEM = msgspec.json.Decoder(Item, strict=False)
 _SPEC = msgspec.json.Decoder(DecodedSpec, strict=False)
+_NAMES = msgspec.json.Decoder(list[str])
 _MAX_OBJECTS_OF_ITEM = 5000
-_MAX_CANONICAL = 65_536
+_NULL = msgspec.Raw(b"null")
+_MAX_METADATA = 65_536
+_MAX_NAMES_BYTES = 2**18  # 10,000 workers
 
 
 @functools.cache
 def _listing_decoder(limit: int) -> msgspec.json.Decoder[Any]:
-    items = ("items", bounded_array(Item, limit))
+    items = ("items", bounded_array(Item, limit) | None)
     return msgspec.json.Decoder(
         msgspec.defstruct("Listing", [items], bases=(ListingEnvelope,), kw_only=True, gc=False),
         strict=False,
@@ -90,9 +92,11 @@ def decode_listing(body: bytes, limit: int = MAX_ITEMS) -> DecodedItems:
     if is_small(body):
         with contextlib.suppress(*NOT_AS_DOCUMENTED):
             listing = _listing_decoder(limit).decode(body)
-            items = present(listing.items)
+            items = None if listing.items is None else present(listing.items)
+            if items is None and _is_empty_list(listing.total, listing.count, listing.offset):
+                items = []
             failed = listing.error_code or listing.error_code_ or listing.error
-            if not failed and _have_valid_ids(items):
+            if not failed and items is not None and _have_valid_ids(items):
                 return DecodedItems(items, total=listing.total, count=listing.count)
     return _decode_listing_leniently(body, limit)
 
@@ -102,7 +106,7 @@ def decode_item(body: bytes) -> DecodedItems:
     if item := _decode_item(body):
         return DecodedItems([item])
     response, body = open_response(body)
-    if not response.metadata or bytes(response.metadata) == b"null":
+    if not response.metadata or response.metadata == _NULL:
         raise InvalidResponseError(error_message(response, body, missing="metadata"))
     return _convert_items([msgspec.Raw(body)])
 
@@ -120,6 +124,23 @@ def decode_resource(resource: bytes) -> tuple[Resource, list[str]]:
     _, body = open_response(body)
     spec = convert_leniently(DecodedSpec, body, invalid, Budget(), "spec.")
     return spec.resource or Resource(), invalid
+
+
+def decode_names(names: bytes) -> list[str] | None:
+    """Decode a list of strings, such as ``status.tasks``; None if it is anything else."""
+    if len(names) <= _MAX_NAMES_BYTES:
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            return _NAMES.decode(names)
+    return None
+
+
+def _is_empty_list(total: Number, count: Number, offset: Number) -> bool:
+    """Whether ``items: null`` means no items: Go writes an empty list like this.
+
+    It does if the response says itself that nothing matches, or if the page is not the first.
+    Otherwise it contradicts itself, and is an error.
+    """
+    return 0 in (total, count) or (offset is not None and offset > 0)
 
 
 def _decode_item(value: bytes | msgspec.Raw) -> Item | None:
@@ -142,18 +163,26 @@ def _have_valid_ids(items: list[Item]) -> bool:
 
 
 def _decode_listing_leniently(body: bytes, limit: int) -> DecodedItems:
-    more = has_more(body, limit)
+    if has_more(body, limit):
+        raise InvalidResponseError(_too_many(limit))
+    response, body = open_response(body)
+    total, count, offset = map(_number, (response.total, response.count, response.offset))
     items: list[msgspec.Raw] | None = None
-    if not more:
-        response, body = open_response(body)
-        if not response.is_error:
-            with contextlib.suppress(*NOT_AS_DOCUMENTED):
-                items, more = elements(response.items, limit)
-        if items is None:
-            raise InvalidResponseError(error_message(response, body, missing="list of items"))
-    if more or items is None:
-        raise InvalidResponseError(f"the response has more than the {limit} items requested")
-    return _convert_items(items, _number(response.total), _number(response.count))
+    more = False
+    if not response.is_error:
+        if response.items == _NULL and _is_empty_list(total, count, offset):
+            items = []
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            items, more = elements(response.items, limit)
+    if items is None:
+        raise InvalidResponseError(error_message(response, body, missing="list of items"))
+    if more:
+        raise InvalidResponseError(_too_many(limit))
+    return _convert_items(items, total, count)
+
+
+def _too_many(limit: int) -> str:
+    return f"the response has more than the {limit} items requested"
 
 
 def _convert_items(
@@ -185,16 +214,22 @@ def _number(value: msgspec.Raw) -> Number:
 
 
 def _fingerprint(item: msgspec.Raw) -> str:
-    """Return ``#`` and a hash that is the same in every poll: metadata changes least."""
-    part = bytes(item)
+    """Return ``#`` and a hash of what is the same in every poll: an unusable id, or the name.
+
+    If it has neither, ``#?`` and a hash of everything, which changes whenever the job does.
+    """
+    metadata: Any = None
     with contextlib.suppress(*NOT_AS_DOCUMENTED):
-        metadata = msgspec.json.decode(item, type=Envelope).metadata
-        if not is_empty(metadata):
-            part = bytes(metadata)
-    if len(part) <= _MAX_CANONICAL:
-        with contextlib.suppress(*NOT_AS_DOCUMENTED):
-            part = json.dumps(json.loads(part), sort_keys=True).encode()
-    return "#" + hashlib.blake2b(part, digest_size=8).hexdigest()
+        found = msgspec.json.decode(item, type=Envelope).metadata
+        if found and len(memoryview(found)) <= _MAX_METADATA:
+            metadata = json.loads(bytes(found).decode("utf-8", "replace"))
+    part, prefix = bytes(item), "#?"
+    for keys in (("id",), ("name", "create_time")):
+        values = [metadata.get(key) for key in keys] if isinstance(metadata, dict) else [None]
+        if values[0] and isinstance(values[0], str | int | float):
+            part, prefix = json.dumps(values).encode(), "#"
+            break
+    return prefix + hashlib.blake2b(part, digest_size=8).hexdigest()
 
 
 class _ErrorFields(msgspec.Struct, gc=False):

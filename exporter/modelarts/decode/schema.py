@@ -12,7 +12,13 @@ and its SDK 3.1.219 for the fields called newer. Units are the service's; `jobs`
 
 import msgspec
 
-from exporter.modelarts.decode.lenient import LongText, Many, Number, Text
+from exporter.modelarts.decode.lenient import Amount, LongText, Many, Number, Text
+
+
+class Annotations(msgspec.Struct, frozen=True, gc=False):
+    """``metadata.annotations``."""
+
+    job_retry_num: Number = msgspec.field(default=None, name="fault-tolerance/job-retry-num")
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False):
@@ -27,6 +33,7 @@ class Metadata(msgspec.Struct, frozen=True, gc=False):
     workspace_id: Text = None
     user_name: Text = None
     create_time: Number = None
+    annotations: Annotations | None = None
 
 
 class TaskStatus(msgspec.Struct, frozen=True, gc=False):
@@ -37,8 +44,18 @@ class TaskStatus(msgspec.Struct, frozen=True, gc=False):
     message: LongText = None
 
 
+class RecoverRecord(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``running_records[].recover_records[]``; times in **seconds**."""
+
+    recover_start_at: Number = None
+    recover_end_at: Number = None
+    recover: Text = None
+    fault_scenario: Text = None
+    recover_result: Text = None
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """``status.running_records[]``; times in **seconds**."""
+    """``status.running_records[]``; times in **seconds**; the last two newer."""
 
     start_at: Number = None
     end_at: Number = None
@@ -46,18 +63,22 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     end_reason: LongText = None
     end_recover: Text = None
     end_recover_before_downgrade: Text = None
+    xpu_start_at: Number = None
+    recover_records: Many[RecoverRecord] | None = None
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
     """``items[].status``; ``duration`` and ``start_time`` in ms.
 
-    ``node_count_metrics`` stays JSON: only one of its hundreds of points is needed.
+    ``node_count_metrics`` stays JSON: only one of its hundreds of points is needed. So does
+    ``tasks``, the names of all workers, which only heterogeneous jobs need.
     """
 
     phase: Text = None
     duration: Number = None
     start_time: Number = None
     node_count_metrics: msgspec.Raw = msgspec.Raw()
+    tasks: msgspec.Raw = msgspec.Raw()
     task_statuses: Many[TaskStatus] | None = None
     running_records: Many[Record] | None = None
 
@@ -70,7 +91,15 @@ class Engine(msgspec.Struct, frozen=True, gc=False):
 
 
 class Algorithm(msgspec.Struct, frozen=True, gc=False):
-    """``items[].algorithm`` and ``tasks[].algorithm``; its other fields may hold secrets."""
+    """``items[].algorithm``; its other fields may hold secrets."""
+
+    id: Text = None
+    name: Text = None
+    engine: Engine | None = None
+
+
+class TaskAlgorithm(msgspec.Struct, frozen=True, gc=False):
+    """``tasks[].algorithm``; its other fields may hold secrets."""
 
     engine: Engine | None = None
 
@@ -78,61 +107,107 @@ class Algorithm(msgspec.Struct, frozen=True, gc=False):
 class Accelerator(msgspec.Struct, frozen=True, gc=False):
     """``flavor_info.npu`` and ``flavor_info.gpu``: cards of one node."""
 
-    unit_num: Number = None
+    unit_num: Amount = None
     product_name: Text = None
+
+
+class Cpu(msgspec.Struct, frozen=True, gc=False):
+    """``flavor_info.cpu``: CPU cores of one node."""
+
+    core_num: Amount = None
+
+
+class Memory(msgspec.Struct, frozen=True, gc=False):
+    """``flavor_info.memory``: memory of one node."""
+
+    size: Amount = None
+    unit: Text = None
 
 
 class FlavorInfo(msgspec.Struct, frozen=True, gc=False):
     """``flavor_info`` of a flavor."""
 
+    cpu: Cpu | None = None
     npu: Accelerator | None = None
     gpu: Accelerator | None = None
+    memory: Memory | None = None
 
 
 class Flavor(msgspec.Struct, frozen=True, gc=False):
-    """``spec.resource.flavor_detail`` and ``tasks[].task_resource``; the last two newer."""
+    """``flavor_detail``."""
 
+    flavor_type: Text = None
+    flavor_info: FlavorInfo | None = None
+
+
+class CustomizedFlavor(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``main_container_customized_flavor``: requested, of one node; ``mem_size`` in GiB."""
+
+    cpu_core_num: Amount = None
+    mem_size: Amount = None
+    accelerator_num: Amount = None
+
+
+class AllocatedResources(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``main_container_allocated_resources``: of one node; ``mem_size`` in GiB."""
+
+    cpu_core_num: Amount = None
+    mem_size: Amount = None
+    accelerator_num: Amount = None
+    accelerator_type: Text = None
+
+
+class PoolInfo(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``pool_info``: the flavor requested, of one node; ``mem_size`` in GiB."""
+
+    core_num: Amount = None
+    mem_size: Amount = None
+    accelerator_num: Amount = None
+    accelerator_type: Text = None
+    pool_resource_flavor: Text = None
+
+
+class Resource(msgspec.Struct, frozen=True, gc=False):
+    """``spec.resource`` and ``tasks[].task_resource``: each may have the fields of the other."""
+
+    policy: Text = None
     flavor_id: Text = None
     flavor_type: Text = None
     flavor_info: FlavorInfo | None = None
+    flavor_detail: Flavor | None = None
+    node_count: Amount = None
     pool_id: Text = None
-    node_count: Number = None
+    pool_group_id: Text = None
+    pool_name: Text = None
+    main_container_allocated_resources: AllocatedResources | None = None
+    main_container_customized_flavor: CustomizedFlavor | None = None
+    pool_info: PoolInfo | None = None
 
 
 class Task(msgspec.Struct, frozen=True, gc=False):
     """``items[].tasks[]``, heterogeneous jobs only."""
 
-    algorithm: Algorithm | None = None
-    task_resource: Flavor | None = None
+    role: Text = None
+    algorithm: TaskAlgorithm | None = None
+    task_resource: Resource | None = None
 
 
-class Allocation(msgspec.Struct, frozen=True, gc=False):
-    """Newer ``main_container_allocated_resources`` and ``pool_info``: cards of one node."""
+class SchedulePolicy(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``spec.schedule_policy``."""
 
-    accelerator_num: Number = None
-    accelerator_type: Text = None
-
-
-class Resource(msgspec.Struct, frozen=True, gc=False):
-    """``spec.resource``."""
-
-    flavor_id: Text = None
-    node_count: Number = None
-    pool_id: Text = None
-    pool_name: Text = None
-    flavor_detail: Flavor | None = None
-    main_container_allocated_resources: Allocation | None = None
-    pool_info: Allocation | None = None
+    priority: Number = None
 
 
 class Spec(msgspec.Struct, frozen=True, gc=False):
-    """``items[].spec``; ``resource`` stays JSON until it is needed."""
+    """``items[].spec``; ``resource`` stays JSON until it is needed; the others are newer."""
 
     resource: msgspec.Raw = msgspec.Raw(b"null")
+    runtime_type: Text = None
+    schedule_policy: SchedulePolicy | None = None
 
 
 class DecodedSpec(msgspec.Struct, frozen=True, gc=False):
-    """As `Spec`, with ``resource`` decoded."""
+    """The ``resource`` of a `Spec`, decoded."""
 
     resource: Resource | None = None
 
@@ -153,6 +228,7 @@ class ListingEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     total: Number = None
     count: Number = None
+    offset: Number = None
     error_code: Text = None
     error_code_: Text = msgspec.field(default=None, name="errorCode")
     error: msgspec.Raw = msgspec.Raw()
