@@ -23,19 +23,18 @@ from exporter.jobs.job import (
     Run,
 )
 from exporter.modelarts.decode.hardware import MAX_NODES, Hardware, find_hardware
+from exporter.modelarts.decode.lenient import Number, Text
 from exporter.modelarts.decode.schema import (
     Algorithm,
     DecodedItems,
     Engine,
     Item,
-    Number,
     Record,
     RecoverRecord,
     Spec,
     Status,
     Task,
     TaskStatus,
-    Text,
     decode_item,
     decode_listing,
     decode_names,

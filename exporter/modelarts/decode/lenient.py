@@ -9,7 +9,7 @@ import json
 import types
 import typing
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -17,6 +17,13 @@ from exporter.errors import BrokenResponseError, InvalidResponseError
 
 IF_INVALID = "if_invalid"
 """Key in the ``extra`` of a field: its value if the type is wrong, instead of the default."""
+
+Text: TypeAlias = str | None
+Number: TypeAlias = float | None
+"""Also an integer, or a string of digits: the service mixes them. NaN and inf are possible."""
+Amount: TypeAlias = Annotated[float | None, msgspec.Meta(extra={IF_INVALID: float("nan")})]
+"""As `Number`. NaN if its type is wrong, because an unusable value is not an absent one: no other
+field takes its place."""
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _MAX_DIGITS = 18
@@ -125,7 +132,7 @@ def _fields(struct: type[msgspec.Struct]) -> tuple[_Field, ...]:
 def _describe_fields(struct: type[msgspec.Struct]) -> Iterator[_Field]:
     for field in msgspec.structs.fields(struct):
         kind, if_invalid = field.type, {}
-        if typing.get_origin(kind) is typing.Annotated:
+        if typing.get_origin(kind) is Annotated:
             kind, meta = typing.get_args(kind)
             if_invalid = {field.name: meta.extra[IF_INVALID]}
         leaf = kind

@@ -12,8 +12,8 @@ import msgspec
 from exporter.errors import InvalidResponseError
 from exporter.jobs.job import PUBLIC_POOL
 from exporter.modelarts.decode.hardware import imply_flavor_type
-from exporter.modelarts.decode.lenient import convert_leaf, parse_object
-from exporter.modelarts.decode.schema import ERROR_FIELDS, Text, error_message
+from exporter.modelarts.decode.lenient import Text, convert_leaf, parse_object
+from exporter.modelarts.decode.schema import ERROR_FIELDS, error_message
 from exporter.modelarts.decode.values import label
 
 MAX_POOLS = 1000

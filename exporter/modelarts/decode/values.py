@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from exporter.errors import one_line
 from exporter.jobs.job import ProblemKind
-from exporter.modelarts.decode.schema import Number, Text
+from exporter.modelarts.decode.lenient import Number, Text
 
 UNKNOWN = "unknown"
 MS = 1000.0

@@ -1211,6 +1211,8 @@ AFFECTED = {
     "spec.resource.flavor_detail": SIZES,
     "spec.resource.main_container_allocated_resources": SIZES,
     "spec.resource.pool_info": SIZES,
+    "spec.resource.main_container_customized_flavor": SIZES,
+    "spec.resource.pool_group_id": "pool pool_name",
     "tasks": HARDWARE,
 }
 """Which fields of a job come from where."""
