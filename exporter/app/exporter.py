@@ -82,6 +82,7 @@ class Exporter:
             access=guard,
             clock=self._clocks.wall,
         )
+        await self.publisher.update()  # from the first request on, there is something to serve
         async with (
             _closing(guard),
             serve(app, self._web.listen_address, guard.tls if guard else None) as urls,

@@ -77,8 +77,8 @@ CONTENT_TYPES = frozenset(
 )
 """Every possible Content-Type."""
 
-_MAX_LENGTH = 2**16
-"""Longer headers are ignored."""
+_MAX_LENGTH = 2**12
+"""This much of a header is read, without an element that is cut off by it."""
 
 # Neither pattern backtracks: what follows a part can always match nothing.
 _ELEMENTS = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+', re.DOTALL)
@@ -149,9 +149,12 @@ def _ranges(accept: str | None) -> Iterator[_Range]:
 
 def _elements(header: str | None) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Each element of a list header: its value in lower case, and its parameters."""
-    if header is None or len(header) > _MAX_LENGTH:
+    if header is None:
         return
-    for element in _ELEMENTS.findall(header):
+    elements = _ELEMENTS.findall(header[:_MAX_LENGTH])
+    if len(header) > _MAX_LENGTH and header[_MAX_LENGTH] != ",":
+        del elements[-1:]
+    for element in elements:
         value, *parameters = _PARTS.findall(element) or [""]
         pairs = (parameter.partition("=") for parameter in parameters)
         yield (
