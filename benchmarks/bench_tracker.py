@@ -106,7 +106,7 @@ class Poll:
 
 
 def _change(observed: Observation, series: dict[SeriesKey, Series]) -> StateChange:
-    return StateChange(observed.changed, observed.gone, observed.fleet.horizons, series)
+    return StateChange(observed.changed, observed.deleted, observed.fleet.newest_created, series)
 
 
 async def measure(folder: Path) -> dict[str, list[dict[str, float]]]:
@@ -115,8 +115,12 @@ async def measure(folder: Path) -> dict[str, list[dict[str, float]]]:
     file = await StateFile.open(folder / "state.db", problem=lambda: None)
     poll = Poll(file)
     jobs = listed(poll.now)
-    horizons = {"0": max(job.created or 0.0 for job in jobs.values())}
-    spent = {"first": [await poll.take(View(jobs, horizons=horizons))], "some": [], "all": []}
+    newest_created = {"0": max(job.created or 0.0 for job in jobs.values())}
+    spent = {
+        "first": [await poll.take(View(jobs, newest_created=newest_created))],
+        "some": [],
+        "all": [],
+    }
     active = {job.id: job for job in jobs.values() if job.phase in ("Running", "Pending")}
     for _ in range(_ROUNDS):
         for variant in ("some", "all"):
@@ -124,7 +128,7 @@ async def measure(folder: Path) -> dict[str, list[dict[str, float]]]:
             active = {
                 job_id: again(job, 60 if job_id in grown else 0) for job_id, job in active.items()
             }
-            spent[variant].append(await poll.take(View(active, horizons=horizons)))
+            spent[variant].append(await poll.take(View(active, newest_created=newest_created)))
     await file.close()
     return spent
 

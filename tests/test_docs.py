@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from exporter.commands.backfill.options import help_text as backfill_help
+from exporter.commands.parser import help_text as command_help
 from exporter.settings.load import load
 from exporter.settings.options import options
 from exporter.settings.problems import dotted
@@ -302,7 +302,7 @@ def test_options_and_metrics_in_pages_exist(generate, name):
     groups = {option.path[0] for option in known} - {"targets"}
     names = {option.name for option in known}
     families = {each for rows in generate.families().values() for each, *_ in rows}
-    backfill = set(re.findall(r"--[a-z-]+", backfill_help()))
+    backfill = set(re.findall(r"--[a-z-]+", command_help("backfill")))
     for span in spans(name):
         for option in re.findall(rf"(?<![\w./-])(?:{'|'.join(groups)})\.[a-z_.]+[a-z]", span):
             assert option in names or any(each.startswith(f"{option}.") for each in names), span

@@ -135,11 +135,14 @@ async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
         ConfigError: the credentials can never work.
     """
     given, place, clocks = plan.options, plan.place, shared.clocks
-    instruments = TargetInstruments(
-        shared.instruments, place.region, place.name or place.project_id or UNKNOWN_PROJECT
-    )
+    project = place.name or place.project_id or UNKNOWN_PROJECT
+    instruments = TargetInstruments(shared.instruments, place.region, project)
     session = Session(
-        timeout=plan.timeout, meter=instruments, proxy=given.proxy, ca_file=given.ca_file
+        timeout=plan.timeout,
+        meter=instruments,
+        target=f"{place.region}/{project}",
+        proxy=given.proxy,
+        ca_file=given.ca_file,
     )
     context = AuthContext(
         region=place.region,

@@ -1,4 +1,4 @@
-"""The command ``check``: what each target looks like, for people."""
+"""The command ``check``: a table of what each target looks like."""
 
 import textwrap
 from collections import Counter
@@ -9,26 +9,26 @@ from exporter.polling.poller import Poller
 
 _DAY_SECONDS = 86_400
 _WIDTH = 100
-_NAMES = 16
+_NAME_WIDTH = 16
 _PAGING = {
     "page": "page: offset counts pages",
     "row": "row: offset counts jobs",
-    None: "not known: one page holds all jobs",
+    None: "unknown: one page holds all jobs",
 }
 
 
 def report(pollers: Sequence[Poller], *, interval: float, sweep_interval: float) -> str:
-    """A table of what was found at each target.
+    """Return a table of what was found at each target.
 
     Args:
-        pollers: polled twice: a sweep, then incrementally.
-        interval: seconds between polls, to tell what a day will cost.
+        pollers: polled twice: by a sweep, then incrementally.
+        interval: seconds between polls, for the cost of a day.
         sweep_interval: seconds between sweeps, likewise.
     """
     sections = [_section(poller, interval, sweep_interval) for poller in pollers]
     failed = sum(bool(poller.error) for poller in pollers)
     if len(pollers) > 1:
-        sections.append(f"{failed} of {len(pollers)} targets failed." if failed else "All good.")
+        sections.append(f"{failed} of {len(pollers)} targets failed." if failed else "All ok.")
     return "\n\n".join(sections)
 
 
@@ -43,10 +43,10 @@ def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tu
     if poller.error:
         yield "result", f"FAILED: {poller.error}"
         return
-    yield "result", "good"
+    yield "result", "ok"
     phases = Counter(known.job.phase for known in poller.known.fleet.jobs.values())
     total = f"{phases.total():,}"
-    yield "jobs", total if phases else "none; the service leaves out what this identity may not see"
+    yield "jobs", total if phases else "none; the service omits jobs this identity cannot list"
     for phase in (*PHASES, UNKNOWN_PHASE):
         if phases[phase]:
             yield f"  {phase}", f"{phases[phase]:>{len(total)},}"
@@ -58,14 +58,14 @@ def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tu
     day = round(
         poll.requests * _DAY_SECONDS / interval + sweep.requests * _DAY_SECONDS / sweep_interval
     )
-    often = f"a poll every {interval:g} s and a sweep every {sweep_interval:g} s"
-    yield "a day costs", f"{_calls(day)}, with {often}"
+    schedule = f"a poll every {interval:g} s and a sweep every {sweep_interval:g} s"
+    yield "a day costs", f"{_calls(day)}, with {schedule}"
 
 
 def _pool_names(poller: Poller) -> str:
-    """How many pools have been told; that they are not is no failure."""
-    if trouble := poller.target.pools.trouble:
-        return f"only those that jobs bring; {trouble}"
+    """Return the number of pools, or why they could not be listed, which is not a failure."""
+    if trouble := poller.target.pools.error:
+        return f"only those seen in jobs; {trouble}"
     number = len(poller.known.fleet.pool_names)
     return f"{number:,} pool{'' if number == 1 else 's'}"
 
@@ -78,8 +78,8 @@ def _row(name: str, value: str) -> list[str]:
     return textwrap.wrap(
         value,
         _WIDTH,
-        initial_indent=f"{name:<{_NAMES}}",
-        subsequent_indent=" " * _NAMES,
+        initial_indent=f"{name:<{_NAME_WIDTH}}",
+        subsequent_indent=" " * _NAME_WIDTH,
         break_long_words=False,
         break_on_hyphens=False,
     )

@@ -1,4 +1,4 @@
-"""What commands say to people: standard output, and progress where somebody watches."""
+"""Text for people: standard output, notes on standard error, and progress on a terminal."""
 
 import asyncio
 import contextlib
@@ -9,54 +9,54 @@ from typing import Any
 
 from exporter.errors import StartError
 
-_BAR = 40
+_BAR_WIDTH = 40
 
 
-def say(text: str | bytes) -> None:
-    """Write lines to standard output, at once.
+def print_output(text: str | bytes) -> None:
+    """Write lines to standard output and flush them.
 
-    A reader that has seen enough, such as ``| head``, is no error.
+    It is not an error if the reader has closed the pipe, as ``| head`` does.
 
     Raises:
-        StartError: it cannot be written, for example because the disk is full.
+        StartError: standard output cannot be written, for example because the disk is full.
     """
-    progress("")
+    show_progress("")
     out = sys.stdout
-    # A name that the terminal's encoding does not have must not cost the line.
+    # A name that the terminal's encoding cannot show must not cost the line.
     line = text if isinstance(text, bytes) else f"{text}\n".encode(out.encoding, "replace")
     try:
         out.buffer.write(line)
         out.flush()
     except BrokenPipeError:
-        _forget()
+        _discard_output()
     except OSError as error:
-        _forget()
+        _discard_output()
         raise StartError(f"cannot write to standard output: {error.strerror}") from error
 
 
-def progress(text: str) -> None:
-    """A line on the terminal that the next one overwrites; nothing where nobody watches."""
+def print_note(text: str) -> None:
+    """Write a line to standard error, since standard output may carry a document."""
+    show_progress("")
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def show_progress(text: str) -> None:
+    """Show a line that the next one overwrites; only if standard error is a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
 
 
-def bar(done: int, total: int) -> str:
-    """How far something is, as a picture: ``[########                ]  33 %``."""
+def progress_bar(done: int, total: int) -> str:
+    """Return a bar such as ``[########                ]  33%``."""
     share = done / total if total else 1.0
-    return f"[{'#' * int(share * _BAR):<{_BAR}}] {share:4.0%}"
-
-
-def note(text: str) -> None:
-    """A line beside standard output, where a document may be on its way."""
-    progress("")
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    return f"[{'#' * int(share * _BAR_WIDTH):<{_BAR_WIDTH}}] {share:4.0%}"
 
 
 @contextlib.asynccontextmanager
-async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do the work, such as to show progress, for as long as the context lasts."""
+async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine, for example one that shows progress, until the context ends."""
     task = asyncio.create_task(work)
     try:
         yield
@@ -65,14 +65,14 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def terminal_gone() -> Callable[[], bool]:
-    """Tells, whenever it is asked, whether the terminal that we have now was closed since."""
-    ours = [number for number in range(3) if os.isatty(number)]
-    return lambda: bool(ours) and not any(map(os.isatty, ours))
+def terminal_watcher() -> Callable[[], bool]:
+    """Return a function that reports whether the current terminal was closed since."""
+    terminals = [number for number in range(3) if os.isatty(number)]
+    return lambda: bool(terminals) and not any(map(os.isatty, terminals))
 
 
-def _forget() -> None:
-    """Send what is still to be written nowhere, or it would fail again when Python ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _discard_output() -> None:
+    """Redirect standard output to /dev/null, or flushing it at exit would fail again."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

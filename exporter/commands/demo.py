@@ -1,4 +1,4 @@
-"""The command ``demo``: the exporter as it is, on a simulated service in the same process."""
+"""The command ``demo``: the real exporter on a simulated service in the same process."""
 
 import argparse
 import asyncio
@@ -8,23 +8,23 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from exporter.app.exporter import Exporter
-from exporter.commands.console import progress, say
+from exporter.commands.console import print_output, show_progress
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.catalog import DEFAULT_WORKSPACE, VISION_WORKSPACE
 from exporter.simulator.command import simulated_service
 from exporter.simulator.identity import PROJECT_ID, PROJECT_NAME
 from exporter.simulator.server import SimulatedService
 
-_NOT_FOR_THE_DEMO = (
+_IGNORED_VARIABLES = (
     "MODELARTS_EXPORTER_CONFIG__",
     "MODELARTS_EXPORTER_TARGET",
     "HUAWEICLOUD_SDK_",
 )
-_ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 - to be told from others
+_ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
 
 
 def make_service(arguments: argparse.Namespace) -> SimulatedService:
-    """The simulated service, not yet started; says how long its world took."""
+    """Make the simulated service, not started yet, and print how long that took."""
     started = time.perf_counter()
     service = simulated_service(
         seed=arguments.seed,
@@ -36,22 +36,24 @@ def make_service(arguments: argparse.Namespace) -> SimulatedService:
         secret_key=arguments.secret_key,
     )
     took = time.perf_counter() - started
-    say(f"Made a simulated region with {len(service.fleet)} training jobs in {took:.1f} s.")
+    print_output(
+        f"Made a simulated region with {len(service.fleet)} training jobs in {took:.1f} s."
+    )
     return service
 
 
 def environment(
     environ: Mapping[str, str], url: str, arguments: argparse.Namespace
 ) -> dict[str, str]:
-    """The environment with the simulated service as the only target, polled every 5 seconds.
+    """Return the environment with the simulated service as the only target, polled every 5 s.
 
-    What the user's environment says about targets, credentials and a configuration file, which may
-    have targets too, is left out; everything else stays and wins.
+    Variables about targets, credentials and the configuration file, which may have targets too, are
+    left out. All others stay, and win over the defaults of the demo.
     """
     kept = {
         name: value
         for name, value in environ.items()
-        if not name.upper().startswith(_NOT_FOR_THE_DEMO)
+        if not name.upper().startswith(_IGNORED_VARIABLES)
     }
     defaults = {
         "MODELARTS_EXPORTER_POLL__INTERVAL": "5s",
@@ -80,47 +82,48 @@ async def narrate(
     path: str,
     interval: float,
 ) -> None:
-    """Say what happens until the first poll has ended, and then what to look at.
+    """Print what happens until the first poll has ended, and then what to look at.
 
     Args:
-        exporter: at work on the service.
+        exporter: running.
         service: started.
-        urls: under which the exporter serves.
+        urls: of the exporter.
         path: of the metrics.
         interval: seconds between polls.
     """
     url = reachable(urls[0])
-    say(f"The simulated service answers at {service.url}, the exporter at {url}.")
+    print_output(f"The simulated service is at {service.url}, the exporter at {url}.")
     started = time.perf_counter()
     while not exporter.publisher.ready:
-        progress(f"Reading the list of jobs, 50 a page: {len(service.requests)} requests ...")
+        show_progress(f"Reading the list of jobs, 50 a page: {len(service.requests)} requests ...")
         await asyncio.sleep(0.1)
     took = time.perf_counter() - started
     poller = exporter.pollers[0]
     if poller.error:
-        say(f"The first poll failed: {poller.error}")
+        print_output(f"The first poll failed: {poller.error}")
         return
-    say(f"The first poll took {poller.costs['sweep'].requests} requests and {took:.1f} s.")
+    requests = poller.costs["sweep"].requests
+    print_output(f"The first poll took {requests} requests and {took:.1f} s.")
     phases = Counter(known.job.phase for known in poller.known.fleet.jobs.values())
     waiting = phases["Pending"] + phases["Creating"]
-    places = {
+    links = {
         f"{url}{path}": "what Prometheus scrapes: jobs by phase, pool and card type",
-        f"{url}/": "a page for people: who runs, who waits, what failed",
-        f"{service.url}/-/sim/truth": "what is true in the simulated region, to compare",
+        f"{url}/": "a status page: what runs, what waits, what failed",
+        f"{service.url}/-/sim/truth": "the true state of the simulated region, to compare",
     }
-    width = max(map(len, places))
-    say(
-        f"\n{phases['Running']} jobs run, {waiting} wait, {phases['Failed']} have failed. Look at\n"
-        + "".join(f"  {place:<{width}}  {text}\n" for place, text in places.items())
-        + f"Jobs come, run, fail and recover while you watch. Every {interval:g} s they are polled "
-        "again, e.g.\n"
+    width = max(map(len, links))
+    print_output(
+        f"\n{phases['Running']} jobs run, {waiting} wait, {phases['Failed']} have failed. Open\n"
+        + "".join(f"  {link:<{width}}  {text}\n" for link, text in links.items())
+        + f"Jobs arrive, run, fail and recover while you watch. A poll runs every "
+        f"{interval:g} s. To follow a number:\n"
         f"  curl -s {url}{path} | grep 'modelarts_training_jobs{{.*Running'\n"
-        "Ctrl-C ends both."
+        "Ctrl-C stops both."
     )
 
 
 def reachable(url: str) -> str:
-    """The URL as somebody on this machine can open it."""
+    """Return the URL as it can be opened on this machine."""
     parts = urlsplit(url)
     if parts.hostname not in _ALL_INTERFACES:
         return url

@@ -1,13 +1,11 @@
 """The commands, and what their exit codes mean.
 
 0: done, or ended by Ctrl-C or SIGTERM. 1: a target failed (``check``, ``dump``), the start failed,
-or a bug ended the program. 2: the configuration or the command line can never work. 130: ``check``
-or ``dump`` was interrupted before it was done.
+or a bug ended the program. 2: the configuration or the command line is invalid. 130: ``check``,
+``dump`` or ``backfill`` was interrupted before it was done.
 """
 
-import argparse
 import asyncio
-import difflib
 import itertools
 import logging
 import os
@@ -20,166 +18,129 @@ from functools import partial
 from typing import Any
 
 from exporter import __version__
-from exporter.app import log
 from exporter.app.exporter import Exporter, exporter
+from exporter.app.log import setup as setup_log
 from exporter.commands import check
-from exporter.commands.console import beside, progress, say, terminal_gone
+from exporter.commands.console import in_background, print_output, show_progress, terminal_watcher
+from exporter.commands.parser import PROGRAM, CommandLine, help_text, parse
 from exporter.errors import ConfigError, StartError
 from exporter.settings.load import load
-from exporter.settings.options import help_text
+from exporter.settings.options import PREFIX
 from exporter.settings.schema import Settings
 from exporter.web.config.file import check_file
 
-PROGRAM = "modelarts-exporter"
-_GOOD, _FAILED, _BAD_CONFIGURATION, _INTERRUPTED = 0, 1, 2, 130
+_SUCCESS, _FAILURE, _INVALID, _INTERRUPTED = 0, 1, 2, 130
 
-_COMMANDS = {
-    "serve": "poll the targets and serve their metrics (the default)",
-    "demo": "the same, on a simulated service that it starts; no account needed",
-    "check": "sign in to every target, search once, print what was found and what polls cost",
-    "dump": "poll once, write the metrics to standard output",
-    "backfill": "write the job history as OpenMetrics with timestamps, for promtool",
-    "simulate": "the simulated service alone, for tests",
-}
-
-_logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 load_settings = partial(load, check_web_config=check_file)
-"""The configuration from flags, environment and files, the web configuration checked too."""
+"""Load the configuration from flags, environment and files; check the web configuration too."""
 
 
 def main() -> int:
-    """Run the command that the command line names; the exit code."""
+    """Run the command of the command line and return the exit code."""
     try:
         return run(sys.argv[1:], os.environ)
     except KeyboardInterrupt:  # before or after the event loop, which has handlers of its own
         return _INTERRUPTED
 
 
-def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+def run(words: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run a command.
 
     Args:
-        arguments: command and options.
+        words: command and options.
         environ: environment variables.
 
     Returns:
         The exit code.
     """
     try:
-        return _run(*_command(arguments), environ)
+        line = parse(words)
+        runner: Callable[[CommandLine, Mapping[str, str]], int] = {
+            "serve": _serve,
+            "demo": _demo,
+            "check": _check,
+            "dump": _dump,
+            "backfill": _backfill,
+            "simulate": _simulate,
+            "completion": _print,
+            "help": _print,
+            "version": _print,
+        }[line.command]
+        return runner(line, environ)
     except ConfigError as error:
-        return _complain(error.problems)
+        bare = not words and not any(name.startswith(PREFIX) for name in environ)
+        hint = [f"to try it without an account, run {PROGRAM} demo"] if bare else []
+        return _print_errors([*error.problems, *hint], _INVALID)
     except StartError as error:
-        return _complain([str(error)], _FAILED)
+        return _print_errors([str(error)], _FAILURE)
     except Exception:
-        _logger.exception("ended by a bug, please report it")
-        return _FAILED
+        log.exception("ended by a bug, please report it")
+        return _FAILURE
 
 
-def _run(name: str, options: Sequence[str], environ: Mapping[str, str]) -> int:
-    if "--version" in options:
-        say(f"{PROGRAM} {__version__}")
-        return _GOOD
-    runner: Callable[[Sequence[str], Mapping[str, str]], int] | None = {
-        "serve": _serve,
-        "demo": _demo,
-        "check": _check,
-        "dump": _dump,
-        "backfill": _backfill,
-        "simulate": _simulate,
-    }.get(name)
-    if runner is None:
-        near = difflib.get_close_matches(name, _COMMANDS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return _complain([f"no such command: {name}{hint} Commands: {', '.join(_COMMANDS)}"])
-    if name != "simulate" and {"-h", "--help"} & set(options):
-        say(_help(name))
-        return _GOOD
-    return runner(options, environ)
-
-
-def _command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], arguments[1:]
-    return "serve", arguments
-
-
-def _complain(problems: Sequence[str], code: int = _BAD_CONFIGURATION) -> int:
+def _print_errors(problems: Sequence[str], code: int) -> int:
     for problem in problems:
         print(f"{PROGRAM}: {problem}", file=sys.stderr)  # noqa: T201 - for people, not a log
     return code
 
 
-def _help(name: str) -> str:
-    commands = "\n".join(f"  {each:<10}{text}" for each, text in _COMMANDS.items())
-    own = _own_help(name)
-    return (
-        f"usage: {PROGRAM} [COMMAND] [--OPTION VALUE ...]\n\n"
-        "Prometheus exporter for training jobs on Huawei Cloud ModelArts.\n\n"
-        f"Commands:\n{commands}\n\n{own}{help_text().rstrip()}"
-    )
+def _print(line: CommandLine, _environ: Mapping[str, str]) -> int:
+    if line.command == "completion":
+        from exporter.commands.completion import script  # noqa: PLC0415 - rarely used
 
-
-def _own_help(name: str) -> str:
-    """The options that only this command has."""
-    if name == "demo":
-        text = _simulator_parser().format_help()
-        return text.replace("options:", "demo: The simulated region.\n", 1) + "\n"
-    if name == "backfill":
-        from exporter.commands.backfill import options  # noqa: PLC0415 - only wanted here
-
-        text = options.help_text()
-        return text.replace("options:", "backfill: Which history, and where to.\n", 1) + "\n"
-    return ""
+        print_output(script(line.arguments.shell))
+    elif line.command == "help":
+        print_output(help_text(line.arguments.topic))
+    else:
+        print_output(f"{PROGRAM} {__version__}")
+    return _SUCCESS
 
 
 # --- serve and demo -------------------------------------------------------------------------------
 
 
-def _serve(options: Sequence[str], environ: Mapping[str, str]) -> int:
-    return asyncio.run(_until_stopped(lambda signals: _serving(options, environ, signals)))
+def _serve(line: CommandLine, environ: Mapping[str, str]) -> int:
+    asyncio.run(_run_serve(line.options, environ))
+    return _SUCCESS
 
 
-async def _serving(options: Sequence[str], environ: Mapping[str, str], signals: "_Signals") -> None:
-    settings = _settings(options, environ)
-    _logger.info("%s %s starts", PROGRAM, __version__, extra={"python": platform.python_version()})
+async def _run_serve(options: Sequence[str], environ: Mapping[str, str]) -> None:
+    signals = _SignalEvents()
+    settings = _load_and_log(options, environ)
+    log.info("%s %s starts", PROGRAM, __version__, extra={"python": platform.python_version()})
 
     def started(urls: list[str]) -> None:
         for url in urls:
-            _logger.info("serving %s%s", url, settings.web.telemetry_path)
+            log.info("serving %s%s", url, settings.web.telemetry_path)
 
     async with exporter(
         settings, environ, load=partial(load_settings, options, environ)
     ) as running:
         for poller in running.pollers:
             identity = poller.target.credentials.identity
-            _logger.info("polling as %s", identity, extra={"target": poller.name})
+            log.info("polling as %s", identity, extra={"target": poller.name})
         await running.run(signals.stop, started, signals.hangup)
 
 
-def _demo(options: Sequence[str], environ: Mapping[str, str]) -> int:
-    from exporter.commands import demo  # noqa: PLC0415 - see `_simulator_parser`
+def _demo(line: CommandLine, environ: Mapping[str, str]) -> int:
+    from exporter.commands import demo  # noqa: PLC0415 - imports the simulator, see parser.build
 
-    simulator, rest = _simulator_parser().parse_known_args(options)
-    load_settings(
-        rest, demo.environment(environ, "http://127.0.0.1", simulator)
-    )  # complain before work
-    return asyncio.run(_until_stopped(partial(_demonstrating, simulator, rest, environ)))
+    # Report problems before the simulated region is made, which takes a moment.
+    load_settings(line.options, demo.environment(environ, "http://127.0.0.1", line.arguments))
+    asyncio.run(_run_demo(line, environ))
+    return _SUCCESS
 
 
-async def _demonstrating(
-    simulator: argparse.Namespace,
-    options: Sequence[str],
-    environ: Mapping[str, str],
-    signals: "_Signals",
-) -> None:
-    from exporter.commands import demo  # noqa: PLC0415 - see `_simulator_parser`
+async def _run_demo(line: CommandLine, environ: Mapping[str, str]) -> None:
+    from exporter.commands import demo  # noqa: PLC0415 - see above
 
-    async with demo.make_service(simulator) as service:
-        environ = demo.environment(environ, service.url, simulator)
-        settings = _settings(options, environ)
-        again = partial(load_settings, options, environ)
+    signals = _SignalEvents()
+    async with demo.make_service(line.arguments) as service:
+        environ = demo.environment(environ, service.url, line.arguments)
+        settings = _load_and_log(line.options, environ)
+        reload = partial(load_settings, line.options, environ)
         listening: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
 
         async def narrate(running: Exporter) -> None:
@@ -187,8 +148,8 @@ async def _demonstrating(
             await demo.narrate(running, service, await listening, path=path, interval=interval)
 
         async with (
-            exporter(settings, environ, load=again) as running,
-            beside(narrate(running)),
+            exporter(settings, environ, load=reload) as running,
+            in_background(narrate(running)),
         ):
             try:
                 await running.run(signals.stop, listening.set_result, signals.hangup)
@@ -196,145 +157,114 @@ async def _demonstrating(
                 raise StartError(f"{error}; choose with --web.listen-address") from error
 
 
-def _simulator_parser() -> argparse.ArgumentParser:
-    """The options of the simulated region, which is imported only where it is wanted.
-
-    `serve` does without: it starts faster, and needs less memory.
-    """
-    from exporter.simulator import command as simulate  # noqa: PLC0415 - see above
-
-    parser = argparse.ArgumentParser(
-        prog=f"{PROGRAM} demo", usage=argparse.SUPPRESS, allow_abbrev=False, add_help=False
-    )
-    simulate.add_arguments(parser, listening=False)
-    return parser
+# --- check, dump, backfill, simulate --------------------------------------------------------------
 
 
-# --- check, dump, simulate ------------------------------------------------------------------------
+def _check(line: CommandLine, environ: Mapping[str, str]) -> int:
+    settings = _load_and_log(line.options, environ, quiet="error")  # the table has the errors
 
-
-def _check(options: Sequence[str], environ: Mapping[str, str]) -> int:
-    settings = load_settings(options, environ)
-    level = settings.log.level if _is_told(settings) else "error"  # the table says it all
-    log.setup(level, settings.log.format)
-
-    async def checking() -> int:
+    async def work() -> int:
         poll = settings.poll
         async with exporter(settings, environ, keep_state=False) as running:
-            async with beside(_seconds("Signing in and reading the list of jobs")):
+            async with in_background(_show_seconds("Signing in and reading the list of jobs")):
                 await running.poll_once()
-                good = await running.poll_once()  # shows what all further ones will cost
+                succeeded = await running.poll_once()  # costs what every later poll costs
             report = check.report(
                 running.pollers, interval=poll.interval, sweep_interval=poll.sweep_interval
             )
-            say(report)
-        return _GOOD if good else _FAILED
+            print_output(report)
+        return _SUCCESS if succeeded else _FAILURE
 
-    return asyncio.run(_to_the_end(checking()))
+    return asyncio.run(_interruptible(work()))
 
 
-async def _seconds(doing: str) -> None:
-    """Show on a terminal that something is going on."""
+async def _show_seconds(doing: str) -> None:
     for second in itertools.count():
-        progress(f"{doing}: {second} s ...")
+        show_progress(f"{doing}: {second} s ...")
         await asyncio.sleep(1)
 
 
-def _dump(options: Sequence[str], environ: Mapping[str, str]) -> int:
-    settings = _settings(options, environ)
+def _dump(line: CommandLine, environ: Mapping[str, str]) -> int:
+    settings = _load_and_log(line.options, environ)
 
-    async def dumping() -> int:
+    async def work() -> int:
         async with exporter(settings, environ, keep_state=False) as running:
-            good = await running.poll_once()
+            succeeded = await running.poll_once()
             body = running.publisher.exposition.text
-        say(body)
-        return _GOOD if good else _FAILED
+        print_output(body)
+        return _SUCCESS if succeeded else _FAILURE
 
-    return asyncio.run(_to_the_end(dumping()))
+    return asyncio.run(_interruptible(work()))
 
 
-def _backfill(options: Sequence[str], environ: Mapping[str, str]) -> int:
-    from exporter.commands.backfill import command  # noqa: PLC0415 - as the simulator, see above
-    from exporter.commands.backfill.options import parse  # noqa: PLC0415
+def _backfill(line: CommandLine, environ: Mapping[str, str]) -> int:
+    from exporter.commands.backfill import command  # noqa: PLC0415 - serve does without
+    from exporter.commands.backfill.options import BackfillArguments  # noqa: PLC0415
 
-    wanted, rest = parse(options)
-    settings = load_settings(rest, environ)
-    log.setup(settings.log.level if _is_told(settings) else "warning", settings.log.format)
+    arguments = BackfillArguments.of(line.arguments)
+    settings = _load_and_log(line.options, environ, quiet="warning")
 
-    async def filling() -> int:
+    async def work() -> int:
         try:
-            await command.run(settings, environ, wanted, time.time)
+            await command.run(settings, environ, arguments, time.time)
         except command.UnreadableTargetsError as error:
-            return _complain(error.problems, _FAILED)
-        return _GOOD
+            return _print_errors(error.problems, _FAILURE)
+        return _SUCCESS
 
-    return asyncio.run(_to_the_end(filling()))
+    return asyncio.run(_interruptible(work()))
 
 
-def _simulate(options: Sequence[str], _environ: Mapping[str, str]) -> int:
-    from exporter.simulator import command as simulate  # noqa: PLC0415 - see `_simulator_parser`
+def _simulate(line: CommandLine, _environ: Mapping[str, str]) -> int:
+    from exporter.simulator import command  # noqa: PLC0415 - see parser.build
 
-    parser = argparse.ArgumentParser(
-        prog=f"{PROGRAM} simulate",
-        description="A simulated ModelArts service with a living world of training jobs.",
-        allow_abbrev=False,
-    )
-    simulate.add_arguments(parser)
-    return asyncio.run(simulate.run(parser.parse_args(options)))
+    return asyncio.run(command.run(line.arguments))
 
 
 # --- shared ---------------------------------------------------------------------------------------
 
 
-def _settings(options: Sequence[str], environ: Mapping[str, str]) -> Settings:
+def _load_and_log(
+    options: Sequence[str], environ: Mapping[str, str], *, quiet: str | None = None
+) -> Settings:
+    """Load the settings and set up the log, at level ``quiet`` unless they give a level."""
     settings = load_settings(options, environ)
-    log.setup(settings.log.level, settings.log.format)
+    given = "level" in settings.log.model_fields_set
+    setup_log(quiet if quiet and not given else settings.log.level, settings.log.format)
     return settings
 
 
-def _is_told(settings: Settings) -> bool:
-    """Whether somebody wants another log than the usual one."""
-    return "level" in settings.log.model_fields_set
-
-
-class _Signals:
-    """What the work is told by signals.
+class _SignalEvents:
+    """Signals as events.
 
     Attributes:
-        stop: is set by SIGINT and SIGTERM, and when the terminal is closed.
-        hangup: is set by every other SIGHUP.
+        stop: set by SIGINT and SIGTERM, and when the terminal is closed.
+        hangup: set by every other SIGHUP.
     """
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.hangup = asyncio.Event()
-        self._gone = terminal_gone()
+        self._terminal_closed = terminal_watcher()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._end, number)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+            loop.add_signal_handler(number, self._on_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
-    def _end(self, number: signal.Signals) -> None:
+    def _on_stop(self, number: signal.Signals) -> None:
         if not self.stop.is_set():
-            _logger.info("%s received, stopping", number.name)
+            log.info("%s received, stopping", number.name)
         self.stop.set()
 
-    def _hang_up(self) -> None:
-        if self._gone():
-            self.stop.set()  # there is nobody to tell
+    def _on_hangup(self) -> None:
+        if self._terminal_closed():
+            self.stop.set()  # nobody is left to read a log line
         else:
-            _logger.info("SIGHUP received, reloading the configuration")
+            log.info("SIGHUP received, reloading the configuration")
             self.hangup.set()
 
 
-async def _until_stopped(work: Callable[[_Signals], Coroutine[Any, Any, None]]) -> int:
-    """Do the work until SIGINT or SIGTERM."""
-    await work(_Signals())
-    return _GOOD
-
-
-async def _to_the_end(work: Coroutine[Any, Any, int]) -> int:
-    """Do the work; SIGINT or SIGTERM gives it up."""
+async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
+    """Do the work; SIGINT and SIGTERM cancel it."""
     task = asyncio.create_task(work)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

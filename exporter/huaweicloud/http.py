@@ -6,6 +6,7 @@ credentials are sent nowhere else.
 
 import asyncio
 import ipaddress
+import logging
 import os
 import ssl
 import time
@@ -29,6 +30,8 @@ from exporter.errors import (
     one_line,
 )
 from exporter.metrics.self_metrics import TargetInstruments
+
+log = logging.getLogger(__name__)
 
 MAX_RESPONSE_BYTES = 16 * 2**20
 """A page of 50 jobs has about 100 kB; a body a hundred times larger is not a page of jobs."""
@@ -85,17 +88,19 @@ RejectedError if there is no usable response.
 
 
 class Session:
-    """The connections of one target; an `Http`."""
+    """The connections of one target, which log lines name ``target``; an `Http`."""
 
     def __init__(
         self,
         *,
         timeout: float,
         meter: TargetInstruments,
+        target: str = "",
         proxy: str | None = None,
         ca_file: str | None = None,
     ) -> None:
         self.timeout = timeout
+        self.target = target
         self._meter = meter
         self._proxy = proxy
         context = ssl.create_default_context()
@@ -149,7 +154,17 @@ class Session:
             code = "timeout"  # the poll's own time limit ended this request
             raise
         finally:
-            self._meter.requested(request.operation, code, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._meter.requested(request.operation, code, seconds)
+            # Never URL, headers or body: they may hold secrets.
+            facts = {
+                "target": self.target,
+                "operation": request.operation,
+                "method": request.method,
+                "code": code,
+                "seconds": f"{seconds:.3f}",
+            }
+            log.debug("API request", extra=facts)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -1,1 +1,1 @@
-"""What a training job is, and what happened to it. Pure."""
+"""Training jobs: the data model, and what happens to them over time. Pure."""

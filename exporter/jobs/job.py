@@ -1,4 +1,4 @@
-"""Training jobs as the exporter knows them: flat, frozen, in seconds, with bounded texts."""
+"""The data model of training jobs: flat, frozen, times in seconds, texts of limited length."""
 
 from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple, TypeAlias
@@ -27,11 +27,11 @@ class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One running record of a job.
 
     Attributes:
-        start, end: unix seconds; None = unset, such as the end of a run that goes on.
-        start_type: as documented, or ``unknown``.
-        recovery: ``end_recover``, the policy that followed the run; "" = none, or ``unknown``.
-        recovery_before: the policy that was tried before that one, likewise.
-        reason: why it ended, for people; at most 200 characters.
+        start, end: unix seconds; None = unset, for example the end of the current run.
+        start_type: one of `START_TYPES`, or ``unknown``.
+        recovery: ``end_recover``, the policy applied after the run; "" = none, or ``unknown``.
+        recovery_before: ``end_recover_before_downgrade``, the policy tried first; likewise.
+        reason: why the run ended, for display; at most 200 characters.
     """
 
     start: float | None
@@ -52,13 +52,13 @@ class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
         flavor: flavor id, or "".
         accelerator: product name, or ``unknown``.
         created, started, ended: unix seconds; None = unset.
-        duration: seconds it has run.
-        nodes: as requested.
-        current_nodes: at work now, while the job runs; else as requested.
-        accelerators: cards of the whole job; None = unknown, or it has none.
-        runs: None = the answer had no running records, which does not mean that there are none.
-        failed_task, exit_code: the first task that ended with another exit code than 0.
-        message: what that task said, for people; at most 200 characters.
+        duration: total run time in seconds.
+        nodes: nodes requested.
+        current_nodes: nodes in use while the job runs, else ``nodes``.
+        accelerators: cards of the whole job; None = unknown or none.
+        runs: None = the response had no running records; the job may still have some.
+        failed_task, exit_code: the first task with a nonzero exit code.
+        message: the message of that task, for display; at most 200 characters.
     """
 
     id: str
@@ -87,11 +87,11 @@ class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something odd about a job, reported once for each job and field of an answer.
+    """An unusable or undocumented field of a job; at most one per job and field of a response.
 
     Attributes:
-        field: path in the answer (``invalid``), or the label that shows ``unknown``.
-        value: what came instead of a documented value, short and printable; "" for ``invalid``.
+        field: path in the response (``invalid``), or the label that shows ``unknown``.
+        value: the undocumented value, short and printable; "" for ``invalid``.
         kind: ``invalid`` = the field cannot be used, ``unknown`` = its value is not documented.
     """
 
@@ -102,18 +102,18 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class JobPage(msgspec.Struct):
-    """What an answer holds.
+    """The decoded jobs of one response.
 
     Attributes:
-        broken: ids (or ``#`` and a hash) of items that could not be decoded at all.
-        vague: ids of jobs without a usable phase.
-        total, count: as the service says; not to be trusted.
-        size: items in the answer, undecodable ones too.
+        undecodable: ``#`` and a hash for every item without a usable id.
+        without_phase: ids of jobs without a usable phase.
+        total, count: as reported by the service; unreliable.
+        size: number of items in the response, undecodable ones included.
     """
 
     jobs: list[Job]
-    broken: list[str]
-    vague: list[str]
+    undecodable: list[str]
+    without_phase: list[str]
     problems: list[Problem]
     total: int | None
     count: int | None
@@ -121,35 +121,35 @@ class JobPage(msgspec.Struct):
 
 
 class View(NamedTuple):
-    """What a poll has read of a target, complete for its purpose.
+    """The result of one poll of a target, complete for its purpose.
 
     Attributes:
-        jobs: by id, each as it was read last; not necessarily all that the target lists.
-        gone: ids of jobs that, as the service confirmed, are not there any more.
-        horizons: by workspace, create time (unix seconds) of the newest job listed; -inf if it
-            lists none. Every job that is newer and was there is among ``jobs``, or known.
-        totals: by workspace, what the service says how many jobs it lists, by the field's name;
-            not to be trusted.
-        broken: ``#`` and a hash for every item without a usable id.
-        vague: ids of jobs that were listed without a usable phase.
+        jobs: by id, each as last read; not necessarily every job that the target lists.
+        deleted: ids of jobs that no longer exist, as confirmed by the service.
+        newest_created: by workspace, create time (unix seconds) of the newest job listed; -inf if
+            none is. Every newer job that existed is in ``jobs`` or already known.
+        totals: by workspace, the number of listed jobs as reported by the service, by field name;
+            unreliable.
+        undecodable: ``#`` and a hash for every item without a usable id.
+        without_phase: ids of jobs that were listed without a usable phase.
         problems: unusable or undocumented fields of the jobs.
-        undecided: ids of jobs that were looked for, and of which nothing could be found out.
-        pools: names by pool id, as far as pools have one; None = not asked for, or not told.
-        requests: so many it took.
+        unresolved: ids of jobs that were looked for without finding out whether they exist.
+        pool_names: by pool id, for pools that have one; None = not requested or not received.
+        requests: number of requests sent.
     """
 
     jobs: dict[str, Job]
-    gone: frozenset[str] = frozenset()
-    horizons: Mapping[str, float] = {}
+    deleted: frozenset[str] = frozenset()
+    newest_created: Mapping[str, float] = {}
     totals: Mapping[str, Mapping[str, int | None]] = {}
-    broken: frozenset[str] = frozenset()
-    vague: frozenset[str] = frozenset()
+    undecodable: frozenset[str] = frozenset()
+    without_phase: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
-    undecided: frozenset[str] = frozenset()
-    pools: Mapping[str, str] | None = None
+    unresolved: frozenset[str] = frozenset()
+    pool_names: Mapping[str, str] | None = None
     requests: int = 0
 
     def without(self, ids: Collection[str]) -> "View":
-        """The same, not mentioning some jobs."""
+        """Return the view with some jobs left out."""
         jobs = {job_id: job for job_id, job in self.jobs.items() if job_id not in ids}
-        return self._replace(jobs=jobs, gone=self.gone.difference(ids)) if ids else self
+        return self._replace(jobs=jobs, deleted=self.deleted.difference(ids)) if ids else self

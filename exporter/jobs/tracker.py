@@ -1,44 +1,45 @@
-"""What happens to a target's jobs, found out by comparing what was known with what was read. Pure.
+"""Derive what happened to a target's jobs by comparing what is known with what a poll read. Pure.
 
-`observe` takes what was known, a view and a time; it returns what is known now and the events. It
-knows no clock, disk, HTTP or metric. Whatever was read late, twice, or in two phases, every event
-comes once. The rules:
+`observe` takes the known state, a view and a time; it returns the new state and the events. It uses
+no clock, disk, HTTP or metric. Every event is reported exactly once, even if jobs are read late,
+twice, or in two phases. The rules:
 
-**First sight.** A job that the first view of its workspace shows is a baseline: nothing that it did
-before is an event. So is a job found later that is more than an hour older than the newest job
-listed before: it was there, and hidden from us. Where such a job shows no usable phase, its
-baseline is when it first does. Every other job seen for the first time was *created*, and all it
-has done is an event. A job of a workspace that nobody asked for is judged by the horizon of those
-that were asked for.
+**First sight.** A job in the first view of its workspace is a baseline: nothing it did before is an
+event. So is a job found later that is more than an hour older than the newest job listed before: it
+existed, but was hidden from us. If a baseline job has no usable phase, its baseline is the first
+reading that has one. Every other job seen for the first time was *created*, and everything it has
+done is an event. A job of a workspace that is not polled itself is compared with the newest jobs of
+the workspaces that are.
 
-**Start.** A job *started* once, when its start time is first seen; its queue time is that minus its
-create time.
+**Start.** A job *started* once, when its start time is first seen. Its queue time is the start time
+minus the create time.
 
 **Restarts.** A restart is a running record after the first. Record number n counts once, with its
-own start type and the recovery of the record before it as they were when it was first seen
-(``unknown`` if there was none). Records that are absent tell nothing; records that shrink or are
-rewritten change nothing. If a baseline job had run and its records are seen only later, those that
-began after the baseline count. A gap between the end of a record and the start of the next is
-recovery time; a negative one is 0.
+own start type and the recovery of the record before it, both as first seen (``unknown`` if there
+was no recovery). Missing records mean nothing; records that shrink or are rewritten change nothing.
+If a baseline job had run but its records are first seen later, those that began after the baseline
+count. A gap between the end of one record and the start of the next is recovery time; a negative
+gap counts as 0.
 
-**Attempts.** When a record names the recovery that followed it, an attempt has ended; once for each
+**Attempts.** An attempt has ended when a record names the recovery that followed it; once for each
 record. It is a downgrade if another policy was tried first.
 
 **End.** A job *finished* when it is seen in a terminal phase and its last end is not counted yet.
-It must be seen active again before another end counts: another terminal phase alone is a
-correction, and an undocumented phase says nothing. Its run time is observed once, at the first end
-at which it has run.
+It must be seen active again before another end counts: a change from one terminal phase to another
+is a correction, and an undocumented phase means nothing. Its run time is observed once, at the
+first end at which it has run.
 
-**Card seconds.** Run time is ``duration`` as far as it exceeds what was counted before, times the
-cards the job has now. At an end, all of it that no earlier end of the job has counted, by phase.
+**Card seconds.** Run time is the part of ``duration`` that exceeds what was counted before, times
+the current number of cards. An end counts all run time that no earlier end of the job has counted,
+by phase.
 
-**Disappearance.** A job is deleted only when the view says that the service confirmed it; then it
-is forgotten. A job that a view does not mention, or shows without a usable phase, stays as it is.
+**Disappearance.** A job is deleted only when the view says that the service confirmed it; it is
+then forgotten. A job that a view does not mention, or shows without a usable phase, is unchanged.
 
-**Names of pools.** Those that were told last; they are no events.
+**Names of pools.** The names received last replace all earlier ones; they are not events.
 
-**When it ended.** What its records or its duration say. A job that tells neither (it never started)
-ended when it was first seen finished; a baseline one, when it was created.
+**End time.** Taken from the job's records or duration. If a job has neither (it never started), it
+ended when it was first seen finished, or, for a baseline job, when it was created.
 
 A job counts under the pool, flavor type and phase that it has when its event is seen.
 """
@@ -52,9 +53,10 @@ import msgspec
 from exporter.jobs.job import ACTIVE, TERMINAL, UNKNOWN_PHASE, Job, Run, View
 
 HIDDEN_SECONDS = 3600.0
-"""So much older than the newest job known before, a job is not new but was hidden."""
+"""A job older than the newest known job by more than this was hidden from us, not created."""
 
 _UNKNOWN = "unknown"
+_ALWAYS = float("-inf")
 
 EventKind = Literal[
     "created", "started", "restarted", "recovered", "attempted", "downgraded", "ran", "finished",
@@ -63,7 +65,7 @@ EventKind = Literal[
 
 
 class Base(NamedTuple):
-    """What fleet metrics are split by."""
+    """The labels that all fleet metrics share."""
 
     workspace: str
     pool: str
@@ -71,7 +73,7 @@ class Base(NamedTuple):
 
 
 class Restart(NamedTuple):
-    """How a run after the first began, and by which recovery."""
+    """How a run after the first began, and the recovery that led to it."""
 
     start_type: str
     recovery: str
@@ -81,15 +83,15 @@ class Event(NamedTuple):
     """Something that happened to a job.
 
     Attributes:
-        kind: ``recovered`` = a gap between two runs is over; ``attempted`` = a run ended in a
+        kind: ``recovered`` = a gap between two runs ended; ``attempted`` = a run ended in a
             recovery; ``ran`` = cards were in use.
         labels: ``restarted``: start type, recovery; ``recovered``, ``attempted``: recovery;
-            ``downgraded``: tried first, taken; ``ran``: accelerator; ``finished``, ``deleted``:
-            phase; else none.
+            ``downgraded``: policy tried first, policy applied; ``ran``: accelerator;
+            ``finished``, ``deleted``: phase; else none.
         seconds: ``started``: queue time; ``recovered``: the gap; ``attempted``: the run;
-            ``finished``: run time, at the first end after a run; None = not known, or not
+            ``finished``: run time, at the first end after a run; None = unknown or not
             applicable.
-        card_seconds: ``ran``, ``recovered``, ``finished``; None likewise.
+        card_seconds: of ``ran``, ``recovered``, ``finished``; None likewise.
     """
 
     kind: EventKind
@@ -101,287 +103,292 @@ class Event(NamedTuple):
 
 
 class TrackedJob(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What is remembered of a job.
+    """The state kept for a job.
+
+    The state file stores it, and the structs in it, by position: fields can be renamed, but not
+    reordered, retyped or removed. Append a new field at the end, with a default: older rows decode
+    with the default, and older versions ignore the field (`exporter.storage.tables`).
 
     Attributes:
-        job: as read last.
-        ended: unix seconds at which it ended, as well as it is known; None while it has not.
-        settled: its latest end is counted, or was there at first sight.
-        started: its start is counted, or was there at first sight.
-        restarts: all it ever had, as first seen.
-        ends: so many of its running records are done with, as attempts.
-        silent_before: unix seconds; records from before are no events. None: all are.
-        ran: run seconds already counted; None = not known how many there were at first sight.
-        finished: run seconds that its ends have counted; None before the first after a run.
+        job: as last read.
+        ended: unix seconds at which it ended, as far as known; None while it has not.
+        end_counted: its latest end is counted, or was part of the baseline.
+        start_counted: its start is counted, or was part of the baseline.
+        restarts: all restarts ever seen, as first seen.
+        records_checked: number of leading running records already checked for ended attempts.
+        count_records_from: unix seconds; earlier records belong to the baseline. -inf = every
+            record not yet known counts. None = likewise, and the job is not a baseline.
+        run_seconds_counted: run time already counted; None = unknown at the baseline.
+        end_seconds_counted: run time counted by its ends; None before the first end after a run.
     """
 
     job: Job
     ended: float | None
-    settled: bool
-    started: bool
+    end_counted: bool
+    start_counted: bool
     restarts: tuple[Restart, ...]
-    ends: int
-    silent_before: float | None
-    ran: float | None
-    finished: float | None
+    records_checked: int
+    count_records_from: float | None
+    run_seconds_counted: float | None
+    end_seconds_counted: float | None
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """All that is known of one target's jobs.
+    """Everything known about one target's jobs.
 
     Attributes:
         jobs: by id.
-        accelerators: every product name seen for a base; a base without cards has an empty set.
-        horizons: by workspace, unix seconds: create time of the newest job ever listed, -inf if
-            none was. A workspace without one has not been read yet.
-        pool_names: by pool id, as the service told them last.
+        accelerators: every product name seen for a base; empty for a base without cards.
+        newest_created: by workspace, create time (unix seconds) of the newest job ever listed, -inf
+            if none was. A workspace that is missing here has not been read yet.
+        pool_names: by pool id, as last received.
     """
 
     jobs: Mapping[str, TrackedJob] = field(default_factory=dict)
     accelerators: Mapping[Base, frozenset[str]] = field(default_factory=dict)
-    horizons: Mapping[str, float] = field(default_factory=dict)
+    newest_created: Mapping[str, float] = field(default_factory=dict)
     pool_names: Mapping[str, str] = field(default_factory=dict)
 
 
 class Observation(NamedTuple):
-    """What a view has changed.
+    """The outcome of a view.
 
     Attributes:
-        fleet: what is known now.
+        fleet: everything known now.
         events: what happened.
-        changed: jobs that are known otherwise than before, by id.
-        gone: ids of jobs that are known no more.
+        changed: jobs that are new or whose state differs, by id.
+        deleted: ids of jobs that were known and are now forgotten.
     """
 
     fleet: Fleet
     events: list[Event]
     changed: dict[str, TrackedJob]
-    gone: frozenset[str]
+    deleted: frozenset[str]
 
 
 def base_of(job: Job) -> Base:
-    """What a job counts under."""
+    """Return the labels that a job counts under."""
     return Base(job.workspace, job.pool, job.flavor_type)
 
 
 def observe(fleet: Fleet, view: View, now: float) -> Observation:
-    """What a view tells.
+    """Apply a view to what is known.
 
     Args:
-        fleet: what was known.
-        view: what was read, complete for its purpose.
+        fleet: everything known before.
+        view: the result of a poll.
         now: unix seconds.
     """
     events: list[Event] = []
     changed: dict[str, TrackedJob] = {}
     for job in view.jobs.values():
-        before = fleet.jobs.get(job.id)
-        if before is None:
-            before = _first_sight(job, _horizon(job, fleet, view), now)
-            if before.silent_before is None:
+        known = fleet.jobs.get(job.id)
+        if known is None:
+            known = _first_sight(job, _newest_listed_before(job, fleet, view), now)
+            if known.count_records_from is None:
                 events.append(Event("created", job.id, base_of(job)))
-            if job.id in view.vague:
-                changed[job.id] = _untold(before)
+            if job.id in view.without_phase:
+                changed[job.id] = _await_phase(known)
                 continue
-        elif job.id in view.vague or before.job is job or before.job == job:
+        elif job.id in view.without_phase or known.job is job or known.job == job:
             continue
-        elif _is_untold(before):
-            before = _first_sight(job, None, now)
-        after = _followed(before, job, now, events)
-        changed[job.id] = after
+        elif _awaits_phase(known):
+            known = _first_sight(job, None, now)
+        changed[job.id] = _update(known, job, now, events)
     jobs = {**fleet.jobs, **changed}
     accelerators = _accelerators(fleet, changed)
-    gone = view.gone & jobs.keys()
-    for job_id in sorted(gone):
+    deleted = view.deleted & jobs.keys()
+    for job_id in sorted(deleted):
         job = jobs.pop(job_id).job
         changed.pop(job_id, None)
         events.append(Event("deleted", job_id, base_of(job), (job.phase,)))
-    pool_names = fleet.pool_names if view.pools is None else view.pools
-    known = Fleet(jobs, accelerators, _horizons(fleet, view), pool_names)
-    return Observation(known, events, changed, frozenset(gone))
+    pool_names = fleet.pool_names if view.pool_names is None else view.pool_names
+    after = Fleet(jobs, accelerators, _advance_newest_created(fleet, view), pool_names)
+    return Observation(after, events, changed, frozenset(deleted))
 
 
-def _horizon(job: Job, fleet: Fleet, view: View) -> float | None:
-    """Create time of the newest job listed before where this one is; None = nothing was read."""
-    horizon = fleet.horizons.get(job.workspace)
-    if horizon is None and job.workspace not in view.horizons:
-        return min(fleet.horizons.values(), default=None)
-    return horizon
+def _newest_listed_before(job: Job, fleet: Fleet, view: View) -> float | None:
+    """Create time of the newest job listed before in the job's workspace; None = never read."""
+    newest = fleet.newest_created.get(job.workspace)
+    if newest is None and job.workspace not in view.newest_created:
+        return min(fleet.newest_created.values(), default=None)
+    return newest
 
 
-def _first_sight(job: Job, horizon: float | None, now: float) -> TrackedJob:
-    """A job as if it had been known before: new, or with all it has done behind it."""
-    if horizon is not None:
-        hidden = job.created is not None and job.created < horizon - HIDDEN_SECONDS
+def _first_sight(job: Job, newest_before: float | None, now: float) -> TrackedJob:
+    """Return the state as if the job had been known before: new, or a baseline."""
+    if newest_before is not None:
+        hidden = job.created is not None and job.created < newest_before - HIDDEN_SECONDS
         if not hidden:
             return TrackedJob(
                 job,
                 ended=None,
-                settled=False,
-                started=False,
+                end_counted=False,
+                start_counted=False,
                 restarts=(),
-                ends=0,
-                silent_before=None,
-                ran=0.0,
-                finished=None,
+                records_checked=0,
+                count_records_from=None,
+                run_seconds_counted=0.0,
+                end_seconds_counted=None,
             )
-    over, has_run = job.phase in TERMINAL, _has_run(job)
-    not_told = None if has_run else 0.0
+    finished, has_run = job.phase in TERMINAL, _has_run(job)
     return TrackedJob(
         job,
-        ended=job.created if over else None,
-        settled=over,
-        started=has_run,
+        ended=job.created if finished else None,
+        end_counted=finished,
+        start_counted=has_run,
         restarts=tuple(restart for _, restart in _restarts(job.runs or (), 0)),
-        ends=_ends(job.runs or ()),
-        silent_before=now if has_run and not job.runs else float("-inf"),
-        ran=not_told if job.duration is None else job.duration,
-        finished=job.duration or 0.0 if over and has_run else None,
+        records_checked=_count_until_last_recovery(job.runs or ()),
+        count_records_from=now if has_run and not job.runs else _ALWAYS,
+        run_seconds_counted=0.0 if job.duration is None and not has_run else job.duration,
+        end_seconds_counted=job.duration or 0.0 if finished and has_run else None,
     )
 
 
-def _untold(known: TrackedJob) -> TrackedJob:
-    """A job first seen without a usable phase: if a baseline, nothing of its past is known yet."""
-    return known if known.silent_before is None else msgspec.structs.replace(known, ran=None)
+def _await_phase(known: TrackedJob) -> TrackedJob:
+    """Mark a baseline job without a usable phase: its baseline is still to come."""
+    if known.count_records_from is None:
+        return known
+    return msgspec.structs.replace(known, run_seconds_counted=None)
 
 
-def _is_untold(known: TrackedJob) -> bool:
-    return known.job.phase == UNKNOWN_PHASE and known.ran is None
+def _awaits_phase(known: TrackedJob) -> bool:
+    return known.job.phase == UNKNOWN_PHASE and known.run_seconds_counted is None
 
 
-def _followed(before: TrackedJob, job: Job, now: float, events: list[Event]) -> TrackedJob:
-    """What is known after a job was read; its events are added."""
+def _update(known: TrackedJob, job: Job, now: float, events: list[Event]) -> TrackedJob:
+    """Return the state after a job was read, and append its events."""
     base = base_of(job)
-    started = before.started
-    if not started and job.started is not None:
-        started = True
-        events.append(Event("started", job.id, base, seconds=_queued(job)))
-    restarts, ends, silent_before = _runs(before, job, base, events)
-    ran = _ran(before, job, base, events)
-    settled, finished = before.settled, before.finished
+    start_counted = known.start_counted
+    if not start_counted and job.started is not None:
+        start_counted = True
+        events.append(Event("started", job.id, base, seconds=_queue_seconds(job)))
+    restarts, records_checked, count_records_from = _count_records(known, job, base, events)
+    run_seconds_counted = _count_run_time(known, job, base, events)
+    end_counted, end_seconds_counted = known.end_counted, known.end_seconds_counted
     if job.phase in ACTIVE:
-        settled = False
-    elif job.phase in TERMINAL and not settled:
-        settled = True
-        events.append(_end(before, job, base))
+        end_counted = False
+    elif job.phase in TERMINAL and not end_counted:
+        end_counted = True
+        events.append(_finished_event(known, job, base))
         if _has_run(job):
-            finished = max(finished or 0.0, job.duration or 0.0)
+            end_seconds_counted = max(end_seconds_counted or 0.0, job.duration or 0.0)
     return TrackedJob(
-        job, _ended(before, job, now), settled, started, restarts, ends, silent_before, ran,
-        finished,
+        job, _end_time(known, job, now), end_counted, start_counted, restarts, records_checked,
+        count_records_from, run_seconds_counted, end_seconds_counted,
     )  # fmt: skip
 
 
 def _has_run(job: Job) -> bool:
-    """Whether anything says that it has ever started."""
+    """Whether anything shows that the job has ever started."""
     return job.started is not None or bool(job.duration) or bool(job.runs)
 
 
-def _queued(job: Job) -> float | None:
+def _queue_seconds(job: Job) -> float | None:
     if job.created is None or job.started is None or job.started < job.created:
         return None
     return job.started - job.created
 
 
-def _ended(before: TrackedJob, job: Job, now: float) -> float | None:
+def _end_time(known: TrackedJob, job: Job, now: float) -> float | None:
     if job.phase in ACTIVE:
         return None
     if job.ended is not None:
         return job.ended
-    return now if before.ended is None and job.phase in TERMINAL else before.ended
+    return now if known.ended is None and job.phase in TERMINAL else known.ended
 
 
-def _runs(
-    before: TrackedJob, job: Job, base: Base, events: list[Event]
+def _count_records(
+    known: TrackedJob, job: Job, base: Base, events: list[Event]
 ) -> tuple[tuple[Restart, ...], int, float | None]:
-    """Restarts, ends of attempts, and whether earlier records are silent, after these records."""
+    """Append the events of running records; return the three fields of `TrackedJob` about them."""
     if not job.runs:
-        return before.restarts, before.ends, before.silent_before
-    silent = before.silent_before if before.silent_before is not None else float("-inf")
-    restarts = list(before.restarts)
+        return known.restarts, known.records_checked, known.count_records_from
+    count_from = _ALWAYS if known.count_records_from is None else known.count_records_from
+    restarts = list(known.restarts)
     for number, restart in _restarts(job.runs, len(restarts)):
         restarts.append(restart)
-        if _since(job.runs[number].start, silent):
+        if _may_be_since(count_from, job.runs[number].start):
             events.append(Event("restarted", job.id, base, restart))
-            events += _recovery(job, job.runs[number - 1], job.runs[number], base)
-    ends = max(before.ends, _ends(job.runs))
-    for run in job.runs[before.ends : ends]:
-        if run.recovery and _since(run.end, silent):
-            events += _attempt(job, run, base)
-    done = None if before.silent_before is None else float("-inf")
-    return tuple(restarts), ends, done
+            events += _recovery_events(job, job.runs[number - 1], job.runs[number], base)
+    checked = max(known.records_checked, _count_until_last_recovery(job.runs))
+    for run in job.runs[known.records_checked : checked]:
+        if run.recovery and _may_be_since(count_from, run.end):
+            events += _attempt_events(job, run, base)
+    return tuple(restarts), checked, None if known.count_records_from is None else _ALWAYS
 
 
-def _restarts(runs: tuple[Run, ...], counted: int) -> Iterator[tuple[int, Restart]]:
-    """Number and kind of the restarts after those already counted."""
-    for number in range(counted + 1, len(runs)):
+def _restarts(runs: tuple[Run, ...], known: int) -> Iterator[tuple[int, Restart]]:
+    """Yield the restarts after the first ``known`` ones, with the number of their record."""
+    for number in range(known + 1, len(runs)):
         yield number, Restart(runs[number].start_type, runs[number - 1].recovery or _UNKNOWN)
 
 
-def _ends(runs: tuple[Run, ...]) -> int:
-    """So many records, from the first, up to the last that names a recovery."""
+def _count_until_last_recovery(runs: tuple[Run, ...]) -> int:
+    """Count the records from the first to the last that names a recovery."""
     return max((number + 1 for number, run in enumerate(runs) if run.recovery), default=0)
 
 
-def _since(moment: float | None, silent_before: float) -> bool:
-    """Whether it happened after the baseline; records are in whole seconds, rounded down."""
-    return silent_before == float("-inf") or (moment is not None and moment + 1 > silent_before)
+def _may_be_since(count_from: float, moment: float | None) -> bool:
+    """Whether it may be after the baseline; records have whole seconds, rounded down."""
+    return count_from == _ALWAYS or (moment is not None and moment + 1 > count_from)
 
 
-def _recovery(job: Job, ended: Run, following: Run, base: Base) -> Iterator[Event]:
+def _recovery_events(job: Job, ended: Run, following: Run, base: Base) -> Iterator[Event]:
     if ended.end is None or following.start is None:
         return
     gap = max(0.0, following.start - ended.end)
-    cards = None if job.accelerators is None else gap * job.accelerators
+    card_seconds = None if job.accelerators is None else gap * job.accelerators
     labels = (ended.recovery or _UNKNOWN,)
-    yield Event("recovered", job.id, base, labels, seconds=gap, card_seconds=cards)
+    yield Event("recovered", job.id, base, labels, seconds=gap, card_seconds=card_seconds)
 
 
-def _attempt(job: Job, run: Run, base: Base) -> Iterator[Event]:
+def _attempt_events(job: Job, run: Run, base: Base) -> Iterator[Event]:
     if run.start is not None and run.end is not None:
         yield Event("attempted", job.id, base, (run.recovery,), seconds=run.end - run.start)
     if run.recovery_before and run.recovery_before != run.recovery:
         yield Event("downgraded", job.id, base, (run.recovery_before, run.recovery))
 
 
-def _ran(before: TrackedJob, job: Job, base: Base, events: list[Event]) -> float | None:
-    """Run seconds counted after this reading."""
+def _count_run_time(known: TrackedJob, job: Job, base: Base, events: list[Event]) -> float | None:
+    """Append the event for new run time; return the run seconds counted now."""
+    counted = known.run_seconds_counted
     if job.duration is None:
-        return before.ran
-    if before.ran is None:
+        return counted
+    if counted is None:
         return job.duration
-    more = job.duration - before.ran
-    if more <= 0:
-        return before.ran
+    if job.duration <= counted:
+        return counted
     if job.accelerators is not None:
-        seconds = more * job.accelerators
-        events.append(Event("ran", job.id, base, (job.accelerator,), card_seconds=seconds))
+        card_seconds = (job.duration - counted) * job.accelerators
+        events.append(Event("ran", job.id, base, (job.accelerator,), card_seconds=card_seconds))
     return job.duration
 
 
-def _end(before: TrackedJob, job: Job, base: Base) -> Event:
-    seconds = cards = None
+def _finished_event(known: TrackedJob, job: Job, base: Base) -> Event:
+    seconds = card_seconds = None
+    counted = known.end_seconds_counted
     if _has_run(job) and job.duration is not None:
-        seconds = job.duration if before.finished is None else None
+        seconds = job.duration if counted is None else None
         if job.accelerators is not None:
-            cards = max(0.0, job.duration - (before.finished or 0.0)) * job.accelerators
-    return Event("finished", job.id, base, (job.phase,), seconds=seconds, card_seconds=cards)
+            card_seconds = max(0.0, job.duration - (counted or 0.0)) * job.accelerators
+    return Event("finished", job.id, base, (job.phase,), seconds=seconds, card_seconds=card_seconds)
 
 
 def _accelerators(fleet: Fleet, changed: Mapping[str, TrackedJob]) -> Mapping[Base, frozenset[str]]:
-    seen = dict(fleet.accelerators)
+    collected = dict(fleet.accelerators)
     for known in changed.values():
         job = known.job
-        names = seen.get(base := base_of(job), frozenset())
+        names = collected.get(base := base_of(job), frozenset())
         if job.accelerators is not None and job.accelerator not in names:
             names |= {job.accelerator}
-        seen[base] = names
-    return seen
+        collected[base] = names
+    return collected
 
 
-def _horizons(fleet: Fleet, view: View) -> Mapping[str, float]:
-    horizons = dict(fleet.horizons)
-    for workspace, newest in view.horizons.items():
-        horizons[workspace] = max(newest, horizons.get(workspace, newest))
-    return horizons
+def _advance_newest_created(fleet: Fleet, view: View) -> Mapping[str, float]:
+    newest_created = dict(fleet.newest_created)
+    for workspace, newest in view.newest_created.items():
+        newest_created[workspace] = max(newest, newest_created.get(workspace, newest))
+    return newest_created

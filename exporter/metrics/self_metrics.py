@@ -225,7 +225,7 @@ class TargetInstruments:
         self._all.retries.labels(*self._labels, reason).inc()
 
     def paged(self, *, duplicates: int, inconsistent: int) -> None:
-        """A search ended (`exporter.modelarts.sync.PageMeter`)."""
+        """A search ended (`exporter.modelarts.workspace`)."""
         self._all.duplicate_jobs.labels(*self._labels).inc(duplicates)
         self._all.inconsistent_pages.labels(*self._labels).inc(inconsistent)
 

@@ -1,1 +1,1 @@
-"""The training-job API of ModelArts: requests, searches, and what a poll reads."""
+"""The training job API of ModelArts: requests, complete searches, and the reads of a poll."""

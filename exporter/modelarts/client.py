@@ -185,8 +185,8 @@ class Client:
         """One of the requests in flight; in the background, only while nothing is urgent."""
         while True:
             if background:
-                await self._rate_limiter.calm()
+                await self._rate_limiter.wait_while_urgent()
             async with self._slots:
-                if not background or self._rate_limiter.is_calm:
+                if not (background and self._rate_limiter.is_urgent):
                     yield
                     return

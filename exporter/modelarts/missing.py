@@ -1,137 +1,133 @@
-"""What became of jobs that no search brings any more: found again, or gone as the service says.
+"""Look up jobs that no search returns any more: they still exist, or the service confirms deletion.
 
-Whoever misses a job must not conclude that it was deleted: pages shift, filters are ignored, an
-answer may be empty for once. So the jobs are asked for, in the cheapest way that the service
-honours; which ones it does is found out and remembered.
+A job missing from the results was not necessarily deleted: pages shift, filters are ignored, and a
+response may just once be empty. So missing jobs are requested, in the cheapest way that the service
+supports; which ways work is detected and remembered.
 
-- By id, ten at a time. One of the ten is a witness, a job that was read a moment ago: if the answer
-  has it and nothing that was not asked for, then the filter works, and who is missing is gone.
-- By name. It only proves that a job is there.
-- By a call for each job, if we may: it says that a job does not exist.
+- By id, ten at a time. One of the ten is a witness, a job that was read a moment ago: if the
+  response has the witness and no job that was not requested, the filter works, and jobs that are
+  missing from it are deleted.
+- By name. This can only prove that a job exists.
+- By a GET for each job, if permitted: the service says that a job does not exist.
 
-The last two take a request for each job; for many, reading the whole list is cheaper.
+The last two need a request per job; for many jobs, reading the whole list is cheaper.
 
-An answer with items that cannot be decoded proves nothing about those who are missing.
+A response with items that cannot be decoded proves nothing about missing jobs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from exporter.errors import ForbiddenError, RejectedError
 from exporter.jobs.job import Job
 from exporter.modelarts.workspace import FilterRefusedError, WorkspaceReader
 
-_MOST_VALUES = 10
-_LONGEST_NAME = 64
-_MOST_REQUESTS = 50
-"""For jobs one by one; of those beyond, nothing is found out."""
+_MAX_IDS = 10
+_MAX_NAME_LENGTH = 64
+_MAX_SINGLE_JOBS = 50
+"""Jobs looked up one by one; any others stay unresolved."""
 
 
 @dataclass
 class SupportedFilters:
-    """What a service is known to honour; all of it until the contrary is seen."""
+    """The lookups that a service supports; each is assumed to work until it fails."""
 
     by_phase: bool = True
     by_id: bool = True
     by_name: bool = True
-    by_call: bool = True
+    by_get: bool = True
 
 
-async def confirm(
-    reading: WorkspaceReader,
+async def look_up_missing(
+    reader: WorkspaceReader,
     jobs: Sequence[Job],
     supported: SupportedFilters,
     *,
     witness: Job | None,
 ) -> list[Job]:
-    """Ask for jobs; those there are then among ``reading.jobs``, the others in ``reading.gone``.
+    """Look up jobs; existing ones end up in ``reader.jobs``, others in ``reader.deleted``.
 
     Args:
-        reading: of their workspace.
-        jobs: as known before.
-        supported: of the target; what turns out not to work is noted.
-        witness: another job of the workspace that was read just now, if there is one.
+        reader: of their workspace.
+        jobs: as last known.
+        supported: of the target; updated when a lookup turns out not to work.
+        witness: another job of the workspace that was just read, if any.
 
     Returns:
-        Those of which nothing could be found out.
+        Jobs that stay unresolved.
 
     Raises:
-        PollError: the service did not answer.
+        PollError: the service gave no usable response.
     """
-    left = list(jobs)
+    unresolved = list(jobs)
     if supported.by_id and witness is not None:
-        left = await _by_id(reading, left, supported, witness)
-    left, rest = left[:_MOST_REQUESTS], left[_MOST_REQUESTS:]
+        unresolved = await _by_id(reader, unresolved, supported, witness)
+    unresolved, rest = unresolved[:_MAX_SINGLE_JOBS], unresolved[_MAX_SINGLE_JOBS:]
     if supported.by_name:
-        left = await _by_name(reading, left, supported)
-    if supported.by_call:
-        left = await _by_call(reading, left, supported)
-    return [job for job in left + rest if job.id not in reading.jobs]
+        unresolved = await _by_name(reader, unresolved, supported)
+    if supported.by_get:
+        unresolved = await _by_get(reader, unresolved, supported)
+    return [job for job in unresolved + rest if job.id not in reader.jobs]
 
 
 async def _by_id(
-    reading: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters, witness: Job
+    reader: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters, witness: Job
 ) -> list[Job]:
-    left: list[Job] = []
-    queue = [*_batches(jobs, _MOST_VALUES - 1)]
+    unresolved: list[Job] = []
+    size = _MAX_IDS - 1
+    queue = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     while queue:
         batch = queue.pop(0)
         if not supported.by_id:
-            left += batch
+            unresolved += batch
             continue
         ids = [*(job.id for job in batch), witness.id]
         try:
-            found = await reading.by_ids(ids)
+            result = await reader.by_ids(ids)
         except FilterRefusedError:
             supported.by_id = False
-            left += batch
+            unresolved += batch
             continue
-        missing = [job for job in batch if job.id not in found.jobs]
+        missing = [job for job in batch if job.id not in result.jobs]
         if not missing:
             continue
-        if witness.id not in found.jobs:
+        if witness.id not in result.jobs:
             supported.by_id = False
-            left += missing
-        elif not found.broken:
-            reading.gone.update(job.id for job in missing)
+            unresolved += missing
+        elif not result.undecodable:
+            reader.deleted.update(job.id for job in missing)
         elif len(batch) > 1:
             queue += [[job] for job in missing]
-    return left
+    return unresolved
 
 
 async def _by_name(
-    reading: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters
+    reader: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters
 ) -> list[Job]:
-    left: list[Job] = []
+    unresolved: list[Job] = []
     for job in jobs:
-        if supported.by_name and 0 < len(job.name) <= _LONGEST_NAME:
+        if supported.by_name and 0 < len(job.name) <= _MAX_NAME_LENGTH:
             try:
-                await reading.by_name(job.name)
+                await reader.by_name(job.name)
             except FilterRefusedError:
                 supported.by_name = False
-        if job.id not in reading.jobs:
-            left.append(job)
-    return left
+        if job.id not in reader.jobs:
+            unresolved.append(job)
+    return unresolved
 
 
-async def _by_call(
-    reading: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters
+async def _by_get(
+    reader: WorkspaceReader, jobs: Sequence[Job], supported: SupportedFilters
 ) -> list[Job]:
-    left: list[Job] = []
+    unresolved: list[Job] = []
     for job in jobs:
-        if not supported.by_call:
-            left.append(job)
+        if not supported.by_get:
+            unresolved.append(job)
             continue
         try:
-            if not await reading.get(job.id):
-                reading.gone.add(job.id)
+            if not await reader.get(job.id):
+                reader.deleted.add(job.id)
         except (ForbiddenError, RejectedError):
-            supported.by_call = False
-            left.append(job)
-    return left
-
-
-def _batches(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    rest = iter(jobs)
-    return [*iter(lambda: [*islice(rest, size)], [])]
+            supported.by_get = False
+            unresolved.append(job)
+    return unresolved

@@ -1,7 +1,7 @@
-"""The names of a target's resource pools: good to have, and never worth a poll.
+"""Names of a target's resource pools: useful, but never worth a failed poll.
 
-Whatever goes wrong, the answer is only that no names were told. Each kind of trouble is logged
-once, since the names are asked for again and again.
+On any failure there are simply no names. Each kind of failure is logged once, because names are
+requested again and again.
 """
 
 import asyncio
@@ -15,60 +15,60 @@ from exporter.modelarts.decode.pools import decode_pools
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 5.0
-"""For the answer; a poll waits no longer than that for names."""
+TIMEOUT_SECONDS = 5.0
+"""Limit for the response; a poll waits no longer than this for names."""
 
 
 class PoolNames:
-    """Asks one target for the names of its pools.
+    """Requests the pool names of one target.
 
     Args:
         client: its API.
         target: its name, for log lines.
-        turn: seconds until a request's turn comes, at most, when nothing else is sent.
-        clocks: the machine's.
+        max_wait: seconds; the longest wait for the rate limiter if nothing else is sent.
+        clocks: of the machine.
 
     Attributes:
-        patience: seconds that it may take, from the question to the answer.
-        asked: whether it was tried at all.
-        trouble: why the last try gave nothing; "" if it did.
+        timeout: seconds from asking to the response, at most.
+        attempted: whether names were ever requested.
+        error: why the last attempt failed; "" if it succeeded.
     """
 
-    def __init__(self, client: Client, *, target: str, turn: float, clocks: Clocks) -> None:
-        self.patience = PATIENCE_SECONDS + turn
-        self.asked = False
-        self.trouble = ""
+    def __init__(self, client: Client, *, target: str, max_wait: float, clocks: Clocks) -> None:
+        self.timeout = TIMEOUT_SECONDS + max_wait
+        self.attempted = False
+        self.error = ""
         self._client = client
         self._target = target
         self._monotonic = clocks.monotonic
-        self._said: set[type[PollError]] = set()
+        self._logged: set[type[PollError]] = set()
 
-    async def read(self) -> Mapping[str, str] | None:
-        """Names by pool id; None if they cannot be had now. One request."""
-        self.asked = True
+    async def fetch(self) -> Mapping[str, str] | None:
+        """Return names by pool id, with one request; None if they are not available now."""
+        self.attempted = True
         try:
-            names = await self._names()
+            names = await self._fetch()
         except PollError as error:
-            self._failed(error)
+            self._fail(error)
             return None
-        self.trouble = ""
+        self.error = ""
         return names
 
-    async def _names(self) -> Mapping[str, str]:
-        deadline = self._monotonic() + self.patience
+    async def _fetch(self) -> Mapping[str, str]:
+        deadline = self._monotonic() + self.timeout
         try:
-            async with asyncio.timeout(self.patience):
+            async with asyncio.timeout(self.timeout):
                 return await self._client.pools(decode_pools, deadline=deadline)
         except TimeoutError:
-            raise TimedOutError(f"no answer within {self.patience:g} s") from None
+            raise TimedOutError(f"no response within {self.timeout:g} s") from None
 
-    def _failed(self, error: PollError) -> None:
-        self.trouble = str(error)
-        level = logging.DEBUG if type(error) in self._said else logging.INFO
-        self._said.add(type(error))
+    def _fail(self, error: PollError) -> None:
+        self.error = str(error)
+        level = logging.DEBUG if type(error) in self._logged else logging.INFO
+        self._logged.add(type(error))
         log.log(
             level,
-            "pool names not read; those known before stay, other pools go by their ids: %s",
+            "cannot read pool names; names already known are kept, other pools show their IDs: %s",
             error,
             extra={"target": self._target},
         )

@@ -1,4 +1,4 @@
-"""When a target may send its next request: the configured rate, and pauses asked for."""
+"""Rate limit the requests of a target, and pause when the service asks for it."""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,38 +23,38 @@ class RateLimiter:
         self._paused_until = self._next
         self._queue = asyncio.Lock()
         self._urgent = 0
-        self._calm = asyncio.Event()
-        self._calm.set()
+        self._not_urgent = asyncio.Event()
+        self._not_urgent.set()
 
     @property
     def free_at(self) -> float:
-        """Monotonic seconds at which a request asked for now would be sent."""
+        """Monotonic seconds at which the next request can be sent."""
         return max(self._next, self._paused_until, self._monotonic())
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for so long; a longer pause already in force stays."""
+        """Send nothing for this time; does not shorten a pause already in effect."""
         self._paused_until = max(self._paused_until, self._monotonic() + seconds)
 
     @contextmanager
     def urgent(self) -> Iterator[None]:
-        """While this lasts, requests in the background wait."""
+        """Hold back background requests inside this context."""
         self._urgent += 1
-        self._calm.clear()
+        self._not_urgent.clear()
         try:
             yield
         finally:
             self._urgent -= 1
             if not self._urgent:
-                self._calm.set()
+                self._not_urgent.set()
 
     @property
-    def is_calm(self) -> bool:
-        """Whether nothing is urgent."""
-        return not self._urgent
+    def is_urgent(self) -> bool:
+        """Whether background requests have to wait."""
+        return bool(self._urgent)
 
-    async def calm(self) -> None:
-        """Return when nothing is urgent."""
-        await self._calm.wait()
+    async def wait_while_urgent(self) -> None:
+        """Return once background requests may be sent."""
+        await self._not_urgent.wait()
 
     async def acquire(self) -> None:
         """Return when the next request may be sent; first come, first served."""

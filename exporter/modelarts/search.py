@@ -1,16 +1,17 @@
 """One search, complete or raised: pages read so that no job can slip through between two of them.
 
-Jobs are created and deleted while we read, and every page after such an event is shifted. Neither
-``total`` nor ``count`` can be trusted to notice. So pages overlap, and one rule makes the result
-whole:
+Jobs are created and deleted during a search, and each such event shifts every page after it.
+Neither ``total`` nor ``count`` reliably reveals this. So pages overlap, and one rule makes the
+result complete:
 
     Every page but the first must contain a job that this search has already seen.
 
-Jobs are sorted by an immutable key (create time) and a page is a contiguous stretch of the sorted
-list. If a page starts at or before a job that we have seen, then nothing lies between what we have
-and what the page brings; a job that exists during the whole search cannot be missed, whatever
-else comes and goes and in whichever order the service sorts. A page without a known job is a gap:
-we step back and read again. A page shorter than asked for, with a known job in it, is the end.
+Jobs are sorted by an immutable key (create time), and a page is a contiguous stretch of the sorted
+list. If a page starts at or before a job that was already seen, there is nothing between the jobs
+read so far and that page. So a job that exists during the whole search cannot be missed, whatever
+else is created or deleted and whichever way the service sorts. A page without a known job is a gap:
+the search steps back and reads again. A page shorter than requested, with a known job in it, is the
+last.
 
 In row mode the overlap is one row: ``offset`` is the last row seen. In page mode (``offset`` counts
 pages of ``limit`` rows) the overlap comes from a slightly smaller ``limit``: rows 0-49, then page 1
@@ -28,12 +29,12 @@ from exporter.modelarts.client import Client
 from exporter.modelarts.decode.jobs import decode_page
 
 PAGE = 50
-"""The most jobs the service gives at once."""
+"""The most jobs the service returns at once."""
 
 _SHORTEST_PAGE = 25
 _MAX_STEPS_BACK = 6
-_MAX_DOUBTFUL_PAGES = 5
-"""In a row; a hundred jobs created between two pages make up to three."""
+_MAX_REPETITIVE_PAGES = 5
+"""In a row; a hundred jobs created between two pages cause up to three."""
 
 Mode = Literal["page", "row"]
 
@@ -43,7 +44,7 @@ class FilterIgnoredError(Exception):
 
 
 class Filter(NamedTuple):
-    """A condition that the service is asked to apply, and that we check on every returned job."""
+    """A condition for the service to apply, and to check on every job returned."""
 
     key: str
     operator: str
@@ -53,60 +54,60 @@ class Filter(NamedTuple):
 
 @dataclass
 class Paging:
-    """What ``offset`` means at this target, once it is known; shared by all its searches.
+    """The meaning of ``offset`` at one target; shared by all its searches.
 
     Attributes:
-        mode: ``page``, ``row``, or None while no second page has told.
-        fixed: set by the user, never to be found out again.
+        mode: ``page``, ``row``, or None until a second page has shown it.
+        fixed: the mode was set by the user and is never detected.
     """
 
     mode: Mode | None = None
     fixed: bool = False
 
-    def forget(self) -> None:
-        """Find out again: what was found turned out wrong."""
+    def reset(self) -> None:
+        """Detect the mode again: the one in use turned out wrong."""
         if not self.fixed:
             self.mode = None
 
 
 @dataclass
 class SearchResult:
-    """What a search has read.
+    """Everything a search has read.
 
     Attributes:
-        jobs: by id, each as it was read last.
-        broken: ids (or ``#`` and a hash) of items that could not be decoded.
-        vague: ids of jobs without a usable phase.
-        problems: fields that were unusable or undocumented.
-        pages: requests it took.
-        duplicates: jobs that came again although their rows were not asked for twice.
-        inconsistent: pages that contradicted the ones before.
-        unasked: jobs that a filter should have kept out.
-        total, count: as the service said on the first page; not to be trusted.
-        ended: whether the last page was read, and not only as many as were wanted.
+        jobs: by id, each as last read.
+        undecodable: ``#`` and a hash for every item without a usable id.
+        without_phase: ids of jobs without a usable phase.
+        problems: unusable or undocumented fields.
+        pages: number of requests sent.
+        duplicates: jobs returned again although their rows were not requested twice.
+        inconsistent: pages that contradicted earlier ones.
+        mismatched: jobs that a filter should have excluded.
+        total, count: as reported on the first page; unreliable.
+        complete: whether the last page was read; False if the page limit stopped the search.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
-    broken: set[str] = field(default_factory=set)
-    vague: set[str] = field(default_factory=set)
+    undecodable: set[str] = field(default_factory=set)
+    without_phase: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     pages: int = 0
     duplicates: int = 0
     inconsistent: int = 0
-    unasked: int = 0
+    mismatched: int = 0
     total: int | None = None
     count: int | None = None
-    ended: bool = True
+    complete: bool = True
 
     @property
-    def newest(self) -> float:
+    def newest_created(self) -> float:
         """Create time (unix seconds) of the newest job; -inf if there is none."""
         times = (job.created for job in self.jobs.values() if job.created is not None)
         return max(times, default=float("-inf"))
 
 
 class SearchRequest(NamedTuple):
-    """What to ask for, and the row at which the answer starts (None: the mode decides)."""
+    """Offset and limit to request, and the first row they mean (None: depends on the mode)."""
 
     offset: int
     limit: int
@@ -114,11 +115,11 @@ class SearchRequest(NamedTuple):
 
 
 def next_request(frontier: int, mode: Mode | None) -> SearchRequest:
-    """The request that brings the most rows beyond ``frontier`` and at least one before it.
+    """Return the request for the most rows beyond ``frontier`` and at least one before it.
 
     Args:
-        frontier: how many rows from the first are known without a gap.
-        mode: what ``offset`` means; None asks so that the answer tells.
+        frontier: number of rows from the first that are known without a gap.
+        mode: the meaning of ``offset``; None = make a request that reveals it.
     """
     if frontier == 0:
         return SearchRequest(0, PAGE, 0)
@@ -134,7 +135,7 @@ def next_request(frontier: int, mode: Mode | None) -> SearchRequest:
 
 
 def _end_of_page_at(row: int, limit: int) -> int:
-    """The first row after the page of ``limit`` rows that contains ``row``."""
+    """Return the first row after the page of ``limit`` rows that contains ``row``."""
     return (row // limit + 1) * limit
 
 
@@ -143,15 +144,16 @@ class Search:
 
     Args:
         client: sends the requests.
-        paging: the target's, shared.
+        paging: of the target, shared.
         workspace: workspace id.
-        filters: what the service is asked to filter by.
-        background: other searches of the target go first.
-        keep: gives what to keep of a job that was read; None if it does not belong here.
+        filters: conditions for the service to apply.
+        background: let other searches of the target go first.
+        keep: returns the job to keep for one that was read; None if it does not belong here.
         deadline: monotonic seconds for the whole search.
-        clock: unix seconds, to recognise absurd timestamps.
+        clock: unix seconds, to recognize absurd timestamps.
 
-    `found` holds what was read also when the search failed.
+    Attributes:
+        result: everything read so far, also when the search failed.
     """
 
     def __init__(
@@ -171,59 +173,55 @@ class Search:
         self._workspace = workspace
         self._filters = filters
         self._background = background
-        self._keeper = keep
+        self._keep = keep
         self._deadline = deadline
         self._clock = clock
-        self.found = SearchResult()
+        self.result = SearchResult()
 
-    async def everything(self, *, pages: int | None = None) -> SearchResult:
+    async def read_all(self, *, max_pages: int | None = None) -> SearchResult:
         """Read all jobs that the service lists.
 
         Args:
-            pages: stop after so many, the last of them or not.
+            max_pages: stop after this many pages, even if there are more.
 
         Raises:
             FilterIgnoredError: the service does not apply the filters.
-            InconsistentPagesError: the pages cannot be made whole.
+            InconsistentPagesError: the pages do not fit together.
             PollError: a page could not be read.
         """
-        try:
-            whole = await self._walk(lambda _: False, pages)
-            if whole.pushed_back and self.found.ended:
-                # Jobs were created while we read: they stand before our first page.
-                await self._walk(whole.seen.__contains__)
-        except InconsistentPagesError:
-            self._paging.forget()
-            raise
-        return self.found
+        walk = await self._walk(lambda _: False, max_pages)
+        if walk.rows_shifted and self.result.complete:
+            # Jobs were created during the walk: they are in front of its first page.
+            await self._walk(walk.seen.__contains__)
+        return self.result
 
-    async def newest(self, known: Callable[[str], bool]) -> SearchResult:
-        """Read the newest jobs, down to the first page with one whose id is ``known``."""
-        try:
-            await self._walk(known)
-        except InconsistentPagesError:
-            self._paging.forget()
-            raise
-        return self.found
+    async def read_newest(self, is_known: Callable[[str], bool]) -> SearchResult:
+        """Read the newest jobs, down to the first page with a job whose id ``is_known``."""
+        await self._walk(is_known)
+        return self.result
 
-    async def _walk(self, until: Callable[[str], bool], pages: int | None = None) -> "_Walk":
-        """Read from the newest job to the oldest, or to the first page with a job ``until``."""
-        walk = _Walk(self.found)
+    async def _walk(self, stop_at: Callable[[str], bool], max_pages: int | None = None) -> "_Walk":
+        """Read from the newest job to the oldest, or to the first page with a job to stop at."""
+        walk = _Walk(self.result)
         while True:
             request = next_request(walk.frontier, self._paging.mode)
             page = await self._fetch(request)
-            ids = [*(job.id for job in page.jobs), *page.broken]
+            ids = [*(job.id for job in page.jobs), *page.undecodable]
             if request.start is None:
-                self._paging.mode = self._paging.mode or walk.mode_shown_by(ids)
+                self._paging.mode = self._paging.mode or walk.detect_mode(ids)
                 request = request._replace(start=1 if self._paging.mode == "row" else PAGE - 1)
-            step = walk.add(request, ids)
+            try:
+                step = walk.add(request, ids)
+            except InconsistentPagesError:
+                self._paging.reset()
+                raise
             if step == "gap":
                 continue
-            self._keep(page)
-            if step == "end" or any(map(until, ids)):
+            self._keep_page(page)
+            if step == "end" or any(map(stop_at, ids)):
                 return walk
-            if self.found.pages == pages:
-                self.found.ended = False
+            if self.result.pages == max_pages:
+                self.result.complete = False
                 return walk
 
     async def _fetch(self, request: SearchRequest) -> JobPage:
@@ -240,53 +238,57 @@ class Search:
                 for f in self._filters
             ]
         page = await self._client.search(
-            query, self._read, deadline=self._deadline, background=self._background
+            query, self._decode, deadline=self._deadline, background=self._background
         )
-        if not self.found.pages:
-            self.found.total, self.found.count = page.total, page.count
-        self.found.pages += 1
+        if not self.result.pages:
+            self.result.total, self.result.count = page.total, page.count
+        self.result.pages += 1
         return page
 
-    def _read(self, body: bytes) -> JobPage:
+    def _decode(self, body: bytes) -> JobPage:
         page = decode_page(body, workspace=self._workspace, now=self._clock())
-        if len(page.broken) > 1 and not page.jobs:
-            raise InvalidResponseError("the answer lists things of which none is a training job")
+        if len(page.undecodable) > 1 and not page.jobs:
+            raise InvalidResponseError("none of the items in the response is a training job")
         return page
 
-    def _keep(self, page: JobPage) -> None:
-        unasked = 0
+    def _keep_page(self, page: JobPage) -> None:
+        mismatched = 0
         for job in page.jobs:
             if not all(f.accepts(job) for f in self._filters):
-                unasked += 1
-            elif kept := self._keeper(job):
-                self.found.jobs[kept.id] = kept  # its own id: one copy is enough
-        self.found.unasked += unasked
-        # One or two may have changed between the filter and the answer.
-        if unasked * 2 > len(page.jobs) or self.found.unasked > PAGE:
+                mismatched += 1
+            elif kept := self._keep(job):
+                self.result.jobs[kept.id] = kept  # its own id: one copy is enough
+        self.result.mismatched += mismatched
+        # One or two jobs may have changed after the service applied the filter.
+        if mismatched * 2 > len(page.jobs) or self.result.mismatched > PAGE:
             raise FilterIgnoredError
-        self.found.broken.update(page.broken)
-        self.found.vague.update(page.vague)
-        self.found.problems.extend(page.problems)
+        self.result.undecodable.update(page.undecodable)
+        self.result.without_phase.update(page.without_phase)
+        self.result.problems.extend(page.problems)
 
 
 class _Walk:
-    """The rows read so far without a gap, and what each further page means for them."""
+    """The rows read so far without a gap, and how each further page extends them.
 
-    def __init__(self, found: SearchResult) -> None:
+    Attributes:
+        seen: ids of all jobs read.
+        frontier: number of rows from the first that are known without a gap: where to continue.
+        rows_shifted: jobs appeared again further back, because others were created before them.
+    """
+
+    def __init__(self, result: SearchResult) -> None:
         self.seen: set[str] = set()
         self.frontier = 0
-        """Rows from the first on that are known without a gap: where to go on."""
-        self.pushed_back = False
-        """Jobs came again further back: others were created in front of them."""
-        self._found = found
+        self.rows_shifted = False
+        self._result = result
         self._furthest = 0
         self._steps_back = 0
-        self._doubtful = 0
+        self._repetitive_pages = 0
 
-    def mode_shown_by(self, ids: Sequence[str]) -> Mode | None:
-        """What ``offset`` 1 meant, by the page that came: rows 1-49, all seen, or rows 49-97.
+    def detect_mode(self, ids: Sequence[str]) -> Mode | None:
+        """Return what ``offset`` 1 meant, given the page: rows 1-49, all seen, or rows 49-97.
 
-        None: so many jobs were deleted meanwhile that it does not tell; then it is the last page.
+        None: too many jobs were deleted in between to tell; then it is the last page.
         """
         known = sum(job_id in self.seen for job_id in ids)
         if known > PAGE // 2:
@@ -294,62 +296,65 @@ class _Walk:
         return "page" if known < len(ids) else None
 
     def add(self, request: SearchRequest, ids: Sequence[str]) -> Literal["more", "end", "gap"]:
-        """Take a page in.
+        """Add a page.
 
         Raises:
-            InconsistentPagesError: reading on or again would not help.
+            InconsistentPagesError: reading more pages, or the same again, would not help.
         """
         start = request.start or 0
         end = start + len(ids)
-        if self.frontier and not self._joins(ids):
+        if self.frontier and not self._overlaps(ids):
             self._step_back(start)
             return "gap"
-        news = {job_id for job_id in ids if job_id not in self.seen}
-        repeats = len(ids) - len(news)
-        again = max(0, min(self._furthest, end) - start)
-        self._count_repeats(repeats, asked=again)
-        self.seen |= news
+        new = {job_id for job_id in ids if job_id not in self.seen}
+        repeats = len(ids) - len(new)
+        requested_again = max(0, min(self._furthest, end) - start)
+        self._count_repeats(repeats, expected=requested_again)
+        self.seen |= new
         if len(ids) < request.limit:
             return "end"
-        self._expect_progress(news=len(news), repeats=repeats - again, rows=len(ids) - again)
-        # After a gap with more overlap: what was to join may be an item without a usable id.
+        self._expect_progress(
+            new=len(new), repeats=repeats - requested_again, rows=len(ids) - requested_again
+        )
+        # After a gap, overlap more: the row meant to overlap may be an item without a usable id.
         self.frontier = end - self._steps_back
         self._furthest = max(self._furthest, end)
         return "more"
 
-    def _joins(self, ids: Sequence[str]) -> bool:
+    def _overlaps(self, ids: Sequence[str]) -> bool:
         """Whether a job of the page was seen before; items without a usable id prove nothing."""
         return any(job_id in self.seen and not job_id.startswith("#") for job_id in ids)
 
-    def _count_repeats(self, repeats: int, *, asked: int) -> None:
-        if repeats > asked:
-            self._found.duplicates += repeats - asked
-            self.pushed_back = True
+    def _count_repeats(self, repeats: int, *, expected: int) -> None:
+        if repeats > expected:
+            self._result.duplicates += repeats - expected
+            self.rows_shifted = True
 
     def _step_back(self, start: int) -> None:
-        """Rows before this page were deleted, so that rows between were skipped: go back."""
-        self._found.inconsistent += 1
+        """Go back: rows before this page were deleted, so that the page skipped others."""
+        self._result.inconsistent += 1
         self._steps_back += 1
         if self._steps_back > _MAX_STEPS_BACK:
             raise InconsistentPagesError(
-                "pages of the job list do not join, however often they are read again; "
+                "pages of the job list do not overlap, even after reading them again; "
                 "check target.pagination"
             )
         self.frontier = max(0, start - PAGE * 2 ** (self._steps_back - 1))
 
-    def _expect_progress(self, *, news: int, repeats: int, rows: int) -> None:
-        """Of ``rows`` that were not asked for before, ``repeats`` were known nevertheless.
+    def _expect_progress(self, *, new: int, repeats: int, rows: int) -> None:
+        """Check that pages bring new jobs.
 
-        Jobs created meanwhile explain a few such pages. Where they do not end, the service ignores
-        ``offset``, or counts it otherwise than we think and shows one new job a page.
+        Of ``rows`` that were not requested before, ``repeats`` were known nevertheless. Jobs
+        created in between explain a few such pages. If they go on, the service ignores ``offset``,
+        or counts it differently and returns one new job per page.
         """
         if rows <= 0:
             return
         self._steps_back = 0
-        self._found.inconsistent += not news
-        self._doubtful = self._doubtful + 1 if repeats * 2 > rows else 0
-        if self._doubtful >= _MAX_DOUBTFUL_PAGES:
+        self._result.inconsistent += not new
+        self._repetitive_pages = self._repetitive_pages + 1 if repeats * 2 > rows else 0
+        if self._repetitive_pages >= _MAX_REPETITIVE_PAGES:
             raise InconsistentPagesError(
-                "the service lists the same jobs again and again, whatever offset is asked for; "
+                "the service lists the same jobs again and again, whatever the offset; "
                 "check target.pagination"
             )

@@ -1,80 +1,82 @@
-"""Which searches a poll needs, and their results put together as one view of the target.
+"""The searches that a poll needs, and their results combined into one view of the target.
 
 A *sweep* reads everything that the service lists. An *incremental* poll reads, for each workspace,
-the jobs in active phases, the newest jobs down to known ground, and the jobs that were active and
-are in neither: it costs what has changed, not what has happened in the past. What it cannot decide
-is left as it was, and asks for a sweep.
+the jobs in active phases, the newest jobs down to one that is known, and the jobs that were active
+and are in neither: its cost depends on what changed, not on what happened in the past. Jobs that it
+cannot resolve stay as they were, and a sweep follows.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from exporter.errors import InconsistentPagesError
 from exporter.jobs.job import TERMINAL, Job, View
 from exporter.jobs.tracker import Fleet, TrackedJob
-from exporter.modelarts.missing import SupportedFilters, confirm
+from exporter.modelarts.missing import SupportedFilters, look_up_missing
 from exporter.modelarts.search import SearchResult
 from exporter.modelarts.workspace import FilterRefusedError, JobSource, WorkspaceReader
 
-_MANY = 50
-_MANY_SHARE = 0.1
+_T = TypeVar("_T")
+
+_PLAUSIBLY_DELETED = 50
+_PLAUSIBLY_DELETED_SHARE = 0.1
 _SAMPLE = 20
-_MOST_LEFT = 450
-"""So many jobs that are not active any more are asked for at once; more are left to a sweep."""
+_MAX_LOOKUPS = 450
+"""Jobs that left the active ones and are looked up in one poll; a sweep resolves any others."""
 
 
 class Sync:
     """Reads the workspaces of one target.
 
     Args:
-        source: where from; each of its workspaces is one search.
+        source: where to read from; each of its workspaces is a search of its own.
     """
 
     def __init__(self, source: JobSource) -> None:
         self._source = source
-        self._honoured = SupportedFilters()
+        self._supported = SupportedFilters()
         self._totals = _Totals()
         self._sweeping: list[WorkspaceReader] = []
 
     @property
-    def swept(self) -> tuple[int, int]:
-        """Jobs that a sweep has read so far; how many there are, as the service says."""
-        searches = [reading.under_way for reading in self._sweeping if reading.under_way]
+    def sweep_progress(self) -> tuple[int, int]:
+        """Jobs read by the current sweep so far, and the total reported by the service."""
+        results = [reader.latest_search for reader in self._sweeping if reader.latest_search]
         return (
-            sum(len(found.jobs) for found in searches),
-            sum(found.total or 0 for found in searches),
+            sum(len(result.jobs) for result in results),
+            sum(result.total or 0 for result in results),
         )
 
-    def doubts(self, view: View, fleet: Fleet) -> bool:
-        """Whether only a sweep can tell: of jobs that are undecided, or since totals deny them.
+    def needs_sweep(self, view: View, fleet: Fleet) -> bool:
+        """Whether a sweep is needed: jobs are unresolved, or the service's totals disagree.
 
-        Args:
-            view: of an incremental poll.
-            fleet: what is known after it.
+        ``view`` is of an incremental poll, ``fleet`` is everything known after it.
         """
-        return bool(view.undecided) or self._totals.deny(view, fleet)
+        return bool(view.unresolved) or self._totals.disagree(view, fleet)
 
     async def incremental(self, fleet: Fleet, *, deadline: float) -> View:
         """Read what may have changed.
 
         Args:
-            fleet: what is known.
+            fleet: everything known.
             deadline: monotonic seconds.
 
         Raises:
             PollError: something could not be read; there is no partial view.
         """
-        watched = _by_workspace(
+        active = _group_by_workspace(
             known.job for known in fleet.jobs.values() if known.job.phase not in TERMINAL
         )
 
-        async def read(workspace: str) -> tuple[WorkspaceReader, SearchResult]:
-            reading = WorkspaceReader(self._source, workspace, deadline=deadline)
-            newest = await self._changes(reading, fleet, watched.get(workspace, []))
-            return reading, newest
+        async def read_workspace(workspace: str) -> tuple[WorkspaceReader, SearchResult]:
+            reader = WorkspaceReader(self._source, workspace, deadline=deadline)
+            newest = await self._read_changes(reader, fleet, active.get(workspace, []))
+            return reader, newest
 
         with self._source.client.urgent():
-            return _view(await _all(read(workspace) for workspace in self._source.workspaces))
+            return _combine(await _gather(map(read_workspace, self._source.workspaces)))
 
     async def sweep(
         self,
@@ -84,153 +86,136 @@ class Sync:
         background: bool,
         meanwhile: Collection[str] = (),
     ) -> View:
-        """Read everything that the target lists, and find out what became of the rest.
+        """Read everything that the target lists, and resolve jobs that are missing from it.
 
         Args:
-            fleet: what is known when it begins.
+            fleet: everything known when the sweep begins.
             deadline: monotonic seconds.
-            background: incremental polls go on meanwhile, and first.
-            meanwhile: ids of jobs that they have taken; it may grow.
+            background: incremental polls continue during the sweep, and go first.
+            meanwhile: ids of jobs that they have read; may grow during the sweep.
 
         Raises:
             PollError: something could not be read; there is no partial view.
         """
-        self._honoured = SupportedFilters()
-        held = fleet.jobs
-        known = _by_workspace(known.job for known in held.values())
+        self._supported = SupportedFilters()
+        known_jobs = _group_by_workspace(known.job for known in fleet.jobs.values())
 
-        async def read(workspace: str) -> tuple[WorkspaceReader, SearchResult]:
-            reading = WorkspaceReader(
+        async def read_workspace(workspace: str) -> tuple[WorkspaceReader, SearchResult]:
+            reader = WorkspaceReader(
                 self._source,
                 workspace,
                 deadline=deadline,
                 background=background,
-                reuse=lambda job: _held(held, job),
+                reuse=lambda job: _reuse_known(fleet.jobs, job),
             )
-            self._sweeping.append(reading)
-            found = await reading.everything()
-            left = [job for job in known.get(workspace, []) if job.id not in meanwhile]
-            await self._missing(reading, left, found)
-            return reading, found
+            self._sweeping.append(reader)
+            result = await reader.read_all()
+            expected = [job for job in known_jobs.get(workspace, []) if job.id not in meanwhile]
+            await self._resolve_missing(reader, expected, result)
+            return reader, result
 
         try:
-            done = await _all(read(workspace) for workspace in self._source.workspaces)
+            readings = await _gather(map(read_workspace, self._source.workspaces))
         finally:
             self._sweeping = []
-        return await asyncio.to_thread(self._whole, done)  # it takes a while for many jobs
+        return await asyncio.to_thread(self._finish_sweep, readings)  # slow for many jobs
 
-    def _whole(self, read: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
-        view = _view(read)
+    def _finish_sweep(self, readings: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
+        view = _combine(readings)
         self._totals.learn(view)
         return view
 
-    async def _changes(
-        self, reading: WorkspaceReader, fleet: Fleet, watched: Sequence[Job]
+    async def _read_changes(
+        self, reader: WorkspaceReader, fleet: Fleet, active: Sequence[Job]
     ) -> SearchResult:
-        if self._honoured.by_phase:
+        if self._supported.by_phase:
             try:
-                await reading.active()
+                await reader.read_active()
             except FilterRefusedError:
-                self._honoured.by_phase = False
-        horizon = fleet.horizons[reading.workspace]
+                self._supported.by_phase = False
+        newest_before = fleet.newest_created[reader.workspace]
 
-        def on_known_ground(job_id: str) -> bool:
+        def is_known(job_id: str) -> bool:
             known = fleet.jobs.get(job_id)
             created = None if known is None else known.job.created
-            return created is not None and created < horizon
+            return created is not None and created < newest_before
 
-        newest = await reading.newest(on_known_ground)
-        left = [job for job in watched if job.id not in reading.jobs]
-        undecided = left[_MOST_LEFT:] + await confirm(
-            reading, left[:_MOST_LEFT], self._honoured, witness=_first(newest)
+        newest = await reader.read_newest(is_known)
+        missing = [job for job in active if job.id not in reader.jobs]
+        unresolved = missing[_MAX_LOOKUPS:] + await look_up_missing(
+            reader, missing[:_MAX_LOOKUPS], self._supported, witness=_any_job(newest)
         )
-        reading.undecided.update(job.id for job in undecided)
+        reader.unresolved.update(job.id for job in unresolved)
         return newest
 
-    async def _missing(
-        self, reading: WorkspaceReader, known: Sequence[Job], found: SearchResult
+    async def _resolve_missing(
+        self, reader: WorkspaceReader, expected: Sequence[Job], result: SearchResult
     ) -> None:
-        """What became of jobs that a sweep did not bring."""
-        missing = [job for job in known if job.id not in reading.jobs]
-        if len(missing) <= max(_MANY, _MANY_SHARE * len(known)):
-            await self._confirm(reading, missing, _first(found))
+        """Find out whether known jobs that a sweep did not return are deleted."""
+        missing = [job for job in expected if job.id not in reader.jobs]
+        if len(missing) <= max(_PLAUSIBLY_DELETED, _PLAUSIBLY_DELETED_SHARE * len(expected)):
+            await self._resolve(reader, missing, _any_job(result))
             return
-        # So many at once: more likely is that we were not shown everything. Look again, and ask for
-        # some of them by name; one that is there after all disproves the rest.
-        await reading.everything()
-        missing = [job for job in missing if job.id not in reading.jobs]
+        # So many at once: more likely the list was incomplete. Read it again, and look up a sample;
+        # a single job that still exists proves that the others may exist too.
+        await reader.read_all()
+        missing = [job for job in missing if job.id not in reader.jobs]
         sample = missing[:: max(1, len(missing) // _SAMPLE)]
-        await self._confirm(reading, sample, _first(found))
-        if any(job.id in reading.jobs for job in sample):
+        await self._resolve(reader, sample, _any_job(result))
+        if any(job.id in reader.jobs for job in sample):
             raise InconsistentPagesError(
-                f"the service listed {len(found.jobs)} jobs and left out others that are there"
+                f"the service listed {len(result.jobs)} jobs and omitted others that exist"
             )
-        if not reading.broken:
-            reading.gone.update(job.id for job in missing)
+        if not reader.undecodable:
+            reader.deleted.update(job.id for job in missing)
 
-    async def _confirm(
-        self, reading: WorkspaceReader, jobs: Sequence[Job], witness: Job | None
+    async def _resolve(
+        self, reader: WorkspaceReader, jobs: Sequence[Job], witness: Job | None
     ) -> None:
-        """Find out what became of jobs; if nothing else helps, by reading the whole list again."""
-        undecided = await confirm(reading, jobs, self._honoured, witness=witness)
+        """Find out whether jobs are deleted; as a last resort by reading the whole list again."""
+        unresolved = await look_up_missing(reader, jobs, self._supported, witness=witness)
         for _ in range(2):
-            if undecided:
-                await reading.everything()
-                undecided = [job for job in undecided if job.id not in reading.jobs]
-        if not reading.broken:
-            reading.gone.update(job.id for job in undecided)
+            if unresolved:
+                await reader.read_all()
+                unresolved = [job for job in unresolved if job.id not in reader.jobs]
+        if not reader.undecodable:
+            reader.deleted.update(job.id for job in unresolved)
 
 
 class _Totals:
-    """Which of the totals of a search tell the number of listed jobs, as sweeps have shown."""
+    """The reported totals that are reliable, as proved by sweeps."""
 
     def __init__(self) -> None:
-        self._honest: dict[str, str] = {}
+        self._reliable: dict[str, str] = {}
 
     def learn(self, view: View) -> None:
-        """Compare the totals of a sweep with what it has found."""
-        listed = _numbers(view.jobs.values())
-        self._honest = {
-            workspace: next(
-                (
-                    name
-                    for name, total in totals.items()
-                    if total is not None and total == listed.get(workspace, 0)
-                ),
-                "",
-            )
+        """Compare the totals of a sweep with the jobs it found."""
+        listed = Counter(job.workspace for job in view.jobs.values())
+        self._reliable = {
+            workspace: next((name for name, n in totals.items() if n == listed[workspace]), "")
             for workspace, totals in view.totals.items()
         }
 
-    def deny(self, view: View, fleet: Fleet) -> bool:
-        """Whether an honest total differs from the number of jobs known."""
-        listed = _numbers(known.job for known in fleet.jobs.values())
+    def disagree(self, view: View, fleet: Fleet) -> bool:
+        """Whether a reliable total differs from the number of known jobs."""
+        listed = Counter(known.job.workspace for known in fleet.jobs.values())
         return any(
-            view.totals[workspace][name] != listed.get(workspace, 0)
-            for workspace, name in self._honest.items()
+            view.totals[workspace][name] != listed[workspace]
+            for workspace, name in self._reliable.items()
             if name and workspace in view.totals
         )
 
 
-def _numbers(jobs: Iterable[Job]) -> Mapping[str, int]:
-    numbers: dict[str, int] = {}
-    for job in jobs:
-        numbers[job.workspace] = numbers.get(job.workspace, 0) + 1
-    return numbers
+# --- Combining the readings -----------------------------------------------------------------------
 
 
-# --- Putting readings together --------------------------------------------------------------------
+async def _gather(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Run all at once; the first failure cancels the others.
 
-
-async def _all(
-    reads: Iterable[Awaitable[tuple[WorkspaceReader, SearchResult]]],
-) -> list[tuple[WorkspaceReader, SearchResult]]:
-    """All at once; the first failure ends them all.
-
-    Not as a `asyncio.TaskGroup`: before Python 3.13, one that fails just when it is cancelled
-    forgets that it is, and a poll that should end goes on.
+    Not an `asyncio.TaskGroup`: before Python 3.13, a task that fails just when it is cancelled
+    makes the group forget the cancellation, and a poll that should end goes on.
     """
-    tasks = [asyncio.create_task(_coroutine(read)) for read in reads]
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in tasks:
@@ -243,49 +228,42 @@ async def _all(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _coroutine(
-    read: Awaitable[tuple[WorkspaceReader, SearchResult]],
-) -> tuple[WorkspaceReader, SearchResult]:
-    return await read
-
-
-def _view(read: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
-    """The view of a target.
+def _combine(readings: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
+    """Return the view of a target.
 
     Args:
-        read: of each workspace all that was read, and the search that was whole from the top.
+        readings: for each workspace its reader, and the search that was complete from the top.
     """
-    readings = [reading for reading, _ in read]
-    jobs = {job_id: job for reading in readings for job_id, job in reading.jobs.items()}
+    readers = [reader for reader, _ in readings]
+    jobs = {job_id: job for reader in readers for job_id, job in reader.jobs.items()}
     return View(
         jobs=jobs,
-        gone=frozenset().union(*(reading.gone for reading in readings)) - jobs.keys(),
-        horizons={reading.workspace: found.newest for reading, found in read},
+        deleted=frozenset().union(*(reader.deleted for reader in readers)) - jobs.keys(),
+        newest_created={reader.workspace: result.newest_created for reader, result in readings},
         totals={
-            reading.workspace: {"count": found.count, "total": found.total}
-            for reading, found in read
+            reader.workspace: {"count": result.count, "total": result.total}
+            for reader, result in readings
         },
-        broken=frozenset().union(*(reading.broken for reading in readings)),
-        vague=frozenset().union(*(reading.vague for reading in readings)),
-        problems=tuple(problem for reading in readings for problem in reading.problems),
-        undecided=frozenset().union(*(reading.undecided for reading in readings)) - jobs.keys(),
-        requests=sum(reading.requests for reading in readings),
+        undecodable=frozenset().union(*(reader.undecodable for reader in readers)),
+        without_phase=frozenset().union(*(reader.without_phase for reader in readers)),
+        problems=tuple(problem for reader in readers for problem in reader.problems),
+        unresolved=frozenset().union(*(reader.unresolved for reader in readers)) - jobs.keys(),
+        requests=sum(reader.requests for reader in readers),
     )
 
 
-def _by_workspace(jobs: Iterable[Job]) -> dict[str, list[Job]]:
-    sorted_: dict[str, list[Job]] = {}
+def _group_by_workspace(jobs: Iterable[Job]) -> dict[str, list[Job]]:
+    groups: dict[str, list[Job]] = {}
     for job in jobs:
-        sorted_.setdefault(job.workspace, []).append(job)
-    return sorted_
+        groups.setdefault(job.workspace, []).append(job)
+    return groups
 
 
-def _held(held: Mapping[str, TrackedJob], job: Job) -> Job:
-    """The equal job that is held already: one copy in memory is enough."""
-    known = held.get(job.id)
+def _reuse_known(known_jobs: Mapping[str, TrackedJob], job: Job) -> Job:
+    """Return the equal job already in memory, if any: one copy is enough."""
+    known = known_jobs.get(job.id)
     return known.job if known is not None and known.job == job else job
 
 
-def _first(found: SearchResult) -> Job | None:
-    """Any job of a search."""
-    return next(iter(found.jobs.values()), None)
+def _any_job(result: SearchResult) -> Job | None:
+    return next(iter(result.jobs.values()), None)

@@ -1,12 +1,13 @@
-"""What one poll reads of one workspace, whichever searches it takes."""
+"""What one poll reads of one workspace, with any number of searches."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from exporter.errors import InvalidResponseError, RejectedError
 from exporter.jobs.job import ACTIVE, TERMINAL, Job, JobPage, Problem
+from exporter.metrics.self_metrics import TargetInstruments
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.jobs import decode_job
 from exporter.modelarts.search import Filter, FilterIgnoredError, Paging, Search, SearchResult
@@ -18,63 +19,52 @@ ACTIVE_FILTER = Filter(
     "phase",
     "in",
     tuple(sorted(ACTIVE)),
-    # A phase that nobody knows is as good as active: the job is watched until it ends.
+    # An undocumented phase is treated as active: the job is watched until it ends.
     lambda job: job.phase not in TERMINAL,
 )
 
 
-class PageMeter(Protocol):
-    """Is told what paging had to put up with."""
-
-    def paged(self, *, duplicates: int, inconsistent: int) -> None:
-        """Count jobs seen twice in one search, and pages that contradicted the ones before."""
-
-
 class JobSource(NamedTuple):
-    """Where a target's jobs are read from.
+    """The place that a target's jobs are read from.
 
     Attributes:
         client: its API.
-        paging: what ``offset`` means there.
-        workspaces: workspace ids; a job that names another belongs to the one that was searched.
-        meter: is told about paging, also when a search fails.
+        paging: the meaning of ``offset`` there.
+        workspaces: workspace ids; a job that names another one belongs to the one searched.
+        instruments: count duplicate jobs and inconsistent pages, of failed searches too.
         clock: unix seconds.
     """
 
     client: Client
     paging: Paging
     workspaces: tuple[str, ...]
-    meter: PageMeter
+    instruments: TargetInstruments
     clock: Callable[[], float]
 
 
 class FilterRefusedError(Exception):
-    """The service does not honour a filter: it rejects it, or answers as if it were not there."""
-
-
-def _itself(job: Job) -> Job:
-    return job
+    """The service does not support a filter: it rejects or ignores it."""
 
 
 class WorkspaceReader:
-    """Reads one workspace; what was read later wins.
+    """Reads one workspace; later readings replace earlier ones.
 
     Args:
-        source: the target's.
+        source: of the target.
         workspace: workspace id.
-        deadline: monotonic seconds for all of it.
-        background: lets polls that are urgent go first.
-        reuse: gives the job that is held already where an equal one was read.
+        deadline: monotonic seconds for everything.
+        background: let urgent polls go first.
+        reuse: returns the job already in memory if it equals the one read.
 
     Attributes:
-        jobs: all that were read, by id.
-        gone: ids of jobs that the service said are not there.
-        broken: ``#`` and a hash for every item without a usable id.
-        vague: ids of jobs without a usable phase.
-        problems: fields that were unusable or undocumented.
-        undecided: ids of jobs of which nothing could be found out.
-        requests: how many it took.
-        under_way: what the latest search has found so far.
+        jobs: everything read, by id.
+        deleted: ids of jobs that do not exist, as confirmed by the service.
+        undecodable: ``#`` and a hash for every item without a usable id.
+        without_phase: ids of jobs without a usable phase.
+        problems: unusable or undocumented fields.
+        unresolved: ids of jobs looked for without finding out whether they exist.
+        requests: number of requests sent.
+        latest_search: the result so far of the latest search.
     """
 
     def __init__(
@@ -84,69 +74,67 @@ class WorkspaceReader:
         *,
         deadline: float,
         background: bool = False,
-        reuse: Callable[[Job], Job] = _itself,
+        reuse: Callable[[Job], Job] = lambda job: job,
     ) -> None:
         self.workspace = workspace
         self.jobs: dict[str, Job] = {}
-        self.gone: set[str] = set()
-        self.broken: set[str] = set()
-        self.vague: set[str] = set()
+        self.deleted: set[str] = set()
+        self.undecodable: set[str] = set()
+        self.without_phase: set[str] = set()
         self.problems: list[Problem] = []
-        self.undecided: set[str] = set()
+        self.unresolved: set[str] = set()
         self.requests = 0
-        self.under_way: SearchResult | None = None
+        self.latest_search: SearchResult | None = None
         self._source = source
         self._deadline = deadline
         self._background = background
         self._reuse = reuse
 
-    async def everything(self) -> SearchResult:
-        """All jobs that the service lists.
+    async def read_all(self) -> SearchResult:
+        """Read all jobs that the service lists.
 
         Raises:
-            PollError: it could not be read as a whole.
+            PollError: the list could not be read completely.
         """
         search = self._search()
-        return await self._ran(search, search.everything())
+        return await self._run(search, search.read_all())
 
-    async def newest(self, known: Callable[[str], bool]) -> SearchResult:
-        """The newest jobs, down to the first page with a job that is ``known`` by its id."""
+    async def read_newest(self, is_known: Callable[[str], bool]) -> SearchResult:
+        """Read the newest jobs, down to the first page with a job whose id ``is_known``."""
         search = self._search()
-        return await self._ran(search, search.newest(known))
+        return await self._run(search, search.read_newest(is_known))
 
-    async def active(self) -> SearchResult:
-        """Jobs in an active phase.
+    async def read_active(self) -> SearchResult:
+        """Read the jobs in an active phase.
 
         Raises:
             FilterRefusedError: the service does not filter by phase.
-            PollError: it could not be read as a whole.
+            PollError: the list could not be read completely.
         """
-        return await self._matching(ACTIVE_FILTER)
+        return await self._filter(ACTIVE_FILTER)
 
     async def by_ids(self, ids: Sequence[str]) -> SearchResult:
-        """Jobs by id, at most ten; raises as `active`."""
+        """Read at most ten jobs by id; raises as `read_active`."""
         wanted = frozenset(ids)
-        return await self._matching(Filter("id", "in", tuple(ids), lambda job: job.id in wanted))
+        return await self._filter(Filter("id", "in", tuple(ids), lambda job: job.id in wanted))
 
-    async def by_name(self, name: str) -> SearchResult | None:
-        """Jobs whose name contains ``name``, None if there are too many; raises as `active`."""
+    async def by_name(self, name: str) -> None:
+        """Read jobs whose name contains ``name``, one page at most; raises as `read_active`."""
         folded = name.casefold()
-        found = await self._matching(
-            Filter("name", "like", (name,), lambda job: folded in job.name.casefold()), pages=1
-        )
-        return found if found.ended else None
+        condition = Filter("name", "like", (name,), lambda job: folded in job.name.casefold())
+        await self._filter(condition, max_pages=1)
 
     async def get(self, job_id: str) -> bool:
-        """Ask for a single job; whether the service has it.
+        """Read a single job; return whether it exists.
 
         Raises:
-            Forbidden: the permission for that call is missing.
-            PollError: the service did not answer the question.
+            ForbiddenError: the permission for this call is missing.
+            PollError: the service gave no usable response.
         """
         self.requests += 1
         try:
             page = await self._source.client.job(
-                job_id, self._read, deadline=self._deadline, background=self._background
+                job_id, self._decode, deadline=self._deadline, background=self._background
             )
         except RejectedError as error:
             if error.code != _NOT_FOUND:
@@ -155,50 +143,48 @@ class WorkspaceReader:
         except InvalidResponseError as error:
             if error.retryable:
                 raise
-            return True  # it is there, but nobody can read it
+            return True  # it exists, but cannot be decoded
         for job in page.jobs:
-            if kept := self._kept(job):
+            if kept := self._keep(job):
                 self.jobs[job.id] = kept
-        self.broken.update(page.broken)
-        self.vague.update(page.vague)
+        self.undecodable.update(page.undecodable)
+        self.without_phase.update(page.without_phase)
         self.problems += page.problems
         return True
 
-    def _kept(self, job: Job) -> Job | None:
-        """What to keep of a job: nothing if another search of ours lists it."""
+    def _keep(self, job: Job) -> Job | None:
+        """Return the job to keep: None if it belongs to another workspace that is searched."""
         if job.workspace != self.workspace:
             if job.workspace in self._source.workspaces:
                 return None
             job = msgspec.structs.replace(job, workspace=self.workspace)
         return self._reuse(job)
 
-    def _read(self, body: bytes) -> JobPage:
+    def _decode(self, body: bytes) -> JobPage:
         return decode_job(body, workspace=self.workspace, now=self._source.clock())
 
-    async def _ran(self, search: Search, running: Awaitable[SearchResult]) -> SearchResult:
-        """Run a search and keep what it has read."""
-        self.under_way = search.found
+    async def _run(self, search: Search, running: Awaitable[SearchResult]) -> SearchResult:
+        """Wait for a search and keep its result."""
+        self.latest_search = search.result
         try:
-            found = await running
+            result = await running
         finally:
-            self.requests += search.found.pages
-            self._source.meter.paged(
-                duplicates=search.found.duplicates, inconsistent=search.found.inconsistent
+            self.requests += search.result.pages
+            self._source.instruments.paged(
+                duplicates=search.result.duplicates, inconsistent=search.result.inconsistent
             )
-        self.jobs |= found.jobs
-        self.broken |= found.broken
-        self.vague = (self.vague - found.jobs.keys()) | found.vague
-        self.problems += found.problems
-        return found
+        self.jobs |= result.jobs
+        self.undecodable |= result.undecodable
+        self.without_phase = (self.without_phase - result.jobs.keys()) | result.without_phase
+        self.problems += result.problems
+        return result
 
-    async def _matching(self, condition: Filter, *, pages: int | None = None) -> SearchResult:
+    async def _filter(self, condition: Filter, *, max_pages: int | None = None) -> SearchResult:
         search = self._search(condition)
         try:
-            return await self._ran(search, search.everything(pages=pages))
-        except FilterIgnoredError as error:
-            raise FilterRefusedError(str(error)) from error
-        except RejectedError as error:
-            if error.status != _BAD_REQUEST:
+            return await self._run(search, search.read_all(max_pages=max_pages))
+        except (FilterIgnoredError, RejectedError) as error:
+            if isinstance(error, RejectedError) and error.status != _BAD_REQUEST:
                 raise
             raise FilterRefusedError(str(error)) from error
 
@@ -211,5 +197,5 @@ class WorkspaceReader:
             clock=self._source.clock,
             filters=filters,
             background=self._background,
-            keep=self._kept,
+            keep=self._keep,
         )

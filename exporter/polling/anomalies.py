@@ -35,8 +35,8 @@ class Anomalies:
     def take(self, view: View) -> None:
         """Count and log what this view shows for the first time."""
         invalid = {p.job_id: p.field for p in view.problems if p.kind == "invalid"}
-        invalid |= dict.fromkeys(view.vague, "status.phase")
-        invalid |= dict.fromkeys(view.broken, "the whole item")
+        invalid |= dict.fromkeys(view.without_phase, "status.phase")
+        invalid |= dict.fromkeys(view.undecodable, "the whole item")
         unknown = {(p.job_id, p.field): p for p in view.problems if p.kind == "unknown"}
         new_jobs = invalid.keys() - self._invalid
         new_values = unknown.keys() - self._unknown
@@ -46,8 +46,9 @@ class Anomalies:
         )
         self._log_invalid({job_id: invalid[job_id] for job_id in sorted(new_jobs)})
         self._log_unknown([unknown[key] for key in sorted(unknown)])
-        self._invalid = (self._invalid | invalid.keys()) - view.gone
-        self._unknown = {key for key in self._unknown if key[0] not in view.gone} | unknown.keys()
+        deleted = view.deleted
+        self._invalid = (self._invalid | invalid.keys()) - deleted
+        self._unknown = {key for key in self._unknown if key[0] not in deleted} | unknown.keys()
 
     def go_on(self, target: str, meter: NoticeMeter) -> None:
         """For another poller of the target: what was told is not told again."""

@@ -41,7 +41,7 @@ def part(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fle
         Fleet(
             {key: known for key, known in fleet.jobs.items() if known.job.workspace in workspaces},
             {base: names for base, names in fleet.accelerators.items() if base[0] in workspaces},
-            {name: newest for name, newest in fleet.horizons.items() if name in workspaces},
+            {name: newest for name, newest in fleet.newest_created.items() if name in workspaces},
             fleet.pool_names,
         ),
         {key: series for key, series in ledger.items() if key[1][0] in workspaces},
@@ -53,7 +53,7 @@ def joined(one: Fleet, other: Fleet) -> Fleet:
     return Fleet(
         {**one.jobs, **other.jobs},
         {**one.accelerators, **other.accelerators},
-        {**one.horizons, **other.horizons},
+        {**one.newest_created, **other.newest_created},
         {**one.pool_names, **other.pool_names},
     )
 

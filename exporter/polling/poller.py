@@ -213,10 +213,10 @@ class Poller:
 
     async def _poll(self) -> tuple[PollKind, View]:
         kind, view = await self._read_in_time()
-        if kind == "sweep" or not self.target.pools.asked:
+        if kind == "sweep" or not self.target.pools.attempted:
             view = await self._with_pool_names(view)
         await self.known.take(view)
-        self._meanwhile |= view.jobs.keys() | view.gone
+        self._meanwhile |= view.jobs.keys() | view.deleted
         return kind, view
 
     async def _sweep(self) -> tuple[PollKind, View]:
@@ -251,8 +251,8 @@ class Poller:
 
     async def _with_pool_names(self, view: View) -> View:
         """Only after the searches, and beyond their time limit: names must not cost a poll."""
-        names = await self.target.pools.read()
-        return view._replace(pools=names, requests=view.requests + 1)
+        names = await self.target.pools.fetch()
+        return view._replace(pool_names=names, requests=view.requests + 1)
 
     @contextlib.asynccontextmanager
     async def _limit(self, seconds: float) -> AsyncIterator[float]:
@@ -271,7 +271,7 @@ class Poller:
             self._rested_at = now + _REST * self.costs[kind].seconds
         elif self._sweep_due is None:
             self._sweep_due = now  # we were away
-        elif self.target.sync.doubts(view, self.known.fleet):
+        elif self.target.sync.needs_sweep(view, self.known.fleet):
             self._sweep_due = min(self._sweep_due, max(now, self._rested_at))
         self._sweep_wanted.set()
 

@@ -93,7 +93,7 @@ class TargetState:
     @property
     def has_ground(self) -> bool:
         """Whether incremental polls are possible: every workspace has been read once."""
-        return self.loaded and self.fleet.horizons.keys() >= set(self._target.workspaces)
+        return self.loaded and self.fleet.newest_created.keys() >= set(self._target.workspaces)
 
     async def load(self) -> None:
         """Know what was known in an earlier life, as far as it is not known already.
@@ -186,8 +186,8 @@ class TargetState:
             await self._commit(
                 StateChange(
                     jobs=observed.changed,
-                    gone=observed.gone,
-                    horizons=observed.fleet.horizons,
+                    gone=observed.deleted,
+                    horizons=observed.fleet.newest_created,
                     series=series,
                     released=due & ledger.keys(),
                 ),

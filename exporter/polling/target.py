@@ -124,9 +124,9 @@ class Target:
         return self._place.workspaces
 
     @property
-    def swept(self) -> tuple[int, int]:
-        """As `exporter.modelarts.sync.Sync.swept`; nothing before it is connected."""
-        return (0, 0) if self._sync is None else self._sync.swept
+    def sweep_progress(self) -> tuple[int, int]:
+        """As `exporter.modelarts.sync.Sync.sweep_progress`; nothing before it is connected."""
+        return (0, 0) if self._sync is None else self._sync.sweep_progress
 
     def take_over(self, other: "Target") -> None:
         """Begin with what another one has found out, which is probably the same target."""
@@ -145,14 +145,15 @@ class Target:
             self._project_id = await find_project_id(
                 self._session, self.credentials, self._place.iam_endpoint, self._place.region
             )
+            self._session.target = self.name
         if self._sync is None:
             client = self._make_client(self._project_id)
             workspaces, clocks = self._place.workspaces, self._clocks
             self._sync = Sync(
                 JobSource(client, self.paging, workspaces, self._instruments, clocks.wall)
             )
-            turn = 1 / self._manners.requests_per_second
-            self._pools = PoolNames(client, target=self.name, turn=turn, clocks=clocks)
+            max_wait = 1 / self._manners.requests_per_second
+            self._pools = PoolNames(client, target=self.name, max_wait=max_wait, clocks=clocks)
 
     @property
     def sync(self) -> Sync:

@@ -93,7 +93,8 @@ def help_text() -> str:
     """All options, for ``--help``."""
     lines = []
     for name, description, found in groups():
-        lines += [f"{name}: {description}" if name else "More than one target:", ""]
+        subject = description.replace('".', '" in docs/configuration.md.')  # a section there
+        lines += [f"{name}: {subject}" if name else "More than one target:", ""]
         for option in found:
             lines += [f"  {_usage(option)}", *_wrapped(_meaning(option))]
         lines.append("")

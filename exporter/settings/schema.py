@@ -268,7 +268,7 @@ class StateSettings(Group):
 
 
 class WebConfigSettings(Group):
-    """TLS and passwords for the exporter's own port. See "TLS and passwords"."""
+    """Protects the exporter's own port. See "TLS and passwords"."""
 
     file: Annotated[str, types.PATH] | None = _option(
         "Web configuration file as in other Prometheus exporters: YAML with `tls_server_config` "

@@ -1,4 +1,4 @@
-"""Changes of the world as JSON documents: over HTTP, and between two requests of a client."""
+"""Changes to the world as JSON documents: over HTTP, and between two requests of a client."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,12 +15,12 @@ def perform(fleet: Fleet, action: Mapping[str, Any]) -> list[str]:
     """Change the world.
 
     ``do`` is ``create`` (with ``count``), ``delete``, ``override`` (with ``edits`` and
-    ``remove``), or one of `Fleet`'s transitions; ``job`` says which: an id, ``newest``,
-    ``oldest``, or a position in the service's order, newest first from 0, in ``workspace``.
-    Whatever else the document has goes to the method of `Fleet` of that name.
+    ``remove``), or one of `Fleet`'s transitions. ``job`` is an id, ``newest``, ``oldest``, or a
+    position in the service's order, newest first from 0, in ``workspace``. All other fields are
+    arguments for the method of `Fleet` with that name.
 
     Returns:
-        Ids of the jobs it was done to.
+        Ids of the jobs changed.
 
     Raises:
         LookupError: no such job.

@@ -1,4 +1,4 @@
-"""Which request is which operation, and what each answers."""
+"""Routes requests to operations and answers them."""
 
 import math
 import re
@@ -36,14 +36,14 @@ _ROUTES = (
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A known request: its name and what its path says."""
+    """A known request: its name and the variable parts of its path."""
 
     name: str
     arguments: tuple[str, ...] = ()
 
 
 def route(method: str, path: str) -> Operation:
-    """The operation of a request; ``unknown`` if there is none."""
+    """Return the operation of a request; ``unknown`` if there is none."""
     for name, verb, pattern in _ROUTES:
         match = pattern.fullmatch(path)
         if match and method == verb:
@@ -56,8 +56,8 @@ class Api:
 
     Args:
         fleet: the world.
-        behaviour: how to read the documents.
-        accounts: who may call; None: everybody, and nobody is asked.
+        behaviour: choices where the documentation is ambiguous.
+        accounts: permitted callers; None: everybody, without credentials.
     """
 
     def __init__(self, fleet: Fleet, behaviour: Behaviour, accounts: Accounts | None) -> None:
@@ -76,10 +76,10 @@ class Api:
         self._recent: dict[str, deque[float]] = {}
 
     def answer(self, operation: Operation, request: Incoming, now: float) -> tuple[str, Reply]:
-        """The answer, and the name of the identity that it is for.
+        """Return the name of the calling identity, and the response.
 
         Raises:
-            ApiError: the answer is an error.
+            ApiError: the response is an error.
         """
         if operation.name in self._iam:
             return "", self._iam[operation.name](request, now)

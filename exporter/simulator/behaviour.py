@@ -1,4 +1,4 @@
-"""What the vendor's documents leave open, or contradict: every reading can be switched on."""
+"""Ambiguities and contradictions of the vendor's documentation: each reading can be selected."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,23 +6,23 @@ from typing import Literal
 
 @dataclass(slots=True)
 class Behaviour:
-    """How the service behaves; may be changed while it runs.
+    """Behavior of the service; may be changed while it runs.
 
     Attributes:
-        offset: ``page``: 0-based index of pages (newest documents); ``row``: of jobs (2022's).
-        totals: ``documented``: ``total`` all jobs, ``count`` those that match; ``page``:
-            ``count`` those on this page, as the vendor's example can be read; ``lies``: both
-            are wrong.
-        records_in_list: list answers have ``running_records``; the detail always does.
-        create_time_values: what ``create_time between`` takes: ``ms`` or ``rfc3339``.
-        ignored_filters: keys of filters that are accepted and have no effect.
+        offset: ``page``: 0-based page index (latest documentation); ``row``: job index (2022).
+        totals: ``documented``: ``total`` counts all jobs, ``count`` matching ones; ``page``:
+            ``count`` counts jobs on this page, a possible reading of the vendor's example;
+            ``lies``: both are wrong.
+        records_in_list: responses to searches have ``running_records``; single jobs always do.
+        create_time_values: format of ``create_time between``: ``ms`` or ``rfc3339``.
+        ignored_filters: keys of filters that are accepted without effect.
         rejected_filters: keys of filters that are refused (400 ``ModelArts.2789``).
-        requests_per_minute: of one identity; None: unlimited.
-        retry_after: whether a 429 says when to come back.
-        gzip: answers are compressed where ``Accept-Encoding`` allows it.
-        old_metadata: status (404, 405, 503) with which a metadata service that knows no tokens
-            answers the token call; None: it knows them, and asks for them.
-        pool_names_in_jobs: a job's document names its pool (newer services), not only its id.
+        requests_per_minute: limit for one identity; None: unlimited.
+        retry_after: whether a 429 has a ``Retry-After`` header.
+        gzip: responses are compressed if ``Accept-Encoding`` allows it.
+        old_metadata: status (404, 405, 503) returned for token requests by a metadata service
+            without tokens; None: it has tokens and requires them.
+        pool_names_in_jobs: jobs have the name of their pool (newer services), not only its id.
         pool_resources: ``status.resources`` of a pool as ``array``, or as one ``object``.
     """
 

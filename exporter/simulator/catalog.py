@@ -1,4 +1,4 @@
-"""What can be rented in the simulated region: flavors and resource pools, and who rents it."""
+"""The flavors, resource pools and users of the simulated region."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ DEFAULT_WORKSPACE = "0"
 VISION_WORKSPACE = "5f0c2b7e9d3a4c1e8b6f7a2d4c9e1b30"
 
 Tells = Literal["flavor_detail", "allocated", "pool_info", "flavor_id"]
-"""Where a job's document says how many cards a node has; `flavor_detail`: public pool only."""
+"""The field of a job that has the cards per node; ``flavor_detail``: public pool only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """The size of one node's share; ``id`` is None in CPU pools, which take none."""
+    """The share of one node; ``id`` is None in dedicated CPU pools, which have no flavors."""
 
     id: str | None
     name: str
@@ -33,8 +33,8 @@ class Flavor:
 class Pool:
     """Nodes that jobs queue for.
 
-    ``id`` is None for the public pool, of which every accelerator has one part. ``flavor_type``
-    and ``product`` are ``unknown`` where no field of a job's document tells them.
+    ``id`` is None for the public pool, which has a part for every accelerator. ``flavor_type`` and
+    ``product`` are ``unknown`` if no field of a job's document has them.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Pool:
 
     @property
     def capacity(self) -> int:
-        """Cards, in CPU pools nodes."""
+        """Number of cards, or of nodes in CPU pools."""
         return self.nodes * max(self.node_cards, 1)
 
     @property
@@ -70,7 +70,7 @@ class Role:
 
 
 def visual(cards: int) -> Flavor:
-    """The flavor of a dedicated pool with so many cards a node: 1, 2, 4 or 8."""
+    """Return the flavor of a dedicated pool with 1, 2, 4 or 8 cards per node."""
     size = "xlarge" if cards == 1 else f"{cards}xlarge"
     return Flavor(f"modelarts.pool.visual.{size}", "", cards, 24 * cards, 192 * cards)
 
@@ -139,7 +139,7 @@ VISION_POOL = Pool(
 OLD_POOL = Pool(
     name="lab-old",
     id="pool-1b90d7f3",
-    flavor_type="Ascend",  # told by the engine alone
+    flavor_type="Ascend",  # shown by the engine only
     product="unknown",
     card_memory="32GB",
     nodes=4,
@@ -150,7 +150,7 @@ OLD_POOL = Pool(
 PREPARATION_POOL = Pool(
     name="data-preparation",
     id="pool-c5d6e0b4",
-    flavor_type="unknown",  # CPUs, but dedicated CPU pools take no flavor and tell no type
+    flavor_type="unknown",  # CPUs, but jobs in dedicated CPU pools show no flavor and no type
     product="unknown",
     card_memory="",
     nodes=16,
@@ -173,13 +173,13 @@ GPU_ROLES = (
     Role("learner", "GPU", GPU_PUBLIC.product, "32GB", GPU_PUBLIC.flavors[1]),
     Role("worker", "CPU", "", "", CPU_PUBLIC.flavors[0]),
 )
-"""The tasks of a ``"job_template": "Template RL"``: a node each, 8 cards together."""
+"""The tasks of a ``"job_template": "Template RL"``: one node each, 8 cards in total."""
 ASCEND_ROLES = (
     Role("learner", "Ascend", ASCEND_PUBLIC.product, "32GB", ASCEND_PUBLIC.flavors[1]),
     Role("actor", "Ascend", ASCEND_PUBLIC.product, "32GB", ASCEND_PUBLIC.flavors[0]),
     Role("worker", "CPU", "", "", CPU_PUBLIC.flavors[0]),
 )
-"""The same on Ascend: 9 cards."""
+"""As `GPU_ROLES`, on Ascend: 9 cards in total."""
 
 USERS = (
     User("li.wei", "0a4f3c1d5b7e4e0f9c8d2b6a1e3f5d70"),

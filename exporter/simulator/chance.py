@@ -1,7 +1,7 @@
-"""The dice of the living world: who asks for what and when, how it goes, what breaks.
+"""The random decisions of the living world: arrivals, sizes, outcomes and faults of jobs.
 
-The figures are made up so that a small region looks plausible: one crowded pool, some quiet
-ones, most jobs short and most card hours in few long jobs.
+The figures are invented to make a small region look plausible: one crowded pool, some quiet ones,
+most jobs short, and most card hours in a few long jobs.
 """
 
 import math
@@ -30,7 +30,7 @@ LADDER = (
     "job_reschedule",
     "job_reschedule_with_taint",
 )
-"""Where one recovery does not help, a later one is taken: a downgrade."""
+"""If one recovery does not help, a later one is used: a downgrade."""
 
 _SCENARIOS = {
     "chip_fault": ("npu_step_retry", "npu_proc_restart", "npu_proc_restart"),
@@ -48,8 +48,8 @@ _DOWNGRADES = 0.2
 class Workload:
     """A stream of jobs to one pool, most of them long.
 
-    ``nodes`` and ``workspaces`` are drawn with equal chances; ``flavor`` is the position of the
-    flavor in the pool, None: any; ``node_hours_between_faults`` is what is said.
+    ``nodes`` and ``workspaces`` are drawn with equal probability; ``flavor`` is the position of the
+    flavor in the pool, None: any.
     """
 
     pool: str
@@ -79,12 +79,12 @@ SERIOUS_PER_DAY = sum(workload.per_day for workload in WORKLOADS)
 
 _QUICK_POOLS = ("public-ascend", "public-gpu", "public-cpu", "vision", "lab-old", "public-cpu")
 QUICK_FAULTS = 0.08
-"""Share of short jobs in which something breaks, so that a watcher soon sees a recovery."""
+"""Share of short jobs with a fault, high enough to show a recovery soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody asks for; ``seconds`` of work is in it."""
+    """A job that a user submits, with ``seconds`` of work."""
 
     pool: str
     flavor: int | None
@@ -99,9 +99,9 @@ class Request:
 
 @dataclass(slots=True)
 class Plan:
-    """How a job goes if nothing breaks: ``left`` seconds of running until its ``fate``.
+    """The course of a job without faults: ``left`` seconds of running until its ``fate``.
 
-    ``fate`` is Completed, Failed, Abnormal, or Terminating where its user will stop it.
+    ``fate`` is Completed, Failed, Abnormal, or Terminating if its user will stop it.
     """
 
     left: float
@@ -112,7 +112,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What broke and what is done about it; ``policy`` None: nothing."""
+    """A fault and the recovery from it; ``policy`` None: no recovery."""
 
     scenario: str
     reason: str
@@ -123,25 +123,25 @@ class Fault:
 
 
 class Chance:
-    """Draws everything from one seeded generator."""
+    """Makes all random decisions with one seeded generator."""
 
     def __init__(self, generator: random.Random) -> None:
         self._random = generator
 
     def exponential(self, mean: float) -> float:
-        """Seconds until the next of rare things."""
+        """Return the seconds until the next rare event."""
         return self._random.expovariate(1 / mean)
 
     def between(self, low: float, high: float) -> float:
-        """Any time in between."""
+        """Return a random value in this range."""
         return self._random.uniform(low, high)
 
     def happens(self, probability: float) -> bool:
-        """One throw."""
+        """Return True with this probability."""
         return self._random.random() < probability
 
     def serious(self) -> Request:
-        """A job that is meant: minutes to days."""
+        """Draw a long job: minutes to days."""
         workload = self._random.choices(WORKLOADS, [load.per_day for load in WORKLOADS])[0]
         seconds = self._random.lognormvariate(
             math.log(workload.median_hours * HOUR), workload.spread
@@ -160,7 +160,7 @@ class Chance:
         )
 
     def quick(self) -> Request:
-        """A trial: seconds to minutes on one card."""
+        """Draw a short trial: seconds to minutes on one card."""
         seconds = min(max(self._random.lognormvariate(math.log(40.0), 0.8), 6.0), 900.0)
         return Request(
             pool=self._random.choice(_QUICK_POOLS),
@@ -174,7 +174,7 @@ class Chance:
         )
 
     def plan(self, request: Request) -> Plan:
-        """How it will go; what fails mostly fails early, what is stopped stops somewhere."""
+        """Draw the course of a job; failures tend to come early, stops come at any time."""
         fate = self._random.choices(
             ("Completed", "Failed", "Terminating", "Abnormal"), (79, 13, 7, 1)
         )[0]
@@ -186,19 +186,19 @@ class Chance:
         )
 
     def until_fault(self, plan: Plan) -> float:
-        """Seconds of running until something breaks."""
+        """Return the seconds of running until a fault."""
         return self.exponential(1 / plan.faults_per_second)
 
     def exit_code(self) -> int:
-        """Of a process that failed."""
+        """Return the exit code of a failed process."""
         return self._random.choice(_EXIT_CODES)
 
     def worker(self, job: Job) -> str:
-        """One of its tasks."""
+        """Return the name of a random task."""
         return self._random.choice(job.workers())
 
     def fault(self, job: Job) -> Fault:
-        """Something breaks; what is done depends on the chip and the budget that is left."""
+        """Draw a fault; the recovery depends on the chip and the remaining budget of restarts."""
         ascend, chips = job.pool.flavor_type == "Ascend", job.cards > 0
         scenario = self._random.choice([name for name in _SCENARIOS if chips or "chip" not in name])
         policy = self._random.choice(_SCENARIOS[scenario])
@@ -226,7 +226,7 @@ def _on_gpu(policy: str) -> str:
 
 
 def activity(at: float) -> float:
-    """How busy people are, 0 to 1: office hours in China, less on weekends, never nothing."""
+    """Return the activity of users, 0 to 1: office hours in China, less on weekends, never 0."""
     days, seconds = divmod(at + _CHINA_SECONDS, DAY)
     hour = seconds / HOUR
     office = math.exp(-(((hour - 10.5) / 2.5) ** 2)) + math.exp(-(((hour - 16.0) / 3.0) ** 2))
@@ -235,7 +235,7 @@ def activity(at: float) -> float:
 
 
 def quick_activity(at: float) -> float:
-    """The same for short jobs, half of which come from schedules that never sleep."""
+    """As `activity`, for short jobs, half of which come from schedules around the clock."""
     return (1 + activity(at)) / 2
 
 

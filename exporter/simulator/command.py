@@ -1,4 +1,4 @@
-"""The command ``simulate``: the simulated service alone, until it is told to stop."""
+"""The command ``simulate``: the simulated service alone, until SIGINT or SIGTERM."""
 
 import argparse
 import asyncio
@@ -21,7 +21,7 @@ from exporter.simulator.living import LivingFleet
 from exporter.simulator.server import SimulatedService
 
 ACCESS_KEY = "SIMULATEDACCESSKEY"
-SECRET_KEY = "SIMULATEDSECRETKEYOFNOVALUE"  # noqa: S105 - of the simulated service, no secret
+SECRET_KEY = "SIMULATEDSECRETKEYOFNOVALUE"  # noqa: S105 - of the simulated service, not a secret
 USER = "exporter"
 DOMAIN = "simulated"
 FINISHED_JOBS = 5000
@@ -39,17 +39,16 @@ def simulated_service(
     token_lifetime: float = 86_400.0,
     clock: Callable[[], float] = time.time,
 ) -> SimulatedService:
-    """A living world behind a service, not yet started.
+    """Make a living world behind a service, not started yet.
 
-    One identity has the access key, the user name `USER` of `DOMAIN` whose password is the
-    secret key, and is the agency of the metadata service. Building 100,000 jobs takes some
-    seconds.
+    Its only identity has the access key, is the user `USER` of `DOMAIN` with the secret key as
+    password, and is the agency of the metadata service. Building 100,000 jobs takes some seconds.
 
     Args:
         seed: of the world.
-        jobs: finished ones that are there already.
-        rate: how many short jobs come, see `LivingFleet`.
-        behaviour: how to read the documents.
+        jobs: number of jobs that have finished already.
+        rate: of short jobs, see `LivingFleet`.
+        behaviour: how the service interprets the API documentation.
         access_key: AK.
         secret_key: SK.
         token_lifetime: seconds.
@@ -67,50 +66,56 @@ def simulated_service(
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, listening: bool = True) -> None:
-    """The options of the command; without ``listening`` those of the world alone."""
+    """Add the options of the command; without ``listening`` only those of the world."""
     if listening:
         parser.add_argument(
             "--listen-address",
             type=_address,
             default=("127.0.0.1", 9979),
             metavar="HOST:PORT",
-            help="where to listen; port 0 takes a free one (default 127.0.0.1:9979)",
+            help="address to listen on; port 0 takes a free one (default: 127.0.0.1:9979)",
         )
-    parser.add_argument("--seed", type=int, default=0, help="of the world (default 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of the simulated world (default: 0)"
+    )
     parser.add_argument(
         "--jobs",
         type=_at_least_zero,
         default=FINISHED_JOBS,
-        help=f"finished jobs that are there already (default {FINISHED_JOBS})",
+        help=f"jobs that have finished already (default: {FINISHED_JOBS})",
     )
     parser.add_argument(
         "--rate",
         type=_rate,
         default=1.0,
-        help="of short jobs; 1 is one every 3 seconds in the busiest hours (default 1)",
+        help="rate of short jobs; 1 is one every 3 seconds in the busiest hours (default: 1)",
     )
     parser.add_argument(
         "--offset",
         choices=("page", "row"),
         default="page",
-        help="what a search's offset counts (default page)",
+        help="what the offset of a search counts: pages or rows (default: page)",
     )
     parser.add_argument(
         "--token-lifetime",
         type=_rate,
         default=86_400.0,
         metavar="SECONDS",
-        help="of IAM tokens (default 86400)",
+        help="lifetime of IAM tokens (default: 86400)",
     )
-    parser.add_argument("--access-key", default=ACCESS_KEY, help=f"default {ACCESS_KEY}")
-    parser.add_argument("--secret-key", default=SECRET_KEY, help=f"default {SECRET_KEY}")
+    parser.add_argument(
+        "--access-key", default=ACCESS_KEY, help=f"access key to accept (default: {ACCESS_KEY})"
+    )
+    parser.add_argument(
+        "--secret-key", default=SECRET_KEY, help=f"its secret key (default: {SECRET_KEY})"
+    )
 
 
 async def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM.
 
     Returns:
-        The exit code: 0, or 2 if the address cannot be had.
+        The exit code: 0, or 2 if the address cannot be listened on.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -126,7 +131,7 @@ async def run(arguments: argparse.Namespace) -> int:
         token_lifetime=arguments.token_lifetime,
     )
     gc.collect()
-    gc.freeze()  # the history stays: looking through it for garbage would only stop the answers
+    gc.freeze()  # the history stays, and collecting it would only delay answers
     host, port = arguments.listen_address
     try:
         url = await service.start(host, port)
@@ -145,13 +150,13 @@ async def run(arguments: argparse.Namespace) -> int:
 def _instructions(url: str, arguments: argparse.Namespace, jobs: int) -> str:
     return f"""\
 Simulated ModelArts service with {jobs} jobs: {url}
-Point the exporter at it:
+To point the exporter at it:
   export HUAWEICLOUD_SDK_AK={arguments.access_key}
   export HUAWEICLOUD_SDK_SK={arguments.secret_key}
   export HUAWEICLOUD_SDK_PROJECT_ID={PROJECT_ID}
   modelarts-exporter --target.region {PROJECT_NAME} --target.endpoint {url} \
 --target.iam-endpoint {url}
-What is true: {url}/-/sim/truth and {url}/-/sim/events
+The truth: {url}/-/sim/truth and {url}/-/sim/events
 """
 
 
@@ -162,13 +167,13 @@ def _address(text: str) -> tuple[str, int]:
     except ValueError:
         host = port = None
     if host is None or port is None or parts.netloc != text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT")
+        raise argparse.ArgumentTypeError(f"invalid address {text!r}; use HOST:PORT")
     return host, port
 
 
 def _at_least_zero(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of jobs")
+        raise argparse.ArgumentTypeError(f"invalid number of jobs {text!r}; use 0, 1, ...")
     return int(text)
 
 
@@ -178,5 +183,5 @@ def _rate(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+        raise argparse.ArgumentTypeError(f"invalid number {text!r}; use 0 or more")
     return value

@@ -1,18 +1,18 @@
-"""The world and its faults over HTTP, for tests in other processes; loopback only.
+"""HTTP control of the world and its faults, for tests in other processes; loopback only.
 
 =========================================  =====================================================
-``GET /-/sim/truth``                       what is now: `Fleet.summary`
-``GET /-/sim/truth?jobs=1``                the same with ``facts``: every job's `Fleet.facts`
-``GET /-/sim/truth/{id}``                  one job's facts
-``GET /-/sim/events?since=N``              ``events`` from number N on, ``next`` to go on with
+``GET /-/sim/truth``                       the current state: `Fleet.summary`
+``GET /-/sim/truth?jobs=1``                also ``facts``: `Fleet.facts` of every job
+``GET /-/sim/truth/{id}``                  the facts of one job
+``GET /-/sim/events?since=N``              ``events`` from number N on, ``next`` to continue
 ``GET /-/sim/requests``                    the latest requests
-``POST /-/sim/pause``, ``resume``          the world's clock stands still, goes on
+``POST /-/sim/pause``, ``resume``          stop the world's clock, let it go on
 ``POST /-/sim/faults``                     set a fault: the fields of `faults.Fault`
-``DELETE /-/sim/faults``                   all is well again
+``DELETE /-/sim/faults``                   remove all faults
 ``POST /-/sim/jobs``                       change the world: see `actions.perform`
 =========================================  =====================================================
 
-A wrong document is answered 400 with ``error``.
+An invalid document is answered with 400 and ``error``.
 """
 
 import json
@@ -37,7 +37,7 @@ class Control:
 
     Args:
         fleet: the world.
-        faults: what goes wrong.
+        faults: the faults set.
         requests: the latest requests, each a tuple with ``_asdict``.
     """
 
@@ -47,7 +47,7 @@ class Control:
         self._requests = requests
 
     def answer(self, request: Incoming) -> Reply:
-        """The answer; an error if the request makes no sense."""
+        """Return the response; an error if the request is invalid."""
         name, _, argument = request.path.removeprefix(PREFIX).partition("/")
         handler = getattr(self, f"_{request.method.lower()}_{name}", None)
         if handler is None:

@@ -1,4 +1,4 @@
-"""Answers onto the wire: whole, or damaged in the ways that networks and proxies know."""
+"""Sends responses: whole, or damaged in the ways of networks and proxies."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 def whole(request: web.Request, reply: Reply, *, compress: bool) -> web.Response:
-    """The answer as it should be; compressed if that is allowed, asked for and worth it."""
+    """Return the undamaged response; compressed if permitted, accepted and large enough."""
     headers: dict[str, Any] = {"Content-Type": reply.content_type} | reply.headers
     body = reply.body
     accepts = "gzip" in request.headers.get("Accept-Encoding", "")
@@ -31,12 +31,12 @@ def whole(request: web.Request, reply: Reply, *, compress: bool) -> web.Response
 
 
 async def broken(request: web.Request, reply: Reply, fault: Fault) -> web.StreamResponse:
-    """The answer as the fault wants it; returns when there is nothing more to send.
+    """Send the response with a fault; return when there is nothing more to send.
 
-    What is returned after the connection was closed goes nowhere.
+    A response returned after the connection was closed is not sent.
     """
     if fault.do == "hang":
-        await asyncio.Event().wait()  # until the client hangs up or the service is closed
+        await asyncio.Event().wait()  # until the client disconnects or the service is closed
     if fault.do in ("oversized", "gzip_bomb"):
         return await _flood(request, reply, fault)
     transport = request.transport
@@ -63,7 +63,7 @@ async def broken(request: web.Request, reply: Reply, fault: Fault) -> web.Stream
 
 
 def _head(reply: Reply, length: int | None) -> bytes:
-    """Status line and headers; without a length the body is chunked."""
+    """Return status line and headers; without a length the body is chunked."""
     framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     headers = {"Content-Type": reply.content_type} | reply.headers
     lines = [
@@ -81,7 +81,7 @@ async def _flood(request: web.Request, reply: Reply, fault: Fault) -> web.Stream
         response.headers["Content-Encoding"] = "gzip"
     else:
         response.content_length = fault.size
-    with contextlib.suppress(ConnectionError):  # the client has seen enough
+    with contextlib.suppress(ConnectionError):  # the client has disconnected
         await response.prepare(request)
         async for data in _blanks(fault.size, compressed=fault.do == "gzip_bomb"):
             await response.write(data)
@@ -96,6 +96,6 @@ async def _blanks(size: int, *, compressed: bool) -> AsyncIterator[bytes]:
         if data:
             yield data
         else:
-            await asyncio.sleep(0)  # nothing to wait for: others want a turn, too
+            await asyncio.sleep(0)  # never waits otherwise: let other tasks run
     if compressed:
         yield compressor.flush()

@@ -12,24 +12,24 @@ class _Absent:
 
 
 ABSENT: Final = _Absent()
-"""As a value: the field is taken away."""
+"""As a value: removes the field."""
 
 
 def as_path(path: str | Iterable[str]) -> Path:
-    """A path from its dotted form, or from its parts where keys contain dots."""
+    """Return a path from its dotted form, or from its parts if keys contain dots."""
     return tuple(path.split(".")) if isinstance(path, str) else tuple(path)
 
 
 def as_edits(edits: Mapping[Any, Any]) -> dict[Path, Any]:
-    """Edits whose keys are paths in either form."""
+    """Parse edits whose keys are paths in either form."""
     return {as_path(path): value for path, value in edits.items()}
 
 
 def edit(document: Any, path: Path, value: Any) -> Any:
-    """The document with one field set or, by `ABSENT`, taken away; nothing is shared.
+    """Return a copy of the document with one field set or, by `ABSENT`, removed.
 
-    Numbers in the path are positions in arrays; objects on the way are made where missing. An
-    empty path replaces the document.
+    Numbers in the path are positions in arrays. Missing objects on the path are created. An empty
+    path replaces the document.
     """
     if not path:
         return value

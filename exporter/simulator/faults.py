@@ -1,6 +1,6 @@
-"""What goes wrong on request: which requests it strikes, and what becomes of their answers.
+"""Faults on demand: the requests that they affect, and the responses to these.
 
-How answers reach the wire damaged is in `delivery`.
+`delivery` sends damaged responses.
 """
 
 import json
@@ -45,46 +45,46 @@ DELIVERIES = (
     "gzip_bomb",
 )
 INSTEAD = ("status", "redirect", "replace", "hang", "cut", "reset", "oversized", "gzip_bomb")
-"""Faults that need no real answer: the request does not reach the service."""
+"""Faults that need no real response: the request does not reach the service."""
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
-    """Something that goes wrong with some requests.
+    """A fault that affects some requests.
 
     ========================  =================================================================
-    ``do``                    what happens
+    ``do``                    effect
     ========================  =================================================================
     ``act``                   ``action`` changes the world first: a function of the fleet, or a
-                              document as `actions.perform` takes it
-    ``latency``               the answer comes ``seconds`` late
-    ``same_page``             the offset of a search is taken for 0
-    ``status``                an error of ``status``, in ``form`` with ``code`` and ``message``;
-                              with ``retry_after``, word for word, if given
+                              document as in `actions.perform`
+    ``latency``               the response is delayed by ``seconds``
+    ``same_page``             the offset of a search is replaced by 0
+    ``status``                an error with ``status``, in ``form`` with ``code`` and ``message``;
+                              with ``retry_after``, verbatim, if given
     ``redirect``              ``status`` (3xx) to ``location``
     ``replace``               ``body`` as ``content_type``, with ``status``
-    ``edit``                  ``edits`` and ``remove`` (paths) in the answer's document, or with
-                              ``item`` in that item of it, with ``item`` -1 in every one
-    ``duplicate``             ``item`` is there twice
-    ``truncate``              only the first half of the document, in a whole HTTP message
-    ``hang``                  headers never come
-    ``cut``, ``reset``        the connection is closed, reset, without an answer
+    ``edit``                  ``edits`` and ``remove`` (paths) in the response's document; with
+                              ``item`` in that item, with ``item`` -1 in every item
+    ``duplicate``             ``item`` appears twice
+    ``truncate``              only the first half of the document, in a complete HTTP message
+    ``hang``                  headers are never sent
+    ``cut``, ``reset``        the connection is closed, or reset, without a response
     ``cut_body``              the connection is closed in the middle of the body
     ``broken_chunking``       the body's chunks are damaged
-    ``trickle``               ``size`` bytes of the answer every ``seconds``
+    ``trickle``               ``size`` bytes of the response every ``seconds``
     ``oversized``             ``size`` bytes of blanks
-    ``gzip_bomb``             the same, compressed
+    ``gzip_bomb``             ``size`` bytes of blanks, compressed
     ========================  =================================================================
 
     Attributes:
-        do: what happens.
+        do: the effect.
         operation: ``search``, ``get``, ``pools``, ``token``, ``id_token``, ``projects``,
             ``metadata_token``, ``securitykey``; empty: any.
-        path: is part of the request's path; empty: any.
-        nth: the first matching request to be struck, counted from 1 since the fault was set.
-        times: how many are struck, None: all from then on.
-        probability: of each of them.
+        path: a part of the request's path; empty: any.
+        nth: the first matching request affected, counted from 1 since the fault was set.
+        times: number of requests affected; None: all from ``nth`` on.
+        probability: of affecting each of them.
         seen: matching requests so far.
-        hits: struck requests so far.
+        hits: affected requests so far.
     """
 
     do: Do
@@ -111,7 +111,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     hits: int = 0
 
     def strikes(self, operation: str, path: str, chance: float) -> bool:
-        """Whether it strikes a request, which it counts; ``chance`` is from [0, 1)."""
+        """Count a request; return whether it is affected, given a ``chance`` in [0, 1)."""
         if self.operation not in ("", operation) or self.path not in path:
             return False
         self.seen += 1
@@ -123,7 +123,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Faults:
-    """The faults that are set, in the order in which they were."""
+    """The faults set, in order."""
 
     def __init__(self, seed: int = 0) -> None:
         self._faults: list[Fault] = []
@@ -133,24 +133,24 @@ class Faults:
         """Set a fault.
 
         Returns:
-            The fault, whose ``hits`` count up.
+            The fault, whose ``hits`` increase.
         """
         self._faults.append(fault)
         return fault
 
     def clear(self) -> None:
-        """All is well again."""
+        """Remove all faults."""
         self._faults.clear()
 
     def striking(self, operation: str, path: str) -> list[Fault]:
-        """Those that strike this request; call it once per request."""
+        """Return the faults that affect this request; call it once per request."""
         return [
             fault for fault in self._faults if fault.strikes(operation, path, self._random.random())
         ]
 
 
 def disturbed(request: Incoming, faults: Sequence[Fault]) -> Incoming:
-    """The request as the service takes it."""
+    """Return the request as changed by the faults."""
     if not any(fault.do == "same_page" for fault in faults):
         return request
     try:
@@ -163,7 +163,7 @@ def disturbed(request: Incoming, faults: Sequence[Fault]) -> Incoming:
 
 
 def instead(fault: Fault, request_id: str) -> Reply:
-    """The answer in the service's place."""
+    """Return the response instead of the service's."""
     if fault.do == "status":
         status = fault.status or 503
         body, content_type = error_body(fault.form, status, fault.code, fault.message, request_id)
@@ -175,7 +175,7 @@ def instead(fault: Fault, request_id: str) -> Reply:
 
 
 def damaged(reply: Reply, faults: Sequence[Fault]) -> Reply:
-    """The answer with its document changed; an error stays as it is."""
+    """Return the response with its document changed; an error is unchanged."""
     if reply.status >= 400:  # noqa: PLR2004 - client and server errors
         return reply
     body = reply.body

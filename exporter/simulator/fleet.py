@@ -1,8 +1,8 @@
-"""The world by hand: jobs, what may happen to them, and the record of what did.
+"""The world under manual control: jobs, their transitions, and the record of events.
 
-`LivingFleet` adds a life of its own. Times are unix seconds, kept to the millisecond; where a
-transition takes ``at``, the default is the world's own `Fleet.now`. Nothing stops a test from
-giving times out of order or from the future: the service is not above that.
+`LivingFleet` adds a life of its own. Times are unix seconds with milliseconds. The default for the
+``at`` of a transition is the world's own `Fleet.now`. Tests may give times out of order or in the
+future: the service may do that, too.
 """
 
 import math
@@ -27,7 +27,7 @@ from exporter.simulator.recipes import RECIPES, REINFORCEMENT, Recipe
 from exporter.simulator.truth import Event, facts, summary
 
 _NOISE_MS = 1e-3
-"""More than a float of today's milliseconds is off."""
+"""More than the rounding error of a current timestamp in ms."""
 _REASONS = {"Completed": "job completed", "Terminated": "job terminated", "Abnormal": "job lost"}
 
 
@@ -35,13 +35,13 @@ class Fleet:
     """Jobs of one project.
 
     Args:
-        seed: makes ids and names; equal seeds and calls give equal worlds.
+        seed: for ids and names; equal seeds and calls make equal worlds.
         start: unix seconds at which the world begins.
-        pools: what jobs can run on; the first is the default.
+        pools: pools for jobs; the first is the default.
 
     Attributes:
         now: the world's clock, unix seconds; `advance` moves it.
-        events: everything that happened, in order; only ever appended to.
+        events: everything that happened, in order; append-only.
     """
 
     def __init__(
@@ -68,39 +68,39 @@ class Fleet:
 
     @property
     def paused(self) -> bool:
-        """Whether the world's clock stands still."""
+        """Whether the world's clock is stopped."""
         return self._paused
 
     def pause(self) -> None:
-        """Stop the world's clock: `advance` does nothing; changes by hand still work."""
+        """Stop the world's clock: `advance` does nothing; manual changes still work."""
         self._paused = True
 
     def resume(self) -> None:
-        """Let the clock go on."""
+        """Let the clock continue."""
         self._paused = False
 
     def advance(self, now: float) -> None:
-        """Move the clock to ``now``; a clock never goes back."""
+        """Move the clock to ``now``, but never backward."""
         if not self._paused:
             self.now = max(self.now, now)
 
-    def isolated_nodes(self, pool: Pool) -> int:  # noqa: ARG002 - by hand, no node ever fails
-        """Nodes of a pool that take no jobs because they are faulty."""
+    def isolated_nodes(self, pool: Pool) -> int:  # noqa: ARG002 - without a life of its own, no node ever fails
+        """Return the number of faulty nodes of a pool, which take no jobs."""
         return 0
 
     def summary(self) -> dict[str, Any]:
-        """What is now; see `truth.summary`."""
+        """Return the current state; see `truth.summary`."""
         return {"now": self.now, "events": len(self.events)} | summary(self)
 
     def facts(self, job: Job | str) -> dict[str, Any]:
-        """What a client should find out about a job; see `truth.facts`."""
+        """Return the facts of a job that a client should find out; see `truth.facts`."""
         return facts(self._job(job), self.now)
 
     def create(
         self,
         at: float | None = None,
         *,
-        id: str | None = None,  # noqa: A002 - the document's word
+        id: str | None = None,  # noqa: A002 - the name of the field
         name: str | None = None,
         user: User | str | None = None,
         workspace: str = DEFAULT_WORKSPACE,
@@ -113,21 +113,21 @@ class Fleet:
         retries: int | None = None,
         overrides: Mapping[Any, Any] | None = None,
     ) -> Job:
-        """A new job, Creating.
+        """Create a job, in phase Creating.
 
         Args:
             at: create time.
-            id: a UUID; None makes one.
-            name: None makes one.
-            user: a user, or the name of a new one; None takes one.
+            id: a UUID; None: a random one.
+            name: None: a random one.
+            user: a user, or the name of a new one; None: a random one.
             workspace: ``0`` or 32 hexadecimal digits.
-            pool: one of the catalog's or its name.
-            flavor: one of the pool's, or its position there.
+            pool: a pool of the catalog, or its name.
+            flavor: a flavor of the pool, or its position there.
             nodes: at least 1.
             kind: ``job`` …
             roles: tasks of a heterogeneous job.
-            recipe: what it runs; None takes one that fits the pool.
-            retries: budget of automatic restarts; None does not say.
+            recipe: the program to run; None: a random one that fits the pool.
+            retries: budget of automatic restarts; None: not given.
             overrides: edits of its document, see `override`.
 
         Raises:
@@ -158,10 +158,10 @@ class Fleet:
         return job
 
     def override(self, job: Job | str, overrides: Mapping[Any, Any]) -> None:
-        """Edit the document that the service shows of a job; replaces earlier edits.
+        """Edit the document that the service shows for a job; replaces earlier edits.
 
-        Keys are paths (``status.start_time``, or tuples of parts), values anything that JSON
-        can say, or `edits.ABSENT`. The world and its truth stay as they are.
+        Keys are paths (``status.start_time``, or tuples of parts), values any JSON or
+        `edits.ABSENT`. The world and its truth do not change.
         """
         self._job(job).overrides = as_edits(overrides) or None
 
@@ -178,7 +178,7 @@ class Fleet:
         secondary: str | None = None,
         kind: str = "entered",
     ) -> None:
-        """Any phase, known or not, with nothing else changed."""
+        """Enter any phase, documented or not, and change nothing else."""
         job = self._job(job)
         job.phase = phase
         job.secondary = secondary or SECONDARY.get(phase, phase)
@@ -186,12 +186,12 @@ class Fleet:
         self._record(job, self._when(at), kind)
 
     def start(self, job: Job | str, at: float | None = None, *, restarted: bool = False) -> None:
-        """A run begins; the first one is the job's start.
+        """Begin a run; the first one is the job's start.
 
         Args:
             job: the job or its id.
-            at: when.
-            restarted: in containers that are there already.
+            at: time.
+            restarted: in existing containers.
         """
         job, when = self._job(job), self._when(at)
         before = job.runs[-1].recovery or "unknown" if job.runs else ""
@@ -218,12 +218,12 @@ class Fleet:
         task: str = "worker-0",
         scenario: str = "job_failed",
     ) -> None:
-        """The run ends and is answered with a recovery; `start` ends that.
+        """End the run and begin a recovery; `start` ends the recovery.
 
         Args:
             job: the job or its id.
             policy: ``end_recover``.
-            at: when.
+            at: time.
             downgraded_from: ``end_recover_before_downgrade``.
             phase: until the next run; None: Running, and Pending where all pods are rebuilt.
             reason: ``end_reason``.
@@ -253,9 +253,9 @@ class Fleet:
         downgraded_from: str = "",
         restarted: bool | None = None,
     ) -> None:
-        """`interrupt`, and `start` after ``gap`` seconds.
+        """Call `interrupt`, and `start` after ``gap`` seconds.
 
-        ``restarted`` None: as the policy says, in place or scheduled again.
+        ``restarted`` None: depends on the policy, in place or rescheduled.
         """
         when = self._when(at)
         self.interrupt(job, policy, when, downgraded_from=downgraded_from)
@@ -263,7 +263,7 @@ class Fleet:
         self.start(job, when + gap, restarted=in_place)
 
     def stop(self, job: Job | str, at: float | None = None) -> None:
-        """A user stops it: Terminating; `finish` with Terminated ends that."""
+        """Stop the job as a user: Terminating; `finish` with Terminated ends that."""
         self.enter(job, "Terminating", at, kind="stopping")
 
     def finish(
@@ -278,16 +278,16 @@ class Fleet:
         message: str = "",
         reason: str | None = None,
     ) -> None:
-        """The job ends.
+        """End the job.
 
         Args:
             job: the job or its id.
             phase: one of `job.TERMINAL`.
-            exit_code: of the task that failed; None: 1 for Failed, else none failed.
-            at: when.
+            exit_code: of the failed task; None: 1 for Failed, else no task failed.
+            at: time.
             secondary: None: the usual one, CreateFailed for Abnormal jobs that never ran.
-            task: which failed; default the first worker.
-            message: what it said.
+            task: the failed task; default the first worker.
+            message: of the failed task.
             reason: ``end_reason`` of the last run; default a usual one.
         """
         job, when = self._job(job), self._when(at)
@@ -308,7 +308,7 @@ class Fleet:
         self._record(job, when, "finished", exit_code=exit_code)
 
     def reactivate(self, job: Job | str, at: float | None = None) -> None:
-        """An ended job runs again, as a hidden restart would have it."""
+        """Run a finished job again, as after a hidden restart."""
         job, when = self._job(job), self._when(at)
         job.ended = job.exit_code = None
         job.failed_task = job.message = ""
@@ -317,7 +317,7 @@ class Fleet:
         self.start(job, when)
 
     def delete(self, job: Job | str, at: float | None = None) -> None:
-        """It is gone from the service, whatever its phase was."""
+        """Delete the job from the service, in any phase."""
         job = self._job(job)
         self.index.remove(job)
         self._record(job, self._when(at), "deleted")

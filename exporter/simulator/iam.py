@@ -1,4 +1,4 @@
-"""The identity service and the metadata service: signing in, in every documented way."""
+"""The identity service and the metadata service: all documented ways to sign in."""
 
 import json
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ _LONGEST_METADATA_TOKEN_SECONDS = 21_600
 
 
 class Iam:
-    """Answers of IAM and, under the same base URL, of the metadata service of a server."""
+    """Answers requests to IAM and, under the same base URL, to the metadata service of a server."""
 
     def __init__(self, accounts: Accounts, behaviour: Behaviour) -> None:
         self._accounts = accounts
@@ -80,7 +80,7 @@ class Iam:
                 return Reply(401, b"", content_type="text/html")
         key = self._accounts.agency_key(now)
         if key is None or key.expires_at is None:
-            return Reply(404, b"", content_type="text/html")  # no agency is bound to the server
+            return Reply(404, b"", content_type="text/html")  # no agency is assigned to the server
         credential = {
             "access": key.access,
             "secret": key.secret,
@@ -112,7 +112,7 @@ def _dig(document: Any, *keys: str) -> Any:
 
 
 def _project(identity: Identity, auth: Any) -> str | None:
-    """Name of the project that the sign-in is for."""
+    """Return the name of the project that the sign-in is for."""
     scope = auth.get("scope")
     if not isinstance(scope, dict) or "project" not in scope:
         return None
@@ -147,7 +147,7 @@ def _domain_id(identity: Identity) -> str:
 
 
 def _iso(seconds: float) -> str:
-    """As IAM writes it: ``2020-01-04T09:05:22.701000Z``."""
+    """Return a time in the format of IAM: ``2020-01-04T09:05:22.701000Z``."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

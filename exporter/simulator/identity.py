@@ -1,4 +1,4 @@
-"""Who may call: access keys and tokens, what locks and expires, and who may see what."""
+"""Authentication and permissions: access keys, tokens, expiry and lockout."""
 
 import random
 import string
@@ -32,8 +32,8 @@ _LOCK_SECONDS = 5 * 60
 class Identity:
     """An IAM user or agency.
 
-    ``projects`` maps names to ids. ``workspaces`` it may see, None: all; lists of others are
-    silently empty.
+    ``projects`` maps names to ids. ``workspaces`` are those visible to it, None: all; lists of
+    other workspaces are silently empty.
     """
 
     name: str = "exporter"
@@ -59,7 +59,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """An AK/SK; a temporary one has a security token and an end (unix seconds)."""
+    """An AK/SK; a temporary one has a security token and an expiry time (unix seconds)."""
 
     access: str
     secret: str = field(repr=False)
@@ -70,7 +70,7 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An issued token; ``project_id`` None: not scoped to one."""
+    """An issued token; ``project_id`` None: not scoped to a project."""
 
     value: str = field(repr=False)
     identity: Identity
@@ -81,19 +81,20 @@ class Token:
 
 
 class Accounts:
-    """Everybody the service knows.
+    """All identities and their credentials.
 
     Args:
         keys: access keys.
         users: IAM users who can sign in with a password.
-        id_tokens: OIDC tokens and whom they stand for; ``idp_id`` is their provider.
-        agency: whose temporary keys the metadata service hands out.
-        token_lifetime: seconds; of tokens.
-        agency_lifetime: seconds; of temporary keys.
-        seed: makes tokens and temporary keys.
+        id_tokens: OIDC tokens and their identities.
+        idp_id: provider of the OIDC tokens.
+        agency: the agency whose temporary keys the metadata service returns.
+        token_lifetime: seconds, for tokens.
+        agency_lifetime: seconds, for temporary keys.
+        seed: for tokens and temporary keys.
 
     Attributes:
-        failures: refused signatures by access key; keys that nobody knows, too.
+        failures: refused signatures by access key, including unknown keys.
         locked_until: unix seconds by access key.
     """
 
@@ -124,7 +125,7 @@ class Accounts:
         self._random = random.Random(seed)
 
     def authenticate(self, request: Incoming, now: float) -> tuple[Identity, str | None]:
-        """Who sends a request, and the project that he signed in to, if that was a token.
+        """Return who sends a request, and the project of the token, if it has one.
 
         Raises:
             ApiError: 401.
@@ -138,7 +139,7 @@ class Accounts:
         return self._signer(request, now), None
 
     def authorize(self, request: Incoming, project_id: str, action: str, now: float) -> Identity:
-        """Who does something in a project.
+        """Return the identity that may do something in a project.
 
         Raises:
             ApiError: 401, or 403 for another project or a missing permission.
@@ -152,7 +153,7 @@ class Accounts:
         return identity
 
     def issue(self, identity: Identity, project_name: str | None, now: float) -> Token:
-        """A new token, some kilobytes long as the real ones."""
+        """Return a new token, some kilobytes long like real ones."""
         token = Token(
             value="MII" + self._text(2000),
             identity=identity,
@@ -165,7 +166,7 @@ class Accounts:
         return token
 
     def token(self, value: str, now: float) -> Token:
-        """An issued token that still holds.
+        """Return an issued token that is still valid.
 
         Raises:
             ApiError: 401.
@@ -178,11 +179,11 @@ class Accounts:
         return token
 
     def revoke_tokens(self) -> None:
-        """All issued tokens stop to hold at once."""
+        """Invalidate all issued tokens."""
         self._tokens.clear()
 
     def agency_key(self, now: float) -> AccessKey | None:
-        """The agency's temporary key; the same one until half its life is over."""
+        """Return the agency's temporary key; the same one for half its lifetime."""
         if self.agency is None:
             return None
         key = self._agency_key

@@ -1,4 +1,4 @@
-"""Jobs in the order in which the service lists them."""
+"""Jobs in the order of the service's lists."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ Entry = tuple[int, str, Job]
 
 
 class Index:
-    """All jobs by id, and sorted by workspace: all of them, and the active ones again.
+    """All jobs by id, and two sorted lists for each workspace: all jobs, and active jobs.
 
-    Ids are unique, so that comparing two entries never reaches the job.
+    Ids are unique, so comparing two entries never compares jobs.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Index:
         return len(self._by_id)
 
     def sorted(self, workspace: str, *, active: bool = False) -> list[Entry]:
-        """Jobs of a workspace, oldest first; the list itself, not to be changed."""
+        """Return the jobs of a workspace, oldest first; the list itself, not to be changed."""
         return (self._active if active else self._all).get(workspace, [])
 
     def add(self, job: Job) -> None:
-        """A job that is not there yet.
+        """Add a job.
 
         Raises:
             ValueError: its id is taken.
@@ -49,13 +49,13 @@ class Index:
         self.phase_changed(job)
 
     def remove(self, job: Job) -> None:
-        """A job that is there."""
+        """Remove a job."""
         del self._by_id[job.id]
         _discard(self._all[job.workspace], job)
         _discard(self._active.get(job.workspace, []), job)
 
     def phase_changed(self, job: Job) -> None:
-        """Has to be called whenever a job becomes active or ends."""
+        """Update the lists; call it whenever a job becomes active or ends."""
         active = self._active.setdefault(job.workspace, [])
         if not job.active:
             _discard(active, job)

@@ -1,4 +1,4 @@
-"""A training job as the world knows it; times are unix seconds with milliseconds."""
+"""The state of a training job in the world; times are unix seconds with milliseconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ IN_PLACE = ("npu_step_retry", "npu_proc_restart", "gpu_proc_restart", "proc_rest
 """Recoveries that keep the containers: the next run is `RESTARTED`."""
 RESCHEDULING = ("pod_reschedule", "job_reschedule", "job_reschedule_with_taint")
 FREE_OF_CHARGE = ("npu_step_retry", "npu_proc_restart", "gpu_proc_restart")
-"""Recoveries that do not use up the budget of restarts."""
+"""Recoveries that do not count against the budget of restarts."""
 
 SECONDARY = {"Pending": "Queuing", "Abnormal": "Unknown"}
-"""Usual secondary phases where they are not called like the phase."""
+"""Usual secondary phases that differ from the phase."""
 
 
 @dataclass(slots=True)
 class Run:
-    """One time that the job's processes ran; ``recovery`` is what its end was answered with."""
+    """A run of the job's processes; ``recovery`` is the policy that followed its end."""
 
     start: float
     start_type: str
@@ -40,10 +40,10 @@ class Run:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """The whole state of a job; changed only by `Fleet`.
+    """The complete state of a job; changed only by `Fleet`.
 
-    ``nodes_up`` is how many nodes work on it now. ``overrides`` are edits of its document that
-    tests ask for; the world and its truth do not know them.
+    ``nodes_up`` is the number of nodes in use now. ``overrides`` are edits of its document by
+    tests; they do not affect the world and its truth.
     """
 
     id: str
@@ -71,12 +71,12 @@ class Job:
 
     @property
     def created_ms(self) -> int:
-        """As the service tells it."""
+        """Create time in ms, as shown by the service."""
         return round(self.created * 1000)
 
     @property
     def active(self) -> bool:
-        """Not ended; true for phases that nobody knows, too."""
+        """Whether the job has not ended; True for undocumented phases, too."""
         return self.phase not in TERMINAL
 
     @property
@@ -88,25 +88,25 @@ class Job:
 
     @property
     def units(self) -> int:
-        """What it takes of its pool's capacity."""
+        """The part of its pool's capacity that it uses."""
         return self.cards or self.nodes
 
     @property
     def accelerator(self) -> str:
-        """Product name, or ``unknown`` where its document does not tell."""
+        """Product name, or ``unknown`` if its document does not have it."""
         return self.pool.product
 
     @property
     def base(self) -> tuple[str, str, str]:
-        """Workspace, pool, flavor type: how fleet metrics are split."""
+        """Workspace, pool, flavor type: the labels that fleet metrics share."""
         return self.workspace, self.pool.label, self.pool.flavor_type
 
     def running_seconds(self, now: float) -> float:
-        """Time run so far, without the gaps between runs."""
+        """Return the run time so far, without the gaps between runs."""
         return sum(max((now if run.end is None else run.end) - run.start, 0.0) for run in self.runs)
 
     def workers(self) -> list[str]:
-        """Names of its tasks: ``worker-0`` … or, if heterogeneous, ``learner-0`` …."""
+        """Return the names of its tasks: ``worker-0`` … or, if heterogeneous, ``learner-0`` …."""
         if self.roles:
             return [f"{role.name}-{node}" for role in self.roles for node in range(self.nodes)]
         return [f"worker-{node}" for node in range(self.nodes)]

@@ -1,8 +1,8 @@
-"""The world with a life of its own: discrete events on a heap, the same for the same seed.
+"""The world with a life of its own: discrete events on a heap, equal for equal seeds.
 
-A job waits for cards in its pool's queue, and has at most one event of its own ahead of it:
-the end of what it is doing. Changes by hand fit in: an event that finds its job elsewhere
-does nothing, and cards are held by what jobs are, not by how they got there.
+A job waits for cards in its pool's queue, and has at most one scheduled event of its own: the end
+of what it is doing. Manual changes are possible: an event does nothing if its job is in another
+state by then, and the cards in use depend on the state of jobs, not on how they got there.
 """
 
 import heapq
@@ -29,19 +29,19 @@ from exporter.simulator.job import IN_PLACE, Job
 _QUICK_PER_SECOND = 1 / 3.0
 _HISTORY_SECONDS = 14 * DAY
 _OVERHEAD = 1.2
-"""More history than asked for is lived through; the oldest of it is deleted again."""
+"""Simulate more history than requested; its oldest part is deleted again."""
 _LOOK_AHEAD = 8
 _HEAD_IS_PATIENT_SECONDS = 2 * HOUR
 
 
 class LivingFleet(Fleet):
-    """A region at work.
+    """A busy region.
 
     Args:
-        seed: equal seeds and starts give equal worlds, however `advance` is called.
+        seed: equal seeds and starts make equal worlds, however `advance` is called.
         start: unix seconds; nothing runs yet.
-        pools: those of the catalog's, some or all.
-        rate: of short jobs: 1.0 is one every 3 seconds in the busiest hours.
+        pools: pools of the catalog, some or all.
+        rate: arrival rate of short jobs: 1.0 is one every 3 seconds in the busiest hours.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LivingFleet(Fleet):
         self._held: dict[str, int] = {}
         self._used = dict.fromkeys(self.pools, 0)
         self._isolated = dict.fromkeys(self.pools, 0)
-        self._changed: dict[str, None] = {}  # in order, as a set would not be
+        self._changed: dict[str, None] = {}  # a dict for its order, which a set does not have
         self._resumed = False
         self._arrivals = 0
         self.set_rate(rate)
@@ -77,7 +77,7 @@ class LivingFleet(Fleet):
         rate: float = 1.0,
         pools: Iterable[Pool] = POOLS,
     ) -> Self:
-        """A world with two weeks behind it, and ``jobs`` finished jobs in its lists."""
+        """Return a world after two weeks, with ``jobs`` finished jobs in its lists."""
         wanted = jobs * _OVERHEAD / (_HISTORY_SECONDS / DAY) - SERIOUS_PER_DAY
         per_second = max(wanted, 10.0) / DAY / MEAN_QUICK_ACTIVITY
         start = now - _HISTORY_SECONDS
@@ -90,34 +90,34 @@ class LivingFleet(Fleet):
         return fleet
 
     def set_rate(self, rate: float) -> None:
-        """Change how many short jobs come, from now on."""
+        """Change the arrival rate of short jobs from now on."""
         self._rate = rate
         self._arrivals += 1
         if rate > 0:
             self._after(self._until_quick(), self._quick, self._arrivals)
 
     def used(self, pool: Pool) -> int:
-        """Cards (in CPU pools nodes) that jobs hold."""
+        """Return the cards (nodes in CPU pools) in use."""
         return self._used[pool.name]
 
     def isolated_nodes(self, pool: Pool) -> int:
-        """Nodes that take no jobs because they are faulty."""
+        """Return the number of faulty nodes, which take no jobs."""
         return self._isolated[pool.name]
 
     def resume(self) -> None:
-        """Let the clock go on; what was due meanwhile comes later by as much."""
+        """Let the clock continue; events due during the pause are delayed by it."""
         self._resumed = self._resumed or self.paused
         super().resume()
 
     def advance(self, now: float) -> None:
-        """Live until ``now``."""
+        """Simulate until ``now``."""
         if self.paused or now <= self.now:
             return
         if self._resumed:
             late, self._resumed = now - self.now, False
             self._heap = [(round(at + late, 3), *rest) for at, *rest in self._heap]  # type: ignore[misc] # mypy forgets the tuple's types
             self.now = now
-        self._dispatch()  # what was done by hand since
+        self._dispatch()  # after manual changes
         heap = self._heap
         while heap and heap[0][0] <= now:
             self.now, _, happen, arguments = heapq.heappop(heap)
@@ -176,7 +176,7 @@ class LivingFleet(Fleet):
     # Queueing
 
     def _wait(self, job: Job) -> None:
-        """Into the queue; a job that ran before has the first place."""
+        """Enter the queue; a job that ran before goes first."""
         if not self._is(job, "Creating", "Pending"):
             return
         queue = self._queues[job.pool.name]
@@ -193,7 +193,7 @@ class LivingFleet(Fleet):
             self._stopped(job)
 
     def _dispatch(self) -> None:
-        """Start what fits: the first of a queue, or one behind it while it waits not too long."""
+        """Start jobs that fit: the first in a queue, then others unless it waited too long."""
         while self._changed:
             pool = self.pools[self._changed.popitem()[0]]
             queue = self._queues[pool.name]
@@ -219,7 +219,7 @@ class LivingFleet(Fleet):
         self.start(job, restarted=restarted)
         plan = self._plans.get(job.id)
         if plan is None:
-            return  # made by hand: its maker says how it goes on
+            return  # created manually, and controlled manually
         fault = self._chance.until_fault(plan)
         if fault < plan.left:
             self._after(fault, self._breaks, job, len(job.runs), fault)
@@ -227,7 +227,7 @@ class LivingFleet(Fleet):
             self._after(plan.left, self._meets_fate, job, len(job.runs))
 
     def _in_run(self, job: Job, number: int) -> bool:
-        """Whether it still is in that run, which nobody ended by hand."""
+        """Whether the job is still in this run, which was not ended manually."""
         return self._is(job, "Running") and len(job.runs) == number and job.runs[-1].end is None
 
     def _meets_fate(self, job: Job, number: int) -> None:
@@ -275,7 +275,7 @@ class LivingFleet(Fleet):
             self._run(job, restarted=restarted)
 
     def _isolate(self, pool: Pool) -> None:
-        """A node of a dedicated pool is taken out, until somebody has repaired it."""
+        """Take a node of a dedicated pool out of service until it is repaired."""
         if pool.id is not None and self._isolated[pool.name] < pool.nodes // 8:
             self._isolated[pool.name] += 1
             self._after(self._chance.exponential(4 * HOUR), self._repaired, pool)
@@ -315,7 +315,7 @@ class LivingFleet(Fleet):
         return job.phase in phases and job.id in self
 
     def _record(self, job: Job, at: float, kind: str, **details: Any) -> None:
-        """Every change goes through here: keep account of the cards."""
+        """Record a change, as every change does, and keep account of the cards."""
         super()._record(job, at, kind, **details)
         holds = job.units if kind != "deleted" and _holds_cards(job) else 0
         before = self._held.pop(job.id, 0)
@@ -327,5 +327,5 @@ class LivingFleet(Fleet):
 
 
 def _holds_cards(job: Job) -> bool:
-    """From its start until it has ended or waits again; containers that stop hold theirs."""
+    """Whether a job uses cards: from its start until it has ended or waits again."""
     return job.phase == "Running" or (job.phase == "Terminating" and job.nodes_up > 0)

@@ -10,7 +10,7 @@ _NODE_FLAVORS = {"Ascend": "modelarts.kat1.8xlarge", "GPU": "modelarts.p3.8xlarg
 
 
 def pools(fleet: Fleet, behaviour: Behaviour) -> dict[str, Any]:
-    """The document of ``GET /v2/{project_id}/pools``: nodes per pool and flavor."""
+    """Return the document of ``GET /v2/{project_id}/pools``: nodes per pool and flavor."""
     dedicated = [pool for pool in fleet.pools.values() if pool.id is not None]
     return {
         "apiVersion": "v2",

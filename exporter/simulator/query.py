@@ -1,4 +1,4 @@
-"""A search: what its body may say, and the refusals for everything else."""
+"""Searches: parses valid request bodies, and refuses all others."""
 
 import json
 import re
@@ -30,9 +30,9 @@ _OPERATORS = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A condition; ``values`` is never empty: what constrains nothing is no filter.
+    """A condition; ``values`` is never empty, since an empty filter is dropped.
 
-    Of ``create_time`` the values are two times in ms.
+    The values of ``create_time`` are two times in ms.
     """
 
     key: str
@@ -54,10 +54,10 @@ class Query:
 
 
 def parse(body: bytes, behaviour: Behaviour) -> Query:
-    """The search in a request's body.
+    """Parse the search in a request's body.
 
     Raises:
-        ApiError: 400 with the code of the first thing that is wrong.
+        ApiError: 400 with the code of the first error.
     """
     try:
         document = json.loads(body)
@@ -119,7 +119,7 @@ def _filters(entries: Any, behaviour: Behaviour) -> tuple[Filter, ...]:
 
 
 def _filter(entry: Any, behaviour: Behaviour) -> Filter | None:
-    """A condition; None if it constrains nothing."""
+    """Parse a condition; return None if it has no effect."""
     if not isinstance(entry, dict):
         raise _malformed("A filter must be an object.")
     key, operator, values = entry.get("key"), entry.get("operator"), entry.get("value")
@@ -141,7 +141,7 @@ def _filter(entry: Any, behaviour: Behaviour) -> Filter | None:
 
 
 def _span(values: list[str], behaviour: Behaviour) -> list[int]:
-    """First and last create time in ms."""
+    """Return first and last create time in ms."""
     try:
         first, last = (_time(value, behaviour) for value in values)
     except ValueError:

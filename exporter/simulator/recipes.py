@@ -1,7 +1,7 @@
-"""What people run: the ``algorithm`` part of a job's document, in all its documented forms.
+"""The programs of jobs: the ``algorithm`` part of a job's document, in all its documented forms.
 
-Environments, commands and the like hold things that look like secrets (`PLANTED_SECRETS`),
-because the real ones do.
+Environments, commands and the like contain strings that look like secrets (`PLANTED_SECRETS`),
+because real ones do.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ PLANTED_SECRETS = (
     "simulated-jupyter-secret-deadbeef",
     "simulated-git-password-hunter2",
 )
-"""Strings in the documents that must never come out of a client."""
+"""Strings in the documents that must never appear in the output of a client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """``prefix`` starts job names; ``document`` is the job's ``algorithm``."""
+    """``prefix`` begins job names; ``document`` is the job's ``algorithm``."""
 
     prefix: str
     document: dict[str, Any]
@@ -175,7 +175,7 @@ PREPARATION = Recipe(
     },
 )
 REINFORCEMENT = Recipe("rl-game", {"environments": _ENVIRONMENTS[:1]})
-"""Heterogeneous: its tasks say the rest."""
+"""Heterogeneous: the other fields are in its tasks."""
 
 RECIPES = {
     "Ascend": (PRETRAINING, FINETUNING),
@@ -183,4 +183,4 @@ RECIPES = {
     "CPU": (SEARCH, PREPARATION),
     "unknown": (PREPARATION,),
 }
-"""By the pool's flavor type. What runs on `catalog.OLD_POOL` must name an Ascend engine."""
+"""By the pool's flavor type. Jobs on `catalog.OLD_POOL` must name an Ascend engine."""

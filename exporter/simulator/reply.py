@@ -1,4 +1,4 @@
-"""An answer before it is sent, and every form in which the service says no."""
+"""Responses before they are sent, and all forms of error responses."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ ErrorForm = Literal["error_code", "apig", "error", "errorMsg", "html", "empty"]
 
 @dataclass(slots=True)
 class Reply:
-    """Status, body and headers; content length and ``X-Request-Id`` are added when sent."""
+    """Status, body and headers; content length and ``X-Request-Id`` are added when it is sent."""
 
     status: int
     body: bytes
@@ -20,12 +20,12 @@ class Reply:
 
 
 class ApiError(Exception):
-    """The service says no.
+    """The service refuses a request.
 
     Args:
         status: HTTP status.
-        code: ``ModelArts.2764``, ``APIG.0301`` …, or ``IAM`` for that service's own form.
-        message: what it says.
+        code: ``ModelArts.2764``, ``APIG.0301`` …, or ``IAM`` for the form of that service.
+        message: error message.
         headers: more headers.
     """
 
@@ -39,7 +39,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def reply(self, request_id: str) -> Reply:
-        """In the form that belongs to the code."""
+        """Return the response in the form for the code."""
         form: ErrorForm = "error_code"
         if self.code.startswith("APIG"):
             form = "apig"
@@ -50,14 +50,14 @@ class ApiError(Exception):
 
 
 def encoded(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Reply:
-    """A JSON answer."""
+    """Return a JSON response."""
     return Reply(status, json.dumps(document).encode(), dict(headers or {}))
 
 
 def error_body(
     form: ErrorForm, status: int, code: str, message: str, request_id: str
 ) -> tuple[bytes, str]:
-    """Body and content type of an error in one of the forms that clients have to understand."""
+    """Return body and content type of an error in one of the documented forms."""
     documents: dict[str, dict[str, Any]] = {
         "error_code": {"error_code": code, "error_msg": message},
         "apig": {"error_code": code, "error_msg": message, "request_id": request_id},

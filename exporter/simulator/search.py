@@ -1,4 +1,4 @@
-"""Searches answered: filters, order and both meanings of an offset."""
+"""Answers searches: filters, order and both meanings of an offset."""
 
 import json
 import random
@@ -18,8 +18,8 @@ from exporter.simulator.wire import document
 class Searches:
     """Answers searches in one fleet.
 
-    The last selection is kept, so that reading page after page of a large fleet filters it once
-    per change and not once per page.
+    The last selection is cached, so that reading all pages of a large fleet filters it once per
+    change, not once per page.
     """
 
     def __init__(self, fleet: Fleet, behaviour: Behaviour) -> None:
@@ -30,7 +30,7 @@ class Searches:
         self._selection: list[Entry] = []
 
     def answer(self, query: Query, *, visible: bool = True) -> bytes:
-        """The JSON document of one page; ``visible`` False: the identity may see none of it."""
+        """Return the JSON document of one page; ``visible`` False: the identity sees no jobs."""
         matching = self._select(query) if visible else []
         everything = self._fleet.index.sorted(query.workspace) if visible else []
         items = self.page(matching, query)
@@ -51,7 +51,7 @@ class Searches:
         )
 
     def page(self, matching: list[Entry], query: Query) -> list[Any]:
-        """Documents of the jobs on the page."""
+        """Return the documents of the jobs on the page."""
         behaviour, fleet = self._behaviour, self._fleet
         step = query.limit if behaviour.offset == "page" else 1
         first = query.offset * step
@@ -65,7 +65,7 @@ class Searches:
         return [document(job, fleet.now, records=records, pool_name=name) for *_, job in entries]
 
     def _select(self, query: Query) -> list[Entry]:
-        """Matching jobs, oldest first."""
+        """Return the matching jobs, oldest first."""
         if not query.filters:
             return self._fleet.index.sorted(query.workspace)
         key = (query.workspace, query.filters, len(self._fleet.events))
@@ -90,12 +90,12 @@ class Searches:
 
 
 def detail(job: Job, now: float, behaviour: Behaviour) -> bytes:
-    """The JSON document of one job."""
+    """Return the JSON document of one job."""
     return encode(document(job, now, pool_name=behaviour.pool_names_in_jobs))
 
 
 def encode(value: Any) -> bytes:
-    """JSON; also of what tests put into documents and no sane service would."""
+    """Encode as JSON, including values that only tests put into documents."""
     try:
         return msgspec.json.encode(value)
     except (UnicodeEncodeError, OverflowError):  # half a surrogate pair, an enormous number

@@ -1,4 +1,4 @@
-"""The service on a port: HTTP in, the simulated API behind it, faults on the way out."""
+"""The HTTP server of the simulated service: calls the API and applies faults."""
 
 import asyncio
 import ipaddress
@@ -35,9 +35,9 @@ _NO_ANSWER = ("hang", "cut", "reset")
 
 
 class Logged(NamedTuple):
-    """A request that came: unix seconds, what, answered how (0: not at all), for whom.
+    """A received request; ``at`` in unix seconds, ``status`` 0 if it was not answered.
 
-    ``body`` is the request's, of searches only: others may hold passwords.
+    ``body`` is kept for searches only: others may hold passwords.
     """
 
     at: float
@@ -54,13 +54,13 @@ class SimulatedService:
 
     Args:
         fleet: the world; advanced to the clock before every request.
-        behaviour: how to read what the documents leave open.
-        accounts: who may call; None: everybody, and nobody is asked.
+        behaviour: choices where the documentation is ambiguous.
+        accounts: permitted callers; None: everybody, without credentials.
         clock: unix seconds.
 
     Attributes:
         url: base URL, once started.
-        faults: what goes wrong.
+        faults: the faults set.
         requests: the latest requests, oldest first.
     """
 
@@ -94,13 +94,13 @@ class SimulatedService:
     async def start(
         self, host: str = "127.0.0.1", port: int = 0, ssl_context: ssl.SSLContext | None = None
     ) -> str:
-        """Listen; port 0 takes a free one.
+        """Listen; port 0 selects a free port.
 
         Returns:
             The base URL.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: cannot listen on the address.
         """
         app = web.Application(client_max_size=2**22)
         app.router.add_route("*", "/{path:.*}", self._handle)
@@ -120,7 +120,7 @@ class SimulatedService:
         return self.url
 
     async def close(self) -> None:
-        """Stop listening and drop every connection, hanging ones too."""
+        """Stop listening and close every connection, even hanging ones."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -152,7 +152,7 @@ class SimulatedService:
     def _reply(
         self, operation: Operation, incoming: Incoming, faults: list[Fault], request_id: str
     ) -> Reply:
-        """The answer, and its line in the log."""
+        """Return the response, and log the request."""
         now = self._clock()
         self.fleet.advance(now)
         self._act(faults)
@@ -183,7 +183,7 @@ class SimulatedService:
 
 
 def _headers(request: web.Request) -> dict[str, str]:
-    """By lower-case name; headers that came more than once are left out."""
+    """Return headers by lower-case name; repeated headers are left out."""
     names = [name.lower() for name in request.headers]
     return {name: request.headers[name] for name in dict.fromkeys(names) if names.count(name) == 1}
 

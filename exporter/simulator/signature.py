@@ -1,4 +1,4 @@
-r"""SDK-HMAC-SHA256, the verifying side, strict.
+r"""Strict verification of SDK-HMAC-SHA256 signatures.
 
 ::
 
@@ -28,15 +28,15 @@ _SIGNED_IF_SENT = ("x-security-token", "x-project-id")
 
 
 class SignatureError(Exception):
-    """The signature is missing something, or is not the right one."""
+    """The signature is incomplete or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request as it came over the wire.
+    """A request as received.
 
-    ``path`` and ``query`` are still percent-encoded; names of ``headers`` are in lower case, a
-    header that came twice is not among them.
+    ``path`` and ``query`` are still percent-encoded; names of ``headers`` are in lower case, and
+    repeated headers are left out.
     """
 
     method: str
@@ -56,10 +56,10 @@ class Authorization:
 
 
 def authorization(request: Incoming) -> Authorization:
-    """What the request claims.
+    """Parse the ``Authorization`` header of a request.
 
     Raises:
-        SignatureError: it has no header of this form.
+        SignatureError: it is missing or malformed.
     """
     match = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     if match is None:
@@ -68,7 +68,7 @@ def authorization(request: Incoming) -> Authorization:
 
 
 def signed_at(request: Incoming) -> float:
-    """Unix seconds of ``X-Sdk-Date``.
+    """Return ``X-Sdk-Date`` in unix seconds.
 
     Raises:
         SignatureError: it is missing or malformed.
@@ -79,15 +79,15 @@ def signed_at(request: Incoming) -> float:
     try:
         moment = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
-        raise SignatureError("X-Sdk-Date is no time.") from None
+        raise SignatureError("X-Sdk-Date is not a valid time.") from None
     return moment.timestamp()
 
 
 def verify(request: Incoming, claim: Authorization, secret: str) -> None:
-    """Check every byte that is signed.
+    """Verify everything that is signed.
 
     Raises:
-        SignatureError: says why not; with nothing secret in it.
+        SignatureError: with the reason, and nothing secret.
     """
     signed = claim.signed
     if list(signed) != sorted(set(signed)):

@@ -1,4 +1,4 @@
-"""What really happened and what really is: the world's own record, never read off the wire."""
+"""Ground truth: the world's own record of events and state, never taken from responses."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ KINDS = (
 
 
 class Event(NamedTuple):
-    """Something that happened to a job at ``at`` unix seconds.
+    """Something that happened to a job, ``at`` in unix seconds.
 
-    ``phase`` is the job's after it; of ``deleted`` the last it had. ``restarted`` has the new
-    run's start type and the recovery that led to it (``unknown`` where none was given),
-    ``interrupted`` the recovery begun, ``downgraded`` the recovery tried first and the one
-    taken, ``finished`` the exit code of the failed task, if one failed.
+    ``phase`` is the job's phase after it; of ``deleted`` its last one. ``restarted`` has the new
+    run's start type and the recovery that led to it (``unknown`` if none was given),
+    ``interrupted`` the recovery begun, ``downgraded`` the recovery tried first and the one used,
+    ``finished`` the exit code of the failed task, if any.
     """
 
     at: float
@@ -41,7 +41,7 @@ class Event(NamedTuple):
     exit_code: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with the labels by which fleet metrics are split."""
+        """Return fields for JSON, with the labels that fleet metrics share."""
         workspace, pool, flavor_type = self.job.base
         details = {
             "start_type": self.start_type,
@@ -64,9 +64,9 @@ class Event(NamedTuple):
 
 
 def facts(job: Job, now: float) -> dict[str, Any]:
-    """What a client should find out about a job; times in seconds, None where there is none.
+    """Return the facts of a job that a client should find out; times in seconds or None.
 
-    ``runs`` are in whole seconds, which is all that the service tells.
+    ``runs`` are in whole seconds, as shown by the service.
     """
     restarts = Counter(
         (run.start_type, before.recovery or "unknown")
@@ -113,9 +113,9 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def summary(jobs: Iterable[Job]) -> dict[str, list[dict[str, Any]]]:
-    """What is now, split by workspace, pool and flavor type (and phase, and accelerator).
+    """Return the current state by workspace, pool and flavor type (and phase, and accelerator).
 
-    ``jobs``: all of them. ``nodes`` and ``cards``: of active jobs, as requested.
+    ``jobs``: all jobs. ``nodes`` and ``cards``: as requested by active jobs.
     ``oldest_pending``: create time in seconds of the oldest job in Creating or Pending.
     """
     phases: Counter[tuple[str, ...]] = Counter()

@@ -1,8 +1,8 @@
-"""A job as the vendor's document shows it: fields, types and units as documented.
+"""JSON documents of jobs: fields, types and units as in the vendor's documentation.
 
-Units are as mixed as there: create and start time and duration in ms, running records in
-seconds; a count of cards as Integer for GPUs and as String for Ascend; a disk as String under
-``spec`` and as Integer under ``tasks``.
+Units are as mixed as there: create and start time and duration in ms, running records in seconds;
+the number of cards as integer for GPUs and as string for Ascend; a disk size as string under
+``spec`` and as integer under ``tasks``.
 """
 
 from typing import Any
@@ -17,10 +17,10 @@ _MOST_POINTS = 200
 
 
 def document(job: Job, now: float, *, records: bool = True, pool_name: bool = True) -> Any:
-    """The job's document, as at ``now``, with its overrides.
+    """Return the job's document at ``now``, with its overrides.
 
-    ``records``: with running records; ``pool_name``: with the name of a dedicated pool.
-    Parts of it are shared between documents: not to be changed.
+    ``records``: with running records; ``pool_name``: with the name of a dedicated pool. Documents
+    share parts: do not change them.
     """
     whole: dict[str, Any] = {
         "kind": job.kind,
@@ -90,7 +90,7 @@ def _record(job: Job, run: Run) -> dict[str, Any]:
         "start_type": run.start_type,
     }
     if run.end is None:
-        # Nothing says how the service shows the end of a run that has not ended.
+        # How the service shows the end of a current run is not documented.
         return record if job.created_ms % 2 else record | {"end_at": 0}
     record |= {"end_at": int(run.end), "end_reason": run.reason, "end_related_task": run.task}
     if run.recovery:
@@ -102,7 +102,7 @@ def _record(job: Job, run: Run) -> dict[str, Any]:
 
 
 def _recoveries(job: Job, run: Run) -> list[dict[str, Any]]:
-    """The newer form of what follows a run: a policy that was given up comes first."""
+    """Return the newer form of the recoveries after a run: an abandoned policy comes first."""
     following = job.runs.index(run) + 1
     back = job.runs[following].start if following < len(job.runs) else None
     at = int(run.end or 0)
@@ -123,9 +123,9 @@ def _recoveries(job: Job, run: Run) -> list[dict[str, Any]]:
 
 
 def node_counts(job: Job, now: float) -> list[list[int]]:
-    """``[ms, nodes]`` over time: every minute, of long jobs less often, and at every change.
+    """Return ``[ms, nodes]`` over time: every minute, less often for long jobs, and at changes.
 
-    The last point says how many nodes work on it now.
+    The last point has the number of nodes in use now.
     """
     if not job.runs:
         first = job.created_ms + 400

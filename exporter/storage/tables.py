@@ -1,8 +1,11 @@
 """The tables of the state file: what they hold and how it is encoded. Blocks.
 
 Rows are kept per target and workspace, so that what is not asked for now can wait. Structs are
-msgpack with a checksum. A change to `TrackedJob`, `Series` or a struct in them needs a new version
-in `LAYOUT`, with a step that rewrites the rows.
+msgpack arrays with a checksum, so fields are stored by position. `TrackedJob`, `Series` and the
+structs in them may get a new field at the end with a default, without a migration: older rows
+decode with the default. An older version ignores the field, and drops its value from rows that it
+rewrites. Any other change to them (order, types, fields of the named tuples in them) needs a new
+version in `LAYOUT`, with a step that rewrites the rows.
 """
 
 import logging
@@ -146,10 +149,10 @@ class _Interner:
             deque(map(_set, repeat(run), _RUN_TEXTS, self._shared(_texts_of_run(run))), 0)
         if known.ended == job.ended:
             _set(known, "ended", job.ended)
-        if known.ran == job.duration:
-            _set(known, "ran", job.duration)
-        if known.finished == job.duration:
-            _set(known, "finished", job.duration)
+        if known.run_seconds_counted == job.duration:
+            _set(known, "run_seconds_counted", job.duration)
+        if known.end_seconds_counted == job.duration:
+            _set(known, "end_seconds_counted", job.duration)
         return known
 
     def _shared(self, texts: tuple[str, ...]) -> tuple[str, ...]:

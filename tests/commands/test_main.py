@@ -1,7 +1,9 @@
-"""Command lines, as far as no process is needed: what is printed, and the exit code."""
+"""Command lines that need no process: output and exit code."""
 
 import logging
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,16 +11,19 @@ import pytest
 from exporter import __version__
 from exporter.commands import check, demo
 from exporter.commands import main as cli
+from exporter.commands.parser import parse
 from exporter.polling.poller import PollCost
 from exporter.simulator.identity import PROJECT_ID
 
+ROOT = Path(__file__).parents[2]
 REGION = "--target.region=cn-north-4"
-COMMANDS = ("serve", "demo", "check", "dump", "backfill", "simulate")
+CONFIGURABLE = ("serve", "demo", "check", "dump", "backfill")
+COMMANDS = (*CONFIGURABLE, "simulate", "completion", "help", "version")
 
 
 @pytest.fixture(autouse=True)
 def _logging():
-    """As it was before: commands set it up for themselves."""
+    """Restore the log, which commands set up for themselves."""
     loggers = [logging.getLogger(name) for name in ("", "asyncio", "aiohttp")]
     before = [(logger.handlers[:], logger.level) for logger in loggers]
     yield
@@ -29,7 +34,7 @@ def _logging():
 
 @pytest.fixture
 def run(capsys):
-    """Runs a command; its exit code and the lines that it wrote."""
+    """Run a command; return its exit code and the lines of its output."""
 
     def run(*arguments, **environ):
         code = cli.run(arguments, {"HOME": "/nonexistent"} | environ)
@@ -42,46 +47,110 @@ def run(capsys):
 @pytest.mark.parametrize("command", [(), *((each,) for each in COMMANDS)])
 def test_version(run, command):
     assert run(*command, "--version") == (0, [f"modelarts-exporter {__version__}"], [])
+    assert run("version") == (0, [f"modelarts-exporter {__version__}"], [])
 
 
-@pytest.mark.parametrize("command", [(), *((each,) for each in COMMANDS[:-1])])
-@pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help(run, command, flag):
-    code, out, err = run(*command, flag, "--and-nonsense")
-    text = "\n".join(out)
+@pytest.mark.parametrize("words", [("help",), ("-h",), ("--help",), ("--help", "--nonsense")])
+def test_the_list_of_commands(run, words):
+    code, out, err = run(*words)
 
     assert (code, err) == (0, [])
     assert out[0] == "usage: modelarts-exporter [COMMAND] [--OPTION VALUE ...]"
+    assert [line.split()[0] for line in out[5:14]] == list(COMMANDS)
+    assert "  -h, --help  show the help of the command" in out
     assert max(map(len, out)) <= 100
-    assert [line.split()[0] for line in out[5:11]] == list(COMMANDS)
-    assert "  --web.listen-address ADDRESSES\n" in text
-    assert ("  --seed SEED" in text) == (command == ("demo",))
-    assert ("  --step DURATION" in text) == (command == ("backfill",))
-    assert text.count("options:") == 0
 
 
-def test_help_of_simulate(capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.run(["simulate", "--help"], {})
-    assert caught.value.code == 0
-    assert capsys.readouterr().out.startswith("usage: modelarts-exporter simulate ")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_of_its_own(run, command):
+    code, out, err = run("help", command)
+    text = "\n".join(out)
+
+    assert (code, err) == (0, [])
+    assert out[0].startswith(f"usage: modelarts-exporter {command}")
+    assert max(map(len, out)) <= 100
+    assert ("  --web.listen-address ADDRESSES\n" in text) == (command == "serve")
+    assert ("options of serve: modelarts-exporter help serve" in text) == (
+        command in CONFIGURABLE[1:]
+    )
+    assert ("  --seed SEED" in text) == (command in {"demo", "simulate"})
+    assert ("  --step DURATION" in text) == (command == "backfill")
+    for flag in ("-h", "--help"):
+        assert run(command, flag, "--and-nonsense") == (0, out, [])
+
+
+def test_sections_that_the_help_names_are_in_the_documentation(run):
+    _, out, _ = run("help", "serve")
+    named = re.findall(r'See "(.*?)" in (\S+\.md)\.', "\n".join(out))
+
+    assert named
+    assert "\n".join(out).count("See ") == len(named)
+    for section, page in named:
+        assert f"# {section}\n" in (ROOT / page).read_text()
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("sevre", "; did you mean serve?"),
-        ("Check", "; did you mean check?"),
-        ("simulator", "; did you mean simulate?"),
-        ("xyz", ""),
+        ("sevre", "did you mean serve?"),
+        ("Check", "did you mean check?"),
+        ("simulator", "did you mean simulate?"),
+        ("xyz", f"use {', '.join(COMMANDS)}"),
+        ("", f"use {', '.join(COMMANDS)}"),
     ],
 )
 def test_an_unknown_command(run, name, hint):
-    line = (
-        f"modelarts-exporter: no such command: {name}{hint} "
-        "Commands: serve, demo, check, dump, backfill, simulate"
-    )
+    line = f'modelarts-exporter: unknown command "{name}"; {hint}'
     assert run(name, REGION) == (2, [], [line])
+    assert run("help", name) == (2, [], [line])
+    assert run(name, "--help") == (2, [], [line])
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each not in CONFIGURABLE])
+def test_other_commands_take_no_options_of_the_configuration(run, command):
+    words = ("bash",) if command == "completion" else ()
+    code, out, err = run(command, *words, "--poll.interval", "hunter2")
+    assert (code, out, len(err)) == (2, [], 1)
+    assert err[0].startswith("modelarts-exporter: flag --poll.interval: unknown; ")
+    assert "hunter2" not in err[0]
+
+
+SECRETS = [
+    ("--target.auth.passwrd", "hunter2"),
+    ("--target.auth.password", "hunter2"),
+    ("--passwort:hunter2",),
+    ("--secret-keys", "hunter2"),
+    ("--nothing", "-hunter2"),
+    ("--nothing=hunter2", "--", "hunter2"),
+]
+
+
+@pytest.mark.parametrize("command", [(), *((each,) for each in CONFIGURABLE), ("simulate",)])
+@pytest.mark.parametrize("words", SECRETS)
+def test_words_that_may_be_secrets_are_not_quoted(run, command, words):
+    code, out, err = run(*command, *words)
+    assert (code, out) == (2, [])
+    assert err
+    assert "unter2" not in "\n".join(err)
+
+
+@pytest.mark.parametrize("command", CONFIGURABLE)
+@pytest.mark.parametrize(
+    "line", ["-- --poll.interval=1s", "--x a --x b", "- -- -1", "--log.level", "--a b --c=d -e --f"]
+)
+def test_options_of_the_configuration_are_left_as_they_are(command, line):
+    words = line.split()
+    assert parse([command, *words]).options == words
+    assert parse(words).options == words
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_bare_start_names_the_demo(run, bare):
+    code, _, err = run(**({} if bare else {"MODELARTS_EXPORTER_LOG__LEVEL": "info"}))
+    assert code == 2
+    hint = "modelarts-exporter: to try it without an account, run modelarts-exporter demo"
+    assert (hint in err) == bare
+    assert hint not in run("serve")[2]
 
 
 CONFIGURATIONS = {
@@ -148,13 +217,25 @@ def test_credentials_that_can_never_work(run, command):
     ]
 
 
+@pytest.mark.parametrize("command", ["demo", "simulate"])
 @pytest.mark.parametrize("flag", ["--jobs=many", "--offset=both", "--rate=-1", "--seed"])
-def test_a_bad_option_of_the_demo(capsys, flag):
-    with pytest.raises(SystemExit) as caught:
-        cli.run(["demo", flag], {})
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"modelarts-exporter demo: error: argument {flag.split('=')[0]}: ")
+def test_a_bad_option_of_the_simulated_region(run, command, flag):
+    code, out, (line,) = run(command, flag)
+    assert (code, out) == (2, [])
+    assert line.startswith(f"modelarts-exporter: {flag.split('=')[0]}: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "meant"),
+    [
+        ("demo", "--job", "--jobs"),
+        ("backfill", "--form", "--from"),
+        ("simulate", "--sed", "--seed"),
+    ],
+)
+def test_a_misspelt_option_of_one_command(run, command, flag, meant):
+    line = f"modelarts-exporter: flag {flag}: unknown; did you mean {meant}?"
+    assert run(command, f"{flag}=1") == (2, [], [line])
 
 
 def test_a_misspelt_option_of_the_demo(run):
@@ -208,7 +289,7 @@ def test_urls_that_can_be_opened(url, shown):
 
 
 def poller(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble=""):
-    """As much of one as the table of `check` needs."""
+    """The parts of a poller that the table of `check` needs."""
     jobs = {
         f"job-{number}": SimpleNamespace(job=SimpleNamespace(phase=phase))
         for number, phase in enumerate(phases)
@@ -223,7 +304,7 @@ def poller(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble
         target=SimpleNamespace(
             credentials=SimpleNamespace(identity=f"user of {name}"),
             paging=SimpleNamespace(mode=mode),
-            pools=SimpleNamespace(trouble=trouble),
+            pools=SimpleNamespace(error=trouble),
         ),
     )
 
@@ -238,7 +319,7 @@ def test_the_table_of_one_target():
     assert table == (
         "target          r/p\n"
         "identity        user of r/p\n"
-        "result          good\n"
+        "result          ok\n"
         "jobs            1,203\n"
         "  Running           2\n"
         "  Failed        1,200\n"
@@ -257,14 +338,14 @@ def test_the_table_of_several_targets():
     bad = poller("r/c", error=" ".join(["a long story"] * 10) + " " + "x" * 120)
 
     assert check.report([good, empty], interval=2.5, sweep_interval=600.0).endswith(
-        "jobs            none; the service leaves out what this identity may not see\n"
-        "paging          not known: one page holds all jobs\n"
-        "pool names      only those that jobs bring; not allowed: grant modelarts:pool:list\n"
+        "jobs            none; the service omits jobs this identity cannot list\n"
+        "paging          unknown: one page holds all jobs\n"
+        "pool names      only those seen in jobs; not allowed: grant modelarts:pool:list\n"
         "a poll costs    2 API calls, 0.2 s\n"
         "a sweep costs   1 API call, 1.2 s\n"
         "a day costs     69,264 API calls, with a poll every 2.5 s and a sweep every 600 s\n"
         "\n"
-        "All good."
+        "All ok."
     )
     sections = check.report([bad, good, bad], interval=60.0, sweep_interval=3600.0).split("\n\n")
     assert [section.split()[1] for section in sections] == ["r/c", "r/a", "r/c", "of"]

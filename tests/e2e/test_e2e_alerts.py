@@ -174,7 +174,7 @@ async def test_all_rules_work_on_a_busy_region(start, rules, tmp_path, where):
         *("--web.listen-address=127.0.0.1:0", "--poll.interval=1s", "--jobs.retention=100d"),
     )
     url = (await demo.said(r"the exporter at http://(\S+)\.\n"))[1]
-    await demo.said("Ctrl-C ends both")
+    await demo.said("Ctrl-C stops both")
     prometheus = await real.running(start, tmp_path, where, url, **rules)
     await prometheus.until("count_over_time(up[5m]) >= 4")
     found = await healthy_rules(prometheus)

@@ -1,4 +1,4 @@
-"""Prometheus knows what was before the exporter, and the live numbers go on from there."""
+"""Prometheus has the history from before the exporter, and live series continue it."""
 
 import random
 import re
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 HOUR, DAY = 3600, 86_400
 STEP = 300
 DAYS = 3
-"""So many whole days are written; the world is a day older."""
+"""Number of whole days written; the world is a day older."""
 
 JOBS = "modelarts_training_jobs"
 GAUGES = (
@@ -58,7 +58,7 @@ BLURRED = {
     "Running": "running",
     "Terminating": "running",
 }
-"""What the history does not tell apart."""
+"""Phases that the history cannot distinguish."""
 
 TERMINAL = ("Completed", "Failed", "Terminated", "Abnormal")
 POOLS = ("public-ascend", "vision", "llm-pretraining", "data-preparation")
@@ -66,10 +66,10 @@ POLICIES = ("npu_proc_restart", "pod_reschedule", "job_reschedule")
 
 
 class World:
-    """Jobs with a past of some days, which ended at the last midnight but for those that go on.
+    """Jobs over some days, finished by the last midnight except for those that still run.
 
-    Its times are a fixed distance from that midnight, and none is near one: an `increase` over a
-    day need not be split between two.
+    Event times are relative to that midnight and never close to one, so that an `increase` over a
+    day belongs to one day.
     """
 
     def __init__(self):
@@ -88,7 +88,7 @@ class World:
         self.fleet.stop(self.some("Running"), self.midnight - HOUR / 2)
 
     def some(self, phase):
-        """A job that is in it, and not in the middle of a recovery: its end would not be told."""
+        """A running job that is not in a recovery, whose end would be unknown."""
         return next(
             job
             for job in self.fleet
@@ -96,7 +96,7 @@ class World:
         )
 
     def _live(self, day):
-        """A job that is created on a day, and what becomes of it before the last midnight."""
+        """Create a job on a day, and let it run its course before the last midnight."""
         chance = self._chance
         at = day + chance.uniform(HOUR, DAY - HOUR)
         job = self.fleet.create(at, pool=chance.choice(POOLS), nodes=chance.randint(1, 3))
@@ -107,7 +107,7 @@ class World:
             action(at=at)
 
     def _life(self, job):
-        """What it wants to do, one after the other."""
+        """The actions of a job, one after the other."""
         fleet, chance = self.fleet, self._chance
         if chance.random() < 0.8:
             yield partial(fleet.queue, job)
@@ -123,7 +123,7 @@ class World:
         yield partial(fleet.finish, job, chance.choice(TERMINAL))
 
     def goes_on(self):
-        """What happens after the exporter has started."""
+        """Events after the exporter's start."""
         fleet = self.fleet
         for _ in range(2):
             fleet.finish(self.some("Running"), "Failed")
@@ -135,16 +135,16 @@ class World:
 
 
 def _awake(at):
-    """Nothing happens within an hour of midnight; in the same order later."""
+    """Move events away from midnight by an hour, in the same order."""
     late = (at + HOUR) % DAY
     return at if late >= 2 * HOUR else at + 2 * HOUR
 
 
-class Told:
-    """What the list of jobs can still tell of the events of a world.
+class ListedEvents:
+    """The events of a world that the list of jobs still shows.
 
-    Nothing of deleted jobs; and a job that ended without a start has no known end: it counts as
-    ended when it was created.
+    Deleted jobs are missing. The end of a job that never started is unknown: it counts as ended
+    when it was created.
     """
 
     def __init__(self, fleet):
@@ -161,7 +161,7 @@ class Told:
         self._events.sort(key=lambda event: event.at)
 
     def happened(self, counter, begin, end):
-        """How often, by pool and the counter's labels; after the begin, until the end."""
+        """Counts by pool and the counter's labels, after ``begin`` and up to ``end``."""
         kind, labels = EVENTS[counter]
         return Counter(
             (event.job.pool.label, *(getattr(event, label) for label in labels))
@@ -170,7 +170,7 @@ class Told:
         )
 
     def gauges(self, moment):
-        """What there was, by gauge, then by labels; not the zeros."""
+        """Values by gauge, then by labels; without zeros."""
         now = {event.job: event.phase for event in self._events if event.at <= moment}
         jobs, nodes, cards, oldest = Counter(), Counter(), Counter(), {}
         for job, phase in now.items():
@@ -185,7 +185,7 @@ class Told:
         return jobs, nodes, +cards, oldest
 
     def card_seconds(self, begin, end):
-        """Run time times cards between two moments, by accelerator."""
+        """Run time times cards between two times, by accelerator."""
         found = defaultdict(float)
         for job in {event.job for event in self._events}:
             for run in job.runs:
@@ -197,7 +197,7 @@ class Told:
 
 
 class Site:
-    """Where it all runs: the exporter, Prometheus with its data, and what is written for it."""
+    """The exporter, Prometheus with its data, and the backfill."""
 
     def __init__(self, start, folder, where):
         self._start = start
@@ -214,21 +214,21 @@ class Site:
         self.address = url.removeprefix("http://")
 
     async def began(self):
-        """The exporter's start, as it writes it."""
+        """The exporter's start time, as it exposes it."""
         _, _, text = await get(f"http://{self.address}/metrics")
         return re.search(r"^process_start_time_seconds (\S+)$", text, re.MULTILINE)[1]
 
     async def prometheus(self):
-        """Start it, with the data that is there."""
+        """Start Prometheus with the existing data."""
         keep = "--storage.tsdb.retention.time=30d"
         return await real.running(self._start, self._folder, self._where, self.address, keep)
 
-    async def backfill(self, since, until):
-        """Write the past, with the labels that Prometheus gives the target."""
+    async def backfill(self, start, stop):
+        """Write the history with the labels of the target in Prometheus."""
         program = self._start(
             "backfill",
-            f"--from={time.strftime('%Y-%m-%d', time.gmtime(since))}",
-            f"--to={until}",
+            f"--from={time.strftime('%Y-%m-%d', time.gmtime(start))}",
+            f"--to={stop}",
             "--output=history",
             "--label=job=modelarts",
             f"--label=instance={self.address}",
@@ -238,7 +238,7 @@ class Site:
         assert program.stderr == ""
 
     async def make_blocks(self):
-        """Of every day, as the command says it is done."""
+        """Create the blocks of every day, as the command's output says."""
         days = sorted(self._folder.glob("history/*.om"))
         assert len(days) >= DAYS + 1
         promtool = real.guarded(real.binary(self._where, ("promtool",)))
@@ -248,7 +248,7 @@ class Site:
             assert await program.ended() == 0, program.written
 
     def move_blocks(self):
-        """Into the data of Prometheus."""
+        """Move the blocks into the data directory of Prometheus."""
         for block in self._folder.glob("history/blocks/*"):
             block.rename(self._folder / "data" / block.name)
 
@@ -267,7 +267,7 @@ def world():
 
 @pytest.fixture
 async def live(site, world):
-    """The exporter and Prometheus, which has seen it more than once."""
+    """Start the exporter and Prometheus, and wait for more than one scrape."""
     async with SimulatedService(world.fleet) as service:
         await site.export(service)
         prometheus = await site.prometheus()
@@ -288,19 +288,19 @@ async def test_prometheus_knows_what_was_before(site, live, world):
     site.move_blocks()
     prometheus = await site.prometheus()
 
-    told = Told(world.fleet)
-    await the_past_is_right(prometheus, told, world)
-    await the_days_are_right(prometheus, told, world)
+    listed = ListedEvents(world.fleet)
+    await the_past_is_right(prometheus, listed, world)
+    await the_days_are_right(prometheus, listed, world)
     await the_series_go_on(prometheus, float(began))
-    await the_joint_is_no_event(prometheus, told, world)
+    await the_joint_is_no_event(prometheus, listed, world)
     await prometheus.until(f"min(count_over_time({JOBS}[5s])) >= 3")  # scraped again
     await nothing_was_lost(prometheus)
     said = f"{live.program.stderr}{prometheus.program.stderr}".splitlines()
-    assert [line for line in said if "gracefully" not in line] == []  # it was told to end
+    assert [line for line in said if "gracefully" not in line] == []  # it was stopped
 
 
 async def shown(prometheus, at):
-    """What Prometheus says there was, as `Told.gauges`."""
+    """The values in Prometheus, as `ListedEvents.gauges`."""
     base = ("pool", "flavor_type")
     found = []
     for metric, labels in zip(
@@ -318,20 +318,20 @@ async def shown(prometheus, at):
     return (*found, oldest)
 
 
-async def the_past_is_right(prometheus, told, world):
+async def the_past_is_right(prometheus, listed, world):
     for hours in (0, 3.5, 10, 15.25, 22, 31, 40, 58.75, 71):
         moment = world.first + hours * HOUR
         # A second later: Prometheus 2 finds a sample that is five minutes old, too, so that what
         # has ended would still be there.
         *counts, oldest = await shown(prometheus, moment + 1)
-        *true_counts, true_oldest = told.gauges(moment)
+        *true_counts, true_oldest = listed.gauges(moment)
         for found, true in zip(counts, true_counts, strict=True):
             assert found == true, (hours, found - true, true - found)
         assert oldest == pytest.approx(true_oldest, abs=0.001), hours
-    assert all(told.gauges(world.first + 31 * HOUR))  # there was something of everything
+    assert all(listed.gauges(world.first + 31 * HOUR))  # there was something of everything
 
 
-async def the_days_are_right(prometheus, told, world):
+async def the_days_are_right(prometheus, listed, world):
     for counter in (*EVENTS, CARD_SECONDS):
         assert await prometheus.one(f"sum({counter})", at=world.first) == 0
     for day in range(DAYS):
@@ -341,15 +341,15 @@ async def the_days_are_right(prometheus, told, world):
             by = ("pool", *labels)
             query = f"round(sum by ({', '.join(by)}) (increase({counter}[1d]))) > 0"
             found = await prometheus.ask(query, *by, at=end)
-            assert found == told.happened(counter, begin, end), (day, counter)
+            assert found == listed.happened(counter, begin, end), (day, counter)
             assert found
         query = f"sum by (accelerator) (increase({CARD_SECONDS}[1d])) > 0"
         found = await prometheus.ask(query, "accelerator", at=end)
-        assert found == pytest.approx(told.card_seconds(begin, end), rel=0.01), day
+        assert found == pytest.approx(listed.card_seconds(begin, end), rel=0.01), day
 
 
 async def the_series_go_on(prometheus, began):
-    """At the joint no gauge has a step, another label, or a gap; nothing is there twice."""
+    """Between history and live series, no gauge has a step, another label, a gap or a duplicate."""
     for gauge in GAUGES:
         found = await prometheus.api("query", query=f"{gauge}[15m]", time=began + 300)
         steps = defaultdict(float)
@@ -376,7 +376,7 @@ async def the_series_go_on(prometheus, began):
     assert len({value for _, value in series["values"]}) == 1
 
 
-async def the_joint_is_no_event(prometheus, told, world):
+async def the_joint_is_no_event(prometheus, listed, world):
     """Events from before and after the start, in one window."""
     now = time.time()
     begin = world.midnight - DAY
@@ -384,7 +384,7 @@ async def the_joint_is_no_event(prometheus, told, world):
         by = ("pool", *labels)
         query = f"round(sum by ({', '.join(by)}) (increase({counter}[{now - begin:.0f}s]))) > 0"
         found = await prometheus.ask(query, *by, at=now)
-        assert found == told.happened(counter, begin, now), counter
+        assert found == listed.happened(counter, begin, now), counter
 
 
 async def nothing_was_lost(prometheus):

@@ -54,7 +54,7 @@ async def demo(start):
     """The URLs of the simulated service and of the exporter that reads it."""
     program = start("demo", *REGION, *OPTIONS)
     story = await program.said(r"service answers at (\S+), the exporter at (\S+)\.\n")
-    await program.said("Ctrl-C ends both")
+    await program.said("Ctrl-C stops both")
     yield story.groups()
     assert await program.stops() == 0
     assert {line.partition(" (")[0] for line in program.log} <= {SAID}

@@ -39,7 +39,7 @@ async def demo(start):
     """The URLs of the simulated service and of the exporter that reads it."""
     program = start("demo", *WORLD, *OPTIONS)
     story = await program.said(r"service answers at (\S+), the exporter at (\S+)\.\n")
-    await program.said("Ctrl-C ends both")
+    await program.said("Ctrl-C stops both")
     return story.groups()
 
 

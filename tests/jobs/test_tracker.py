@@ -1,65 +1,16 @@
-"""What happens to jobs, by what was read of them before: rule by rule, with literal events."""
+"""The rules of the tracker, one by one, with literal views and events."""
 
 import copy
 
 import msgspec
 import pytest
+from jobs.examples import AGAIN, FIRST, NOW, job, run, waiting
 
-from exporter.jobs.job import Job, Run, View
+from exporter.jobs.job import View
 from exporter.jobs.tracker import Base, Event, Fleet, Restart, observe
 
-NOW = 1_750_000_000.0
 BASE = Base("0", "pool-1", "Ascend")
 HOUR = 3600.0
-
-FIRST, AGAIN = "init_or_rescheduled", "restarted"
-
-
-def job(job_id="a", **changes):
-    """A job that has run for 500 s, with 16 cards and no records."""
-    plain = Job(
-        id=job_id,
-        name="train",
-        user="li",
-        workspace="0",
-        kind="job",
-        phase="Running",
-        pool="pool-1",
-        pool_name="",
-        flavor_type="Ascend",
-        flavor="modelarts.pool.visual.8xlarge",
-        accelerator="910B",
-        engine="PyTorch",
-        created=NOW - 600,
-        started=NOW - 500,
-        ended=None,
-        duration=500.0,
-        nodes=2,
-        current_nodes=2,
-        accelerators=16,
-        runs=None,
-        failed_task="",
-        exit_code=None,
-        message="",
-    )
-    return msgspec.structs.replace(plain, **changes)
-
-
-def waiting(job_id="a", **changes):
-    unstarted = {"phase": "Pending", "started": None, "duration": 0.0, "runs": None}
-    return job(job_id, **(unstarted | changes))
-
-
-def run(start, end=None, recovery="", *, start_type=FIRST, before=""):
-    """A record; times in seconds after `NOW`."""
-    return Run(
-        start=None if start is None else NOW + start,
-        end=None if end is None else NOW + end,
-        start_type=start_type,
-        recovery=recovery,
-        recovery_before=before,
-        reason="",
-    )
 
 
 def event(kind, *labels, seconds=None, cards=None, job_id="a", base=BASE):
@@ -74,13 +25,19 @@ class Watch:
         self.now = NOW - 60
         self.changed = {}
 
-    def see(self, *jobs, gone=(), horizons=None, at=None):
+    def see(self, *jobs, deleted=(), newest_created=None, without_phase=(), at=None):
         """The events of a view."""
         self.now = self.now + 60 if at is None else at
-        horizons = {"0": NOW} if horizons is None else horizons
-        view = View({each.id: each for each in jobs}, frozenset(gone), horizons)
+        newest_created = {"0": NOW} if newest_created is None else newest_created
+        view = View(
+            {each.id: each for each in jobs},
+            frozenset(deleted),
+            newest_created,
+            without_phase=frozenset(without_phase),
+        )
         observed = observe(self.fleet, view, self.now)
-        self.fleet, self.changed, self.gone = observed.fleet, observed.changed, observed.gone
+        self.fleet, self.changed = observed.fleet, observed.changed
+        self.deleted = observed.deleted
         return observed.events
 
     def kinds(self, *jobs, **more):
@@ -135,7 +92,7 @@ def test_a_job_seen_later_was_created(watching):
 
 
 def test_the_first_view_may_be_empty(watch):
-    watch.see(horizons={"0": float("-inf")})
+    watch.see(newest_created={"0": float("-inf")})
 
     assert watch.kinds(waiting(created=NOW - 9 * HOUR)) == ["created"]
 
@@ -181,7 +138,7 @@ def test_several_phases_in_one_step(watching):
     ],
 )
 def test_jobs_much_older_than_the_newest_were_hidden(watch, created, kinds):
-    watch.see(job("b", created=NOW), horizons={"0": NOW})
+    watch.see(job("b", created=NOW), newest_created={"0": NOW})
 
     assert watch.kinds(job(created=created, phase="Failed")) == kinds
 
@@ -195,8 +152,8 @@ def test_what_a_hidden_job_does_later_is_an_event(watching):
 
 
 def test_the_newest_job_counts_although_it_is_gone(watch):
-    watch.see(horizons={"0": NOW})
-    watch.see(horizons={"0": NOW - 9 * HOUR})
+    watch.see(newest_created={"0": NOW})
+    watch.see(newest_created={"0": NOW - 9 * HOUR})
 
     assert watch.see(waiting(created=NOW - 2 * HOUR)) == []
 
@@ -207,19 +164,19 @@ def test_jobs_created_while_we_were_away_are_new(watching):
     assert watching.kinds(
         waiting("a", created=NOW + HOUR),
         waiting("b", created=late),
-        horizons={"0": late},
+        newest_created={"0": late},
         at=late + 1,
     ) == ["created", "created"]
 
 
 def test_every_workspace_has_its_own_baseline(watch):
-    watch.see(waiting("a"), horizons={"0": NOW})
+    watch.see(waiting("a"), newest_created={"0": NOW})
 
     assert watch.see(
         waiting("b"),
         waiting("c", workspace="w"),
         waiting("d", workspace="w"),
-        horizons={"0": NOW, "w": NOW},
+        newest_created={"0": NOW, "w": NOW},
     ) == [event("created", job_id="b")]
     assert watch.see(waiting("e", workspace="w")) == [
         event("created", job_id="e", base=Base("w", "pool-1", "Ascend"))
@@ -229,6 +186,20 @@ def test_every_workspace_has_its_own_baseline(watch):
 def test_a_workspace_that_nobody_asked_for_has_the_baseline_of_the_others(watch):
     assert watch.kinds(waiting("a", workspace="odd")) == []
     assert watch.kinds(waiting("b", workspace="odd")) == ["created"]
+
+
+def test_the_baseline_of_a_job_without_a_phase_is_the_first_reading_with_one(watch):
+    watch.see(job(phase="Unknown", runs=RUNS), without_phase=["a"])
+    assert watch.see(job(phase="Unknown", duration=510.0), without_phase=["a"]) == []
+
+    assert watch.see(job(phase="Failed", duration=520.0, runs=RUNS)) == []
+    assert watch.see(job(phase="Failed", duration=520.0, runs=RUNS, ended=NOW)) == []
+    assert watch.see(job(duration=530.0, runs=RUNS)) == [event("ran", "910B", cards=160.0)]
+
+
+def test_a_new_job_without_a_phase_was_created_and_the_rest_comes_later(watching):
+    assert watching.see(job(phase="Unknown"), without_phase=["a"]) == [event("created")]
+    assert watching.kinds(job(phase="Failed")) == ["started", "ran", "finished"]
 
 
 # --- Start ----------------------------------------------------------------------------------------
@@ -324,7 +295,7 @@ def test_restarts_of_a_baseline_job_with_records_go_on_from_there(watch):
     old = (run(-500, -400, "proc_restart"), run(-390))
     watch.see(job(runs=old))
 
-    # One second before the baseline by the service's clock: it was not among the records.
+    # One second before the baseline by the service's clock, but not among its records.
     more = (*old[:1], run(-390, -100, "pod_reschedule"), run(-1))
     assert watch.see(job(runs=more)) == [
         event("restarted", FIRST, "pod_reschedule"),
@@ -352,7 +323,7 @@ def test_late_records_of_a_baseline_job_count_from_the_baseline_on(watch, absent
 
 
 def test_only_the_first_records_of_a_baseline_job_are_doubted(watch):
-    """The service's clock may be behind ours: what was not there when we looked is new."""
+    """The service's clock may be behind ours: a record that we did not see before is new."""
     watch.see(job())
     watch.see(job(runs=(run(-500),)))
 
@@ -633,17 +604,17 @@ def test_a_job_that_is_not_mentioned_stays(watching):
 def test_a_job_is_deleted_when_that_is_confirmed(watching):
     watching.see(job())
 
-    assert watching.see(gone=["a"]) == [event("deleted", "Running")]
-    assert watching.gone == {"a"}
+    assert watching.see(deleted=["a"]) == [event("deleted", "Running")]
+    assert watching.deleted == {"a"}
     assert watching.fleet.jobs == {}
-    assert watching.see(gone=["a"]) == []
-    assert watching.gone == frozenset()
+    assert watching.see(deleted=["a"]) == []
+    assert watching.deleted == frozenset()
 
 
 def test_a_job_may_be_read_and_gone_in_one_view(watching):
     watching.see(job())
 
-    assert watching.see(job(phase="Failed"), gone=["a"]) == [
+    assert watching.see(job(phase="Failed"), deleted=["a"]) == [
         event("finished", "Failed", seconds=500.0, cards=8000.0),
         event("deleted", "Failed"),
     ]
@@ -651,8 +622,8 @@ def test_a_job_may_be_read_and_gone_in_one_view(watching):
 
 
 def test_jobs_nobody_knew_cannot_go(watching):
-    assert watching.see(gone=["b"]) == []
-    assert watching.gone == frozenset()
+    assert watching.see(deleted=["b"]) == []
+    assert watching.deleted == frozenset()
 
 
 # --- When it ended --------------------------------------------------------------------------------
@@ -700,7 +671,7 @@ def test_bases_and_their_cards_are_remembered_when_their_last_job_is_gone(watch)
         job("b", accelerator="910C"),
         job("c", flavor_type="CPU", accelerators=None),
     )
-    watch.see(gone=["a", "b", "c"])
+    watch.see(deleted=["a", "b", "c"])
 
     assert watch.fleet.accelerators == {
         BASE: {"910B", "910C"},
@@ -709,7 +680,12 @@ def test_bases_and_their_cards_are_remembered_when_their_last_job_is_gone(watch)
 
 
 def test_a_base_is_seen_although_its_job_is_gone_at_once(watching):
-    watching.see(job(pool="new"), gone=["a"])
+    assert watching.kinds(job(pool="new"), deleted=["a"]) == [
+        "created",
+        "started",
+        "ran",
+        "deleted",
+    ]
 
     assert Base("0", "new", "Ascend") in watching.fleet.accelerators
 
@@ -724,11 +700,11 @@ def test_the_same_view_again_changes_nothing(watching):
         job("c", phase="Failed", runs=RUNS),
         waiting("d", phase="Abnormal"),
     ]
-    watching.see(*jobs, gone=["x"])
+    watching.see(*jobs, deleted=["x"])
     before = watching.fleet
 
-    assert watching.see(*copy.deepcopy(jobs), gone=["x"]) == []
-    assert (watching.fleet, watching.changed, watching.gone) == (before, {}, frozenset())
+    assert watching.see(*copy.deepcopy(jobs), deleted=["x"]) == []
+    assert (watching.fleet, watching.changed, watching.deleted) == (before, {}, frozenset())
 
 
 def test_only_what_has_changed_is_told(watching):
@@ -742,6 +718,6 @@ def test_what_was_known_is_not_changed(watch):
     watch.see(job(runs=RUNS))
     before = watch.fleet
     kept = copy.deepcopy(before)
-    watch.see(job("b", phase="Abnormal", pool="other"), gone=["a"])
+    watch.see(job("b", phase="Abnormal", pool="other"), deleted=["a"])
 
     assert before == kept

@@ -1,21 +1,20 @@
-"""Whatever a world does and however it is looked at, the counters tell what has happened there.
+"""Whatever happens in a world and however it is looked at, the counters show it.
 
 A simulated world is driven by random actions. Now and then it is looked at, through the documents
 of the service and their decoder: some jobs are left out if they have not changed (as polls do),
-some tell no running records, deletions are confirmed late, and one workspace is read later than
-the other. The oracle (`Told`) knows the world's own record of events and when each job was looked
-at. It knows nothing of the tracker.
+some show no running records, deletions are confirmed late, and one workspace is read later than
+the other. `jobs.oracle` computes the expected counters.
 """
 
 import json
 import random
 from collections import Counter, defaultdict
-from typing import NamedTuple
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jobs.oracle import Expected, Look
 
 from exporter.jobs.job import View
 from exporter.jobs.tracker import Fleet, observe
@@ -42,7 +41,7 @@ EXAMPLES = settings(
 
 # --- A world and what happens to it ---------------------------------------------------------------
 
-# What to do, to which job, in which manner, after how many ms.
+# Action, number of the job, variant, ms to wait before.
 ACTIONS = st.tuples(
     st.sampled_from(
         (
@@ -54,14 +53,14 @@ ACTIONS = st.tuples(
     st.integers(0, 999),
     st.sampled_from([0, 1, 250, 999, 1000, 1001, 15_000, 60_000, 600_123, 4_000_000]),
 )
-# Actions, then a look: what of it can be left out.
+# Actions, then a look, with a seed for what it leaves out.
 BATCHES = st.tuples(st.lists(ACTIONS, min_size=2, max_size=12), st.integers(0, 2**16))
-# The first look is the baseline, of the second workspace so many looks later.
+# The first look is the baseline; that of the second workspace comes this many looks later.
 LIVES = st.tuples(st.lists(BATCHES, min_size=3, max_size=7), st.integers(0, 2))
 
 
 class Hands:
-    """Do to a world what is possible."""
+    """Applies actions to a world where possible."""
 
     def __init__(self):
         self.world = World(1, START_MS / 1000)
@@ -121,7 +120,7 @@ class Hands:
         self.world.reactivate(job)
 
     def _blink(self, job, _):
-        """Into a phase that nobody knows, or back."""
+        """Into an undocumented phase, or back."""
         phase = self._blinking.pop(job.id, None)
         if job.phase == "Suspended":
             self.world.enter(job, phase)
@@ -133,51 +132,32 @@ class Hands:
 # --- Looking at it --------------------------------------------------------------------------------
 
 
-class Look(NamedTuple):
-    """When a job was looked at, and what had happened to it by then.
-
-    Attributes:
-        events: so many of the job's events.
-        phase: as it was.
-        ran: seconds.
-        records: whether they were told.
-        baseline: whether it was the first look at the whole workspace.
-    """
-
-    at: float
-    events: int
-    phase: str
-    ran: float
-    records: bool
-    baseline: bool
-
-
 class Eyes:
-    """Look at a world now and then, as the service shows it."""
+    """Looks at a world now and then, as the service shows it."""
 
     def __init__(self, world, late):
         self.world = world
         self.looks = defaultdict(list)
-        self.gone = set()
+        self.deleted = set()
         self._late = late
         self._read = set()
         self._shown = {}
 
     def look(self, chance, *, whole=False):
-        """A view; ``whole``: of everything, with records and all deletions confirmed."""
+        """A view; ``whole``: with all jobs, their records, and all deletions confirmed."""
         now = self.world.now
         workspaces = WORKSPACES if whole or self._late <= 0 else WORKSPACES[:1]
         self._late -= 1
         events = Counter(event.job.id for event in self.world.events)
-        jobs, horizons = {}, {}
+        jobs, newest_created = {}, {}
         for workspace in workspaces:
             listed = [job for job in self.world if job.workspace == workspace]
-            horizons[workspace] = max((job.created for job in listed), default=float("-inf"))
-            told = {job.id: whole or chance.random() < 0.5 for job in listed}
-            items = [document(job, now, records=told[job.id]) for job in listed]
+            newest_created[workspace] = max((job.created for job in listed), default=float("-inf"))
+            with_records = {job.id: whole or chance.random() < 0.5 for job in listed}
+            items = [document(job, now, records=with_records[job.id]) for job in listed]
             body = json.dumps({"total": len(items), "count": len(items), "items": items}).encode()
             page = decode_page(body, workspace=workspace, now=now)
-            assert (page.broken, len(page.jobs)) == ([], len(listed))
+            assert (page.undecodable, len(page.jobs)) == ([], len(listed))
             for job, decoded in zip(listed, page.jobs, strict=True):
                 shown = events[job.id], msgspec.structs.replace(decoded, runs=None, ended=None)
                 if not whole and self._shown.get(job.id) == shown and chance.random() < 0.5:
@@ -190,147 +170,50 @@ class Eyes:
                         events[job.id],
                         job.phase,
                         round(job.running_seconds(now), 3),
-                        told[job.id],
+                        with_records[job.id],
                         workspace not in self._read,
                     )
                 )
         self._read.update(workspaces)
-        gone = {
+        deleted = {
             job_id
             for job_id in self._shown
             if job_id not in self.world and (whole or chance.random() < 0.5)
         }
-        self.gone |= gone
-        return View(jobs, frozenset(gone), horizons)
+        self.deleted |= deleted
+        return View(jobs, frozenset(deleted), newest_created)
 
 
-# --- The oracle -----------------------------------------------------------------------------------
+# --- Comparing ------------------------------------------------------------------------------------
 
 
-class Told:
-    """What counters and histograms should say, by the world's events and who was looked at when.
-
-    Attributes:
-        counters: by name and labels.
-        observed: seconds, likewise.
-    """
-
-    def __init__(self, world, eyes):
-        self.counters = Counter()
-        self.observed = defaultdict(list)
-        events = defaultdict(list)
-        for event in world.events:
-            events[event.job.id].append(event)
-        for job_id, looks in eyes.looks.items():
-            self._tell(events[job_id], looks)
-            if job_id in eyes.gone:
-                known = looks[-1].phase in (*ACTIVE, *TERMINAL)
-                self._count("jobs_deleted", looks[-1].phase if known else "Unknown")
-
-    def _tell(self, events, looks):
-        self._job = events[0].job
-        self._behind = looks[0].events if looks[0].baseline else 0
-        if not self._behind:
-            self._count("jobs_created")
-        for event in events[self._behind : looks[-1].events]:
-            if event.kind == "started":
-                self._observe("queue", event.at - self._job.created)
-        self._tell_runs(events, looks)
-        self._tell_cards(events, looks)
-        self._tell_ends(events, looks)
-
-    def _tell_runs(self, events, looks):
-        """Records are in whole seconds. Jobs that are gone have told what they last told."""
-        known = max((look.events for look in looks if look.records), default=0)
-        start = end = None
-        for number, event in enumerate(events[:known]):
-            counts = self._is_news(events, looks, number)
-            match event.kind:
-                case "started":
-                    start, end = int(event.at), None
-                case "restarted":
-                    if counts:
-                        self._count("restarts", event.start_type, event.recovery)
-                        self._observe("recovery", int(event.at) - end, event.recovery)
-                        self._cards("recovery_accelerator", int(event.at) - end, event.recovery)
-                    start, end = int(event.at), None
-                case "interrupted":
-                    end = int(event.at)
-                    if counts:
-                        self._observe("attempt", end - start, event.recovery)
-                case "downgraded":
-                    if counts:
-                        self._count("recovery_downgrades", event.from_recovery, event.to_recovery)
-                case "finished":
-                    end = end or int(event.at)
-
-    def _is_news(self, events, looks, number):
-        """Whether what happened is not behind the baseline.
-
-        If a job had run and told no records at the baseline, all that we can go by is time, in
-        whole seconds.
-        """
-        had_run = any(event.kind == "started" for event in events[: self._behind])
-        if looks[0].baseline and had_run and not looks[0].records:
-            return int(events[number].at) + 1 > looks[0].at
-        return number >= self._behind
-
-    def _tell_cards(self, events, looks):
-        before = looks[0].ran if looks[0].baseline else 0
-        self._cards("accelerator", looks[-1].ran - before, self._job.accelerator)
-
-    def _tell_ends(self, events, looks):
-        """A job has ended whenever it is found so after it was active or unknown to us."""
-        ends = []
-        ended = False
-        counted = None
-        for look in looks:
-            if look.phase in ACTIVE:
-                ended = False
-            elif look.phase in TERMINAL and not ended:
-                ended = True
-                started = any(event.kind == "started" for event in events[: look.events])
-                if not look.baseline:
-                    ends.append(look.phase)
-                    self._count("jobs_finished", look.phase)
-                if not look.baseline and started:
-                    self._cards("finished_accelerator", look.ran - (counted or 0), look.phase)
-                    if counted is None:
-                        self._observe("run", look.ran, look.phase)
-                counted = look.ran if started else None
-        seen = events[: looks[-1].events]
-        if all(event.kind not in ("reactivated", "entered") for event in seen):
-            after = seen[self._behind :]
-            assert ends == [event.phase for event in after if event.kind == "finished"]
-
-    def _key(self, name, labels):
-        return f"modelarts_training_{name}", (*self._job.base, *labels)
-
-    def _count(self, name, *labels):
-        self.counters[self._key(f"{name}_total", labels)] += 1
-
-    def _cards(self, name, seconds, *labels):
-        self.counters[self._key(f"{name}_seconds_total", labels)] += seconds * self._job.cards
-
-    def _observe(self, name, seconds, *labels):
-        self.observed[self._key(f"{name}_duration_seconds", labels)].append(seconds)
+def expected(world, eyes):
+    """The expected counters, from the world's events and the looks at each job."""
+    events = defaultdict(list)
+    for event in world.events:
+        events[event.job.id].append(event)
+    totals = Expected()
+    for job_id, looks in eyes.looks.items():
+        phase = looks[-1].phase if looks[-1].phase in (*ACTIVE, *TERMINAL) else "Unknown"
+        totals.add(events[job_id], looks, phase if job_id in eyes.deleted else None)
+    return totals
 
 
-def compare(ledger, told):
-    """The ledger says what was told: values, sums, counts and buckets."""
+def compare(ledger, totals):
+    """The ledger has the expected values, sums, counts and buckets."""
     values = {key: series.value for key, series in ledger.items()}
-    expected = dict(told.counters) | {key: sum(seen) for key, seen in told.observed.items()}
+    wanted = dict(totals.counters) | {key: sum(seen) for key, seen in totals.observed.items()}
     wrong = {
-        key: (values.get(key, 0), expected.get(key, 0))
-        for key in values.keys() | expected.keys()
-        if values.get(key, 0) != pytest.approx(expected.get(key, 0), rel=1e-9, abs=1e-4)
+        key: (values.get(key, 0), wanted.get(key, 0))
+        for key in values.keys() | wanted.keys()
+        if values.get(key, 0) != pytest.approx(wanted.get(key, 0), rel=1e-9, abs=1e-4)
     }
     assert wrong == {}
     for key, series in ledger.items():
         bounds = EVENT_FAMILY_BY_NAME[key[0]].buckets
         cumulative = [sum(series.counts[: number + 1]) for number in range(len(series.counts))]
         if bounds:
-            seen = [round(seconds, 3) for seconds in told.observed.get(key, [])]
+            seen = totals.observed.get(key, [])
             assert cumulative == [sum(s <= le for s in seen) for le in (*bounds, float("inf"))]
 
 
@@ -348,7 +231,7 @@ class Counted:
 
 
 def views(life):
-    """Live, and look after every batch and once more when all is over; world and eyes come too."""
+    """Live; yield a view after every batch and a whole one at the end, with world and eyes."""
     batches, late = life
     hands = Hands()
     eyes = Eyes(hands.world, late)
@@ -364,11 +247,11 @@ def views(life):
 
 @settings(EXAMPLES, max_examples=500)
 @given(LIVES)
-def test_counters_tell_what_has_happened(life):
+def test_counters_show_what_happened(life):
     counted = Counted()
     for view, world, eyes in views(life):
         counted.take(view, world.now)
-        compare(counted.ledger, Told(world, eyes))
+        compare(counted.ledger, expected(world, eyes))
 
 
 @EXAMPLES
@@ -394,14 +277,14 @@ def test_the_same_view_again_changes_nothing(life):
         counted.take(view, world.now)
         fleet, ledger = counted.fleet, counted.ledger
         again, changed = counted.take(view, world.now + 30)
-        assert (again.events, again.changed, again.gone, changed) == ([], {}, frozenset(), {})
+        assert (again.events, again.changed, again.deleted, changed) == ([], {}, frozenset(), {})
         assert (again.fleet, counted.ledger) == (fleet, ledger)
 
 
 @EXAMPLES
 @given(LIVES, st.integers(0, 2**16))
-def test_a_view_in_two_parts_tells_the_same(life, seed):
-    """Unless it is the first of a workspace: that is a whole."""
+def test_a_view_in_two_parts_has_the_same_effect(life, seed):
+    """Unless it is the first of a workspace, which is always complete."""
     chance = random.Random(seed)
     whole, parts = Counted(), Counted()
     for view, world, _ in views(life):
@@ -409,11 +292,11 @@ def test_a_view_in_two_parts_tells_the_same(life, seed):
         first = {
             job_id: job
             for job_id, job in view.jobs.items()
-            if job.workspace in parts.fleet.horizons and chance.random() < 0.5
+            if job.workspace in parts.fleet.newest_created and chance.random() < 0.5
         }
         rest = {job_id: job for job_id, job in view.jobs.items() if job_id not in first}
         parts.take(View(first), world.now)
-        parts.take(View(rest, view.gone, view.horizons), world.now)
+        parts.take(View(rest, view.deleted, view.newest_created), world.now)
         assert parts.fleet == whole.fleet
         assert parts.ledger.keys() == whole.ledger.keys()
         for key, series in whole.ledger.items():
@@ -421,7 +304,7 @@ def test_a_view_in_two_parts_tells_the_same(life, seed):
             assert parts.ledger[key].counts == series.counts
 
 
-# Fixed, so that no change of the strategies above can make the tests empty.
+# Fixed, so that a change of the strategies above cannot leave anything untested.
 EVERYTHING = (
     [
         (
@@ -457,7 +340,7 @@ def test_everything_can_happen():
     counted = Counted()
     for view, world, eyes in views(EVERYTHING):
         counted.take(view, world.now)
-        compare(counted.ledger, Told(world, eyes))
+        compare(counted.ledger, expected(world, eyes))
 
     happened = {name for (name, _), series in counted.ledger.items() if series.value}
     assert happened == {row.metric.name for row in EVENT_FAMILIES}

@@ -1,16 +1,17 @@
 """Small jobs in, the literal exposition out, family by family."""
 
-import functools
 import json
 import os
 import re
 import shutil
 import subprocess
+from functools import cache, partial
 
-import msgspec
 import pytest
+from jobs import examples
+from jobs.examples import NOW, run
 
-from exporter.jobs.job import PHASES, Job, Run, View
+from exporter.jobs.job import PHASES, View
 from exporter.jobs.tracker import Fleet, observe
 from exporter.metrics.exposition import assemble, render_block
 from exporter.metrics.fleet import FLEET_FAMILIES, fleet_blocks
@@ -20,42 +21,24 @@ from exporter.modelarts.decode.jobs import decode_page
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.wire import document
 
-NOW = 1_750_000_000.0
 TARGET = {"region": "cn-north-4", "project": "llm"}
 TERMINAL = ("Completed", "Failed", "Terminated", "Abnormal")
 
 
-def job(job_id="a", **changes):
-    plain = Job(
-        id=job_id,
-        name="train",
-        user="li",
-        workspace="0",
-        kind="job",
-        phase="Running",
-        pool="p1",
-        pool_name="",
-        flavor_type="Ascend",
-        flavor="8xlarge",
-        accelerator="D910B",
-        engine="PyTorch",
-        created=NOW - 3600,
-        started=NOW - 3000,
-        ended=None,
-        duration=2999.5,
-        nodes=2,
-        current_nodes=1,
-        accelerators=16,
-        runs=None,
-        failed_task="",
-        exit_code=None,
-        message="",
-    )
-    return msgspec.structs.replace(plain, **changes)
+job = partial(
+    examples.job,
+    pool="p1",
+    flavor="8xlarge",
+    accelerator="D910B",
+    created=NOW - 3600,
+    started=NOW - 3000,
+    duration=2999.5,
+    current_nodes=1,
+)
 
 
 def bare(job_id="a", **changes):
-    """A job that tells nothing of itself."""
+    """A job of which only id and phase are known."""
     texts = dict.fromkeys(("name", "user", "pool_name", "flavor", "engine"), "")
     unset = ("created", "started", "duration", "nodes", "current_nodes", "accelerators")
     unknown = {"pool": "public", "flavor_type": "unknown", "accelerator": "unknown"}
@@ -63,11 +46,11 @@ def bare(job_id="a", **changes):
 
 
 def fleet(*jobs, before=Fleet(), pools=None):  # noqa: B008 - it is immutable
-    """What is known after a sweep that found these jobs, or after another one on top."""
+    """Everything known after a sweep that found these jobs, and optionally after an earlier one."""
     found = {each.id: each for each in jobs}
-    horizons = {each.workspace: NOW for each in jobs}
-    gone = frozenset(before.jobs) - found.keys()
-    return observe(before, View(found, gone, horizons, pools=pools), NOW).fleet
+    newest_created = {each.workspace: NOW for each in jobs}
+    deleted = frozenset(before.jobs) - found.keys()
+    return observe(before, View(found, deleted, newest_created, pool_names=pools), NOW).fleet
 
 
 def blocks(known, constant=TARGET, *, is_held=lambda _: False, **scope):
@@ -92,8 +75,7 @@ def samples(known, name, **scope):
 
 def runs(*manners):
     """Runs, by how each began and which recovery followed it."""
-    unset = {"start": None, "end": None, "recovery_before": "", "reason": ""}
-    return tuple(Run(start_type=start, recovery=recovery, **unset) for start, recovery in manners)
+    return tuple(run(recovery=recovery, start_type=start) for start, recovery in manners)
 
 
 # --- Every family ---------------------------------------------------------------------------------
@@ -573,12 +555,12 @@ def test_the_cap_does_not_touch_the_sums():
 # --- A whole region -------------------------------------------------------------------------------
 
 
-@functools.cache
+@cache
 def region():
     return LivingFleet.populated(7, NOW, jobs=800)
 
 
-@functools.cache
+@cache
 def known_region():
     body = json.dumps({"items": [document(each, NOW) for each in region()]}).encode()
     return fleet(*decode_page(body, workspace="0", now=NOW).jobs)

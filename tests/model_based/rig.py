@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from model_based.hands import POOLS, WORKSPACES, Hands
-from model_based.oracle import Attempt, Failure, History, Oracle, shown_phase
+from model_based.oracle import Attempt, History, MismatchError, Oracle, shown_phase
 from model_based.virtual import AtOnce
 from model_based.wire import ATTEMPT, ENDPOINT, Wire
 from prometheus_client.utils import floatToGoString
@@ -315,7 +315,7 @@ class Rig:
 
     def fail(self, message, cause=None):
         if self._failure is None and self._alive:
-            self._failure = Failure(message)
+            self._failure = MismatchError(message)
             self._failure.__cause__ = cause
 
     def check(self):
@@ -338,7 +338,7 @@ class Rig:
         attempt.done = self.tick()
         try:
             self.oracle.take(attempt, self.wall(), self.workspaces)
-        except Failure as failure:
+        except MismatchError as failure:
             self.fail(str(failure), failure)
 
     async def _publish(self):
@@ -346,7 +346,7 @@ class Rig:
         generation = await self.publisher.publish()
         try:
             self._inspect(self.publisher.exposition.text.decode())
-        except Failure as failure:
+        except MismatchError as failure:
             self.fail(str(failure), failure)
         self.dirty = False
         await self.point("after_publish")
@@ -363,7 +363,7 @@ class Rig:
         before, self._lines = self._lines, lines
         for key in before.keys() - lines.keys():
             if _is_event(key):
-                raise Failure(f"vanished: {key}")
+                raise MismatchError(f"vanished: {key}")
         for key, value in lines.items():
             if before.get(key) != value:
                 self._check_line(key, float(value), before.get(key), now)
@@ -375,12 +375,12 @@ class Rig:
         if not key.partition("{")[0].endswith(("_total", "_bucket", "_count", "_sum")):
             return
         if before is not None and number < float(before):
-            raise Failure(f"fell from {before} to {number}: {key}")
+            raise MismatchError(f"fell from {before} to {number}: {key}")
         if _is_event(key):
             self._check_birth(key, number, now)
         elif key.startswith(_JOB_RESTARTS):
             if number < self._restarts.get(key, 0.0):
-                raise Failure(f"fell from {self._restarts[key]} to {number}: {key}")
+                raise MismatchError(f"fell from {self._restarts[key]} to {number}: {key}")
             self._restarts[key] = number
 
     def _check_phase(self, key):
@@ -388,17 +388,17 @@ class Rig:
         job_id, phase = labels["job_id"], labels["phase"]
         known = job_id in self.oracle.current or job_id in self.oracle.leaving
         if not known or phase not in self.oracle.allowed[job_id]:
-            raise Failure(f"{job_id} is shown in {phase}: {self.oracle.allowed[job_id]}")
+            raise MismatchError(f"{job_id} is shown in {phase}: {self.oracle.allowed[job_id]}")
 
     def _check_birth(self, key, number, now):
         if number < self._values.get(key, 0.0):
-            raise Failure(f"fell from {self._values[key]} to {number}: {key}")
+            raise MismatchError(f"fell from {self._values[key]} to {number}: {key}")
         if key not in self._born:
             if number:
-                raise Failure(f"born at {number}: {key}")
+                raise MismatchError(f"born at {number}: {key}")
             self._born[key] = now
         elif number and not self._values[key] and now - self._born[key] < INTERVAL - 1e-6:
-            raise Failure(f"{number} only {now - self._born[key]} s after its birth: {key}")
+            raise MismatchError(f"{number} only {now - self._born[key]} s after its birth: {key}")
         self._values[key] = number
 
     # --- Quiet ------------------------------------------------------------------------------------
@@ -440,16 +440,16 @@ class Rig:
         while not condition():
             self.check()
             if asyncio.get_running_loop().time() > end:
-                raise Failure(f"{complaint}: {self.poller.error}")
+                raise MismatchError(f"{complaint}: {self.poller.error}")
             await asyncio.sleep(1.0)
         self.check()
 
     def _compare(self):
         expected = {}
-        told = self.oracle.expected(self.workspaces)
-        for (name, labels), value in told.counters.items():
+        totals = self.oracle.expected(self.workspaces)
+        for (name, labels), value in totals.counters.items():
             expected[_line(name, (*_BASE, *EVENTS[name].labels), labels)] = value
-        for (name, labels), seen in told.observed.items():
+        for (name, labels), seen in totals.observed.items():
             expected |= _histogram(EVENTS[name], labels, sorted(seen))
         expected |= self._gauges()
         shown = {key: float(v) for key, v in self._lines.items() if key.startswith(_COMPARED)}
@@ -460,7 +460,7 @@ class Rig:
         }
         if wrong:
             lines = [f"{key}: {a} but should be {b}" for key, (a, b) in sorted(wrong.items())]
-            raise Failure("\n".join(["after quiet, wrong:", *lines[:40]]))
+            raise MismatchError("\n".join(["after quiet, wrong:", *lines[:40]]))
         self._check_known()
 
     def _gauges(self):
@@ -492,13 +492,13 @@ class Rig:
             if key.startswith("modelarts_training_job_phase")
         }
         for job_id in active - shown.keys():
-            raise Failure(f"{job_id} is active and has no series")
+            raise MismatchError(f"{job_id} is active and has no series")
         for job_id, phase in shown.items():
             if job_id not in self.world:
-                raise Failure(f"{job_id} is gone and still has series")
+                raise MismatchError(f"{job_id} is gone and still has series")
             real = self.world[job_id].phase
             if phase != shown_phase(real):
-                raise Failure(f"{job_id} is {real} and shown as {phase}")
+                raise MismatchError(f"{job_id} is {real} and shown as {phase}")
         self._check_restarts(shown)
 
     def _check_restarts(self, job_ids):
@@ -514,7 +514,7 @@ class Rig:
             key: float(value) for key, value in self._lines.items() if key.startswith(_JOB_RESTARTS)
         }
         if real != shown:
-            raise Failure(f"restarts of jobs {sorted(shown.items() ^ real.items())}")
+            raise MismatchError(f"restarts of jobs {sorted(shown.items() ^ real.items())}")
 
 
 class WatchedSync(Sync):
@@ -539,7 +539,7 @@ class WatchedSync(Sync):
             self._rig.running.discard(attempt)
             raise
         attempt.end = len(self._rig.history)
-        if not self._honoured.by_phase:
+        if not self._supported.by_phase:
             self._rig.oracle.phase_filter = False
         return view
 

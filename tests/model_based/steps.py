@@ -8,9 +8,9 @@ import asyncio
 import random
 
 from model_based.hands import ODD, WORKSPACES
-from model_based.oracle import Failure
+from model_based.oracle import MismatchError
 from model_based.rig import EMPTY_LIST, FAULTS, FILTERS, INTERVAL, POINTS, Rig
-from model_based.virtual import Stuck, run
+from model_based.virtual import StuckError, run
 
 from exporter.simulator.faults import Fault
 from exporter.simulator.job import TERMINAL
@@ -287,7 +287,7 @@ def failure(config, steps, told=None):
     told = told or Told()
     try:
         run(_carried_out(config, steps, told))
-    except (Failure, Stuck) as error:
+    except (MismatchError, StuckError) as error:
         return error
     return None
 

@@ -121,8 +121,8 @@ def _slow_at_the_end(kind, body):
 
 def test_a_mistake_is_noticed_and_shrunk(monkeypatch):
     """The judge is awake."""
-    right = tracker._queued
-    monkeypatch.setattr(tracker, "_queued", lambda job: right(job) and right(job) + 1)
+    right = tracker._queue_seconds
+    monkeypatch.setattr(tracker, "_queue_seconds", lambda job: right(job) and right(job) + 1)
     steps = [("wait", 30), *steps_of(5, 20), ("wait", 1), ("create", 0, 0), ("wait", 61)]
     steps += [("start", 0, 0), ("wait", 61), *steps_of(6, 20)]
     error = failure(PLAIN, steps)

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from unittest.mock import patch
 
 
-class Stuck(Exception):
+class StuckError(Exception):
     """Everybody waits for somebody else."""
 
 
@@ -26,7 +26,7 @@ class _Selector(selectors.DefaultSelector):
         ready = super().select(0)
         if not ready:
             if timeout is None:
-                raise Stuck
+                raise StuckError
             self.now += max(timeout, 0.0)
         return ready
 

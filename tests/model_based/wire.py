@@ -158,7 +158,7 @@ class Wire:
                 continue
             odd = self._hands.odd.get(job_id)
             if odd in WITHOUT_PHASE:
-                attempt.vague[job_id] = len(self._history[job_id])
+                attempt.without_phase[job_id] = len(self._history[job_id])
                 continue
             job = self._world[job_id]
             records = listed and odd not in WITHOUT_RECORDS and bool(job.runs)

@@ -86,7 +86,7 @@ async def test_a_quiet_fleet_is_read_whole(mode, size, known):
     service = ListService(list(range(size)), mode)
     paging = Paging(mode if known else None)
 
-    found = await search(service, paging=paging).everything()
+    found = await search(service, paging=paging).read_all()
 
     assert numbers(found) == set(range(size))
     assert (found.duplicates, found.inconsistent) == (0, 0)
@@ -100,7 +100,7 @@ async def test_the_cost_of_a_search():
     pages = {}
     for mode in ("page", "row"):
         service = ListService(list(range(5000)), mode)
-        await search(service, paging=Paging(mode)).everything()
+        await search(service, paging=Paging(mode)).read_all()
         pages[mode] = len(service.requests)
 
     assert pages == {"page": 122, "row": 103}
@@ -135,7 +135,7 @@ async def test_nothing_is_missed_while_jobs_come_and_go(size, mode, order, chang
     service = ListService(list(range(size)), mode, order, changes)
     existed = set(range(size))
 
-    found = await search(service).everything()
+    found = await search(service).read_all()
 
     assert service.always_there <= numbers(found)
     assert numbers(found) <= existed | set(range(size, service.next_number))
@@ -145,7 +145,7 @@ async def test_nothing_is_missed_while_jobs_come_and_go(size, mode, order, chang
 async def test_a_job_created_between_two_pages_is_found_too(mode):
     service = ListService(list(range(120)), mode, changes={2: [("create", 0)]})
 
-    found = await search(service, paging=Paging(mode)).everything()
+    found = await search(service, paging=Paging(mode)).read_all()
 
     assert numbers(found) == set(range(121))
     assert found.duplicates == 1
@@ -155,7 +155,7 @@ async def test_a_job_created_between_two_pages_is_found_too(mode):
 async def test_a_job_deleted_between_two_pages_hides_no_other(mode):
     service = ListService(list(range(120)), mode, changes={1: [("delete", 119)]})
 
-    found = await search(service, paging=Paging(mode)).everything()
+    found = await search(service, paging=Paging(mode)).read_all()
 
     assert numbers(found) == set(range(120))  # the deleted one had been read before
     assert found.inconsistent == 1
@@ -174,19 +174,19 @@ async def test_a_job_seen_in_two_phases_is_shown_in_the_later(mode):
     service.phases[newest_of_second_page] = "Running"
     service.search = finish_meanwhile
 
-    found = await search(service, paging=Paging(mode)).everything()
+    found = await search(service, paging=Paging(mode)).read_all()
 
     assert found.jobs[f"job-{newest_of_second_page}"].phase == "Failed"
 
 
-async def test_the_same_page_for_ever_is_an_error():
+async def test_the_same_page_again_and_again_is_an_error():
     service = ListService(list(range(120)), "row", ignores_offset=True)
     reading = search(service)
 
     with pytest.raises(InconsistentPagesError, match="same jobs again and again"):
-        await reading.everything()
+        await reading.read_all()
 
-    assert reading.found.inconsistent == 5
+    assert reading.result.inconsistent == 5
     assert len(service.requests) < 10
 
 
@@ -196,8 +196,8 @@ async def test_a_mode_that_turns_out_wrong_fails_the_poll_and_is_found_out_again
     paging = Paging(believed)
 
     with pytest.raises(InconsistentPagesError):
-        await search(service, paging=paging).everything()
-    found = await search(service, paging=paging).everything()
+        await search(service, paging=paging).read_all()
+    found = await search(service, paging=paging).read_all()
 
     assert paging.mode == real
     assert len(found.jobs) == 5000
@@ -207,7 +207,7 @@ async def test_a_mode_set_by_the_user_is_never_changed():
     paging = Paging("row", fixed=True)
 
     with pytest.raises(InconsistentPagesError, match=r"check target\.pagination"):
-        await search(ListService(list(range(500)), "page"), paging=paging).everything()
+        await search(ListService(list(range(500)), "page"), paging=paging).read_all()
 
     assert paging.mode == "row"
 
@@ -222,12 +222,12 @@ async def test_filters_are_checked_on_every_job(ignored):
 
     if ignored:
         with pytest.raises(FilterIgnoredError):
-            await reading.everything()
+            await reading.read_all()
         assert len(service.requests) == 1
     else:
-        await reading.everything()
-        assert numbers(reading.found) == set(range(0, 120, 7))
-        assert reading.found.unasked == 0
+        await reading.read_all()
+        assert numbers(reading.result) == set(range(0, 120, 7))
+        assert reading.result.mismatched == 0
     assert service.requests[0]["filters"] == [
         {"key": "phase", "operator": "in", "value": ["Running"]}
     ]
@@ -235,19 +235,19 @@ async def test_filters_are_checked_on_every_job(ignored):
 
 @pytest.mark.parametrize(("changed", "believed"), [(0, True), (1, True), (4, True), (5, False)])
 async def test_a_few_that_changed_after_the_filter_are_left_out(changed, believed):
-    """The service filters first and then reads what it answers."""
+    """The service applies the filter first and reads the jobs afterwards."""
     service = ListService(list(range(8)), "row", ignores_filters=True)
     service.phases = dict.fromkeys(range(changed, 8), "Running")
     running = Filter("phase", "in", ("Running",), lambda job: job.phase in ACTIVE)
     reading = search(service, filters=[running])
 
     if believed:
-        await reading.everything()
-        assert numbers(reading.found) == set(range(changed, 8))
-        assert reading.found.unasked == changed
+        await reading.read_all()
+        assert numbers(reading.result) == set(range(changed, 8))
+        assert reading.result.mismatched == changed
     else:
         with pytest.raises(FilterIgnoredError):
-            await reading.everything()
+            await reading.read_all()
 
 
 async def test_many_of_many_pages_that_were_not_asked_for():
@@ -256,7 +256,7 @@ async def test_many_of_many_pages_that_were_not_asked_for():
     running = Filter("phase", "in", ("Running",), lambda job: job.phase in ACTIVE)
 
     with pytest.raises(FilterIgnoredError):
-        await search(service, filters=[running]).everything()
+        await search(service, filters=[running]).read_all()
 
 
 @pytest.mark.parametrize("mode", ["page", "row"])
@@ -264,7 +264,7 @@ async def test_many_of_many_pages_that_were_not_asked_for():
 async def test_the_newest_jobs_are_read_down_to_known_ground(mode, number):
     service = ListService(list(range(1000)), mode)
 
-    found = await search(service, paging=Paging(mode)).newest(
+    found = await search(service, paging=Paging(mode)).read_newest(
         lambda job_id: int(job_id.removeprefix("job-")) < 1000 - number
     )
 
@@ -275,15 +275,15 @@ async def test_the_newest_jobs_are_read_down_to_known_ground(mode, number):
 async def test_as_many_pages_as_are_wanted():
     service = ListService(list(range(60)), "row")
 
-    found = await search(service, paging=Paging("row")).everything(pages=1)
-    assert (found.ended, found.pages, numbers(found)) == (False, 1, set(range(10, 60)))
+    found = await search(service, paging=Paging("row")).read_all(max_pages=1)
+    assert (found.complete, found.pages, numbers(found)) == (False, 1, set(range(10, 60)))
 
-    found = await search(service, paging=Paging("row")).everything(pages=2)
-    assert (found.ended, found.pages, numbers(found)) == (True, 2, set(range(60)))
+    found = await search(service, paging=Paging("row")).read_all(max_pages=2)
+    assert (found.complete, found.pages, numbers(found)) == (True, 2, set(range(60)))
 
 
 async def test_a_search_says_when_its_newest_job_was_created():
     service = ListService(list(range(3)), "row")
 
-    assert (await search(service).everything()).newest == 1_600_000_000.002
-    assert (await search(ListService([], "row")).everything()).newest == float("-inf")
+    assert (await search(service).read_all()).newest_created == 1_600_000_000.002
+    assert (await search(ListService([], "row")).read_all()).newest_created == float("-inf")

@@ -1,17 +1,21 @@
-"""Several searches at once."""
+"""Concurrent searches."""
 
 import asyncio
 
 import pytest
 
 from exporter.errors import TimedOutError
-from exporter.modelarts.sync import _all
+from exporter.modelarts.sync import _gather
+
+
+async def wait_for(answer):
+    return await answer
 
 
 async def test_a_poll_that_fails_just_when_it_is_cancelled_is_cancelled():
-    """Else it would go on, and the program with it: a group forgets, before Python 3.13."""
+    """Otherwise poll and program would go on: before Python 3.13, a task group forgets it."""
     answer = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(_all([answer]))
+    task = asyncio.create_task(_gather([wait_for(answer)]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     answer.set_exception(TimedOutError("late"))
@@ -20,9 +24,9 @@ async def test_a_poll_that_fails_just_when_it_is_cancelled_is_cancelled():
         await task
 
 
-async def test_the_first_failure_is_the_polls():
+async def test_the_first_failure_fails_the_poll():
     answers = [asyncio.get_running_loop().create_future() for _ in range(2)]
-    task = asyncio.create_task(_all(answers))
+    task = asyncio.create_task(_gather(map(wait_for, answers)))
     await asyncio.sleep(0)
     answers[1].set_exception(TimedOutError("late"))
     with pytest.raises(TimedOutError, match="late"):

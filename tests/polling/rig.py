@@ -262,7 +262,13 @@ class Rig:
         """
         endpoint = endpoint or self.service.url
         instruments = TargetInstruments(self.instruments, REGION, name or "unknown")
-        session = RecordedSession(self.clock, timeout=10.0, meter=instruments, ca_file=ca_file)
+        session = RecordedSession(
+            self.clock,
+            timeout=10.0,
+            meter=instruments,
+            target=f"{REGION}/{name or 'unknown'}",
+            ca_file=ca_file,
+        )
         self._stack.push_async_callback(session.close)
         clocks = Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep)
         context = AuthContext(
@@ -341,8 +347,8 @@ class Rig:
 
     async def step(self, poller, read=None):
         """Read once: ``poll`` what has changed, the first time everything, or ``sweep``."""
-        read = (read or self.read) if poller.known.fleet.horizons else "poll"
-        incremental = read == "poll" and poller.known.fleet.horizons
+        read = (read or self.read) if poller.known.fleet.newest_created else "poll"
+        incremental = read == "poll" and poller.known.fleet.newest_created
         before = self.samples()
         ok = await getattr(poller, read)()
         return Step(ok, "incremental" if incremental else "sweep", before, self.samples())

@@ -20,15 +20,15 @@ def unknown(job_id, value, field="phase"):
     return Problem(job_id, field, value, "unknown")
 
 
-def view(*problems, healthy=(), broken=(), vague=(), gone=()):
+def view(*problems, healthy=(), undecodable=(), without_phase=(), deleted=()):
     """What lists the jobs that have problems, and others that have none."""
-    ids = {*healthy, *vague, *(problem.job_id for problem in problems)}
+    ids = {*healthy, *without_phase, *(problem.job_id for problem in problems)}
     return View(
         dict.fromkeys(ids),
-        gone=frozenset(gone),
+        deleted=frozenset(deleted),
         problems=problems,
-        broken=frozenset(broken),
-        vague=frozenset(vague),
+        undecodable=frozenset(undecodable),
+        without_phase=frozenset(without_phase),
     )
 
 
@@ -103,7 +103,7 @@ def test_a_job_that_is_well_for_a_while_is_not_counted_again(notices, meter):
 
 
 def test_a_job_that_was_gone_is_news_again(notices, meter):
-    take(notices, view(invalid("a")), view(gone="a"), view(invalid("a")))
+    take(notices, view(invalid("a")), view(deleted="a"), view(invalid("a")))
 
     assert meter.invalid_jobs == [1, 0, 1]
 
@@ -118,7 +118,13 @@ def test_a_job_that_a_poll_did_not_read_is_no_news_at_the_next(notices, meter, l
 
 
 def test_a_job_without_a_usable_phase_is_invalid(notices, meter, lines):
-    take(notices, view(vague="a"), view(vague="a"), view(healthy="a"), view(invalid("a")))
+    take(
+        notices,
+        view(without_phase="a"),
+        view(without_phase="a"),
+        view(healthy="a"),
+        view(invalid("a")),
+    )
 
     assert meter.invalid_jobs == [1, 0, 0, 0]
     assert lines() == [(LINE, {"target": "cn-north-4", "job_id": "a", "field": "status.phase"})]
@@ -131,7 +137,7 @@ def test_each_invalid_job_counts(notices, meter):
 
 
 def test_a_broken_item_is_counted_and_logged_once(notices, meter, lines):
-    take(notices, view(broken=["#0a1b"]), view(broken=["#0a1b"]))
+    take(notices, view(undecodable=["#0a1b"]), view(undecodable=["#0a1b"]))
 
     assert meter.invalid_jobs == [1, 0]
     assert lines() == [
@@ -161,7 +167,7 @@ def test_an_unknown_value_is_counted_and_logged_once(notices, meter, lines):
 
 @pytest.mark.parametrize(
     ("between", "counted"),
-    [(view(healthy="a"), {}), (view(), {}), (view(gone="a"), {"phase": 1})],
+    [(view(healthy="a"), {}), (view(), {}), (view(deleted="a"), {"phase": 1})],
 )
 def test_a_job_has_an_unknown_value_again(notices, meter, lines, between, counted):
     take(notices, view(unknown("a", "Paused")), between, view(unknown("a", "Paused")))

@@ -238,11 +238,11 @@ async def test_row_34_a_filter_is_ignored(rig, start, mode, ignored):
 
     if ignored:
         with pytest.raises(FilterIgnoredError):
-            await search.everything()
+            await search.read_all()
     else:
-        found = await search.everything()
+        found = await search.read_all()
         assert set(found.jobs) == set(ids[1::2])
-        assert found.unasked == 0
+        assert found.mismatched == 0
 
 
 async def test_row_34_a_filter_is_rejected(rig, start):
@@ -251,7 +251,7 @@ async def test_row_34_a_filter_is_rejected(rig, start):
     rig.service.behaviour.rejected_filters = frozenset({"phase"})
 
     with pytest.raises(RejectedError) as caught:
-        await filtered(rig, poller).everything()
+        await filtered(rig, poller).read_all()
 
     assert (caught.value.status, caught.value.code) == (400, "ModelArts.2789")
 

@@ -153,7 +153,7 @@ async def test_row_43_without_the_permission_pools_go_by_their_ids(rig, clock, l
     accounts.revoke_tokens()
     assert await poller.sweep()
     assert named(rig) == NAMES
-    assert poller.target.pools.trouble == ""
+    assert poller.target.pools.error == ""
 
 
 @pytest.mark.parametrize("auth", [password, signature])
@@ -234,7 +234,7 @@ async def test_whatever_goes_wrong_names_stay_and_polls_go_on(rig, clock, lines,
     assert rig.value(RETRIES) == 0
     assert rig.value("modelarts_up") == 1
     assert len(lines()) == 1
-    assert poller.target.pools.trouble
+    assert poller.target.pools.error
 
     rig.service.faults.clear()
     rename(rig.fleet, "vision", "robotics")
@@ -254,8 +254,8 @@ async def test_a_poll_waits_only_a_short_time(rig, lines, do):
     rig.service.faults.add(Fault(do, "pools", seconds=0.05))
     poller = rig.add()
     await poller.target.connect()
-    assert poller.target.pools.patience <= 6.0
-    poller.target.pools.patience = 0.3
+    assert poller.target.pools.timeout <= 6.0
+    poller.target.pools.timeout = 0.3
     began = asyncio.get_running_loop().time()
 
     assert await poller.poll()
@@ -264,7 +264,7 @@ async def test_a_poll_waits_only_a_short_time(rig, lines, do):
     assert rig.value(POLLS, result="success") == 1
     assert rig.value(REQUESTS, operation="pools", code="timeout") == 1
     assert named(rig) == {}
-    assert "no answer within 0.3 s" in lines()[0]
+    assert "no response within 0.3 s" in lines()[0]
 
 
 async def test_a_sweep_that_waits_for_names_does_not_hold_up_polls(rig):
@@ -272,7 +272,7 @@ async def test_a_sweep_that_waits_for_names_does_not_hold_up_polls(rig):
     poller = rig.add()
     assert await poller.poll()
     rig.service.faults.add(Fault("hang", "pools"))
-    poller.target.pools.patience = 1.0
+    poller.target.pools.timeout = 1.0
     async with rig.sweeping(poller):
         await until(lambda: asked(poller) == 2)
         assert (await rig.step(poller, "poll")).ok
@@ -300,7 +300,7 @@ async def test_slow_targets_have_names_too(rig):
     poller = rig.add(rate=0.1)
     assert await poller.poll()
     assert named(rig) == NAMES
-    assert poller.target.pools.patience == pytest.approx(15.0)
+    assert poller.target.pools.timeout == pytest.approx(15.0)
 
 
 async def test_strange_names_are_bounded_and_harmless(rig):

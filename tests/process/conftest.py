@@ -17,7 +17,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def closed_port():
-    """Where nobody listens."""
+    """A port on which nothing listens."""
     return free_port()
 
 
@@ -28,7 +28,7 @@ def fleet():
 
 @pytest.fixture
 async def service(fleet):
-    """Asks nobody who he is; 10 jobs run."""
+    """A service without authentication; 10 jobs run."""
     for job in [fleet.create() for _ in range(10)]:
         fleet.start(job)
     async with SimulatedService(fleet) as service:

@@ -1,6 +1,6 @@
 """The program as its users run it: as a process with an environment, output and an end.
 
-Nobody waits for time to pass here, only for something to become true.
+Tests wait for conditions, never for time to pass.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from exporter.simulator.identity import PROJECT_ID, PROJECT_NAME
 PYTHON = (sys.executable,)
 COMMAND = (*PYTHON, "-m", "exporter")
 TRACE = re.compile("Traceback|Exception ignored|Warning:|never retrieved|was destroyed")
-"""What Python says where nobody has thought of an error."""
+"""Output of Python for errors that were not handled."""
 
-_PATIENCE = 40.0
+_PATIENCE = 90.0
 
 
 class Program:
     """A process and what it has written so far.
 
-    It has a session of its own, as under a service manager, and nobody's terminal.
+    It has a session of its own, as under a service manager, and no terminal.
     """
 
     def __init__(self, arguments, environ, folder, name):
@@ -59,16 +59,16 @@ class Program:
 
     @property
     def written(self):
-        """What it has written last, for people."""
+        """The end of its output, for failure messages."""
         return f"{self.stdout[-2000:]}\n{self.stderr[-2000:]}"
 
     @property
     def log(self):
-        """The log, a line each, without the times."""
+        """The lines of its log, without times."""
         return [line.partition(" ")[2] for line in self.stderr.splitlines()]
 
     async def until(self, condition):
-        """What a condition returns once it is true; the program must live so long."""
+        """Wait until a condition is true, and return its value; the program must not end before."""
 
         def living():
             assert self.process.poll() is None, f"ended:\n{self.written}"
@@ -80,22 +80,22 @@ class Program:
             raise AssertionError(f"never true:\n{self.written}") from None
 
     async def said(self, pattern):
-        """The match of a pattern in what it writes."""
+        """Wait until its output matches a pattern, and return the match."""
         return await self.until(
             lambda: re.search(pattern, self.stdout) or re.search(pattern, self.stderr)
         )
 
     async def url(self):
-        """Where it serves, once it does."""
+        """Wait until it serves, and return its URL."""
         return (await self.said(r"INFO serving (http://\S+)/metrics"))[1]
 
     async def ended(self):
-        """Its exit code, once it has ended by itself."""
+        """Wait until it has ended by itself, and return its exit code."""
         await until(lambda: self.process.poll() is not None)
         return self.process.returncode
 
     async def stops(self, number=signal.SIGTERM, pid=None):
-        """Its exit code after a signal, for which it has 5 seconds."""
+        """Send a signal, and return its exit code; it must end within 5 seconds."""
         os.kill(pid or self.pid, number)
         started = time.monotonic()
         code = await self.ended()
@@ -103,7 +103,7 @@ class Program:
         return code
 
     def kill(self):
-        """End it and what it has started, at once."""
+        """Kill it and its children."""
         if self.process.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)  # the group is its own
         self.process.wait()
@@ -111,7 +111,7 @@ class Program:
 
 @contextlib.contextmanager
 def programs(folder):
-    """Starts programs that have ended when the context does.
+    """Start programs, which are killed when the context ends.
 
     ``command`` are the first words; the default is the exporter.
     """
@@ -131,17 +131,17 @@ def programs(folder):
 
 
 def surroundings(home):
-    """An environment in which nothing is left of the one that the tests run in."""
+    """An environment with nothing from the one that the tests run in."""
     return {
         "HOME": str(home),
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(Path(exporter.__file__).parents[1]),  # what is tested here, too
+        "PYTHONPATH": str(Path(exporter.__file__).parents[1]),  # the package under test
         "PYTHONWARNINGS": "error",
     }
 
 
 def target(service, **more):
-    """Flags for the only target: the service, which asks nobody who he is."""
+    """Flags for a single target: a service without authentication."""
     options = {
         "target.region": PROJECT_NAME,
         "target.project-id": PROJECT_ID,
@@ -168,7 +168,7 @@ def free_port():
 
 
 async def until(condition):
-    """What a condition returns once it is true."""
+    """Wait until a condition is true, and return its value."""
     async with asyncio.timeout(_PATIENCE):
         while not (found := condition()):  # noqa: ASYNC110 - another process makes it true
             await asyncio.sleep(0.02)
@@ -176,7 +176,7 @@ async def until(condition):
 
 
 async def eventually(condition):
-    """What an asynchronous condition returns once it is true."""
+    """Wait until an asynchronous condition is true, and return its value."""
     async with asyncio.timeout(_PATIENCE):
         while not (found := await condition()):  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.1)
@@ -184,19 +184,19 @@ async def eventually(condition):
 
 
 async def get(url, **headers):
-    """Status, headers and text of an answer."""
+    """Send a GET; return status, headers and text."""
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
         return answer.status, answer.headers, await answer.text()
 
 
 async def scraped(url):
-    """What Prometheus would see, by name and labels."""
+    """Scrape; return the values by name and labels."""
     _, _, text = await get(f"{url}/metrics")
     return samples(text)
 
 
 def samples(text):
-    """By name and labels."""
+    """Parse an exposition; return the values by name and labels."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -216,7 +216,7 @@ def values(found, name, **labels):
 
 
 async def up(url, number=1, **labels):
-    """Wait until every target, or those with the labels, is as up as that; what is scraped then."""
+    """Wait until `modelarts_up` of all targets with the labels is ``number``; return the scrape."""
 
     async def so():
         found = await scraped(url)

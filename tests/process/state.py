@@ -1,4 +1,4 @@
-"""What really happened in a world since some moment, and what was scraped meanwhile."""
+"""What happened in a world since some time, and what was scraped in the meantime."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ _LABELS = (
 
 
 class Book:
-    """Keeps account of a fleet from now on."""
+    """Records the events of a fleet from now on."""
 
     def __init__(self, fleet):
         self._fleet = fleet
@@ -31,11 +31,11 @@ class Book:
         self._ran = {job.id: self._seconds(job) for job in fleet}
 
     def _seconds(self, job):
-        """In whole ms, as the service tells them: hundreds of cards make a difference of it."""
+        """Round to whole ms, as the service does: with hundreds of cards it matters."""
         return round(job.running_seconds(self._fleet.now) * 1000) / 1000
 
     def truth(self):
-        """What counters should say that are not 0, by name and labels."""
+        """The expected values of counters that are not 0, by name and labels."""
         found = Counter()
         for event in self._fleet.events[self._begins :]:
             base = event.job.base
@@ -59,7 +59,7 @@ class Book:
 
 
 def counted(found):
-    """The same, of what was scraped."""
+    """The same from a scrape."""
     return {
         (name[1], *(labels[label] for label in _LABELS if label in labels)): value
         for (full, pairs), value in found.items()
@@ -69,7 +69,7 @@ def counted(found):
 
 
 class Scraper:
-    """Remembers what it has scraped, of whichever process served it.
+    """Remembers its scrapes, from any process.
 
     ``wrong`` has every counter that fell, or was not there any more.
     """

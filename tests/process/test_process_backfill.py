@@ -1,4 +1,4 @@
-"""Backfill as a user runs it: on standard output, day by day, interrupted, and on bad days."""
+"""Backfill as a user runs it: on standard output, day by day, interrupted, and when it fails."""
 
 import asyncio
 import hashlib
@@ -21,12 +21,12 @@ from exporter.simulator.server import SimulatedService
 
 DAYS = 5
 AT_EACH_MINUTE = ("--from=6d", "--step=2m")
-"""Enough to write to be interrupted at it."""
+"""Enough data to be interrupted while writing it."""
 
 
 @pytest.fixture
 async def past():
-    """A service whose world has two weeks behind it, and stands still now."""
+    """A service with two weeks of history, paused now."""
     fleet = LivingFleet.populated(7, time.time(), jobs=400, rate=0)
     fleet.pause()
     running = [job for job in fleet if job.phase == "Running"]
@@ -45,12 +45,12 @@ def written(folder):
 
 
 def digests(folder):
-    """What is in the files, without holding it all."""
+    """Hashes of the files, which are large."""
     return {path.name: hashlib.sha256(path.read_bytes()).digest() for path in folder.glob("*.om")}
 
 
 def series(*documents):
-    """The values of every series, in the order of time."""
+    """The values of every series, in order of time."""
     found = defaultdict(list)
     for document in documents:
         assert document.endswith("\n# EOF\n")
@@ -67,9 +67,7 @@ def series(*documents):
 async def test_the_history_on_standard_output_ends_where_a_live_scrape_begins(start, past):
     program = start(*options(past, "--from=2d", "--step=1h", "--label=job=modelarts"))
     assert await program.ended() == 0
-    assert program.stderr == (
-        "--step 1h leaves gaps in graphs: Prometheus looks back for 5m, not longer\n"
-    )
+    assert program.stderr == ("--step 1h leaves gaps in graphs: Prometheus looks back 5m only\n")
     found = series(program.stdout)
     assert {dict(labels)["job"] for _, labels in found} == {"modelarts"}
 
@@ -91,7 +89,7 @@ async def test_the_history_on_standard_output_ends_where_a_live_scrape_begins(st
     assert jobs == sum(job.workspace == "0" for job in past.fleet) > 200
 
 
-async def test_a_file_a_day_and_what_to_do_with_them(start, past, tmp_path):
+async def test_one_file_per_day_and_what_to_do_with_them(start, past, tmp_path):
     folder = tmp_path / "new" / "folder"
     program = start(*options(past, "--from=2d", "--step=5m", f"--output={folder}"))
     assert await program.ended() == 0
@@ -103,21 +101,22 @@ async def test_a_file_a_day_and_what_to_do_with_them(start, past, tmp_path):
     found = series(*(files[name] for name in sorted(files)))
     assert {len(each) for (name, _), each in found.items() if name.endswith("_total")} == {577}
     assert re.fullmatch(
-        rf"\d+ jobs, \d+ series, 577 samples of each, {len(files)} days, a file each\. To make "
-        r"blocks of them for Prometheus:\n"
+        rf"\d+ jobs, \d+ series, 577 samples per series, {len(files)} days, one file per day\. To "
+        r"create blocks for Prometheus:\n"
         rf"  for day in {folder}/\*\.om; do\n"
         rf'    promtool tsdb create-blocks-from openmetrics "\$day" {folder}/blocks \|\| '
         r"break\n"
         r"  done\n"
-        r"Move them into its data after 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ, not before: it\n"
-        r"would forget at its next restart what it has in memory\. More in docs/backfill\.md\.\n",
+        r"Move them into its data directory after 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ, not before:\n"
+        r"at its next restart, Prometheus would lose samples that are only in memory\.\n"
+        r"See docs/backfill\.md\.\n",
         program.stdout,
     )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-async def test_an_interrupted_backfill_goes_on_with_what_it_had_read(start, past, tmp_path, number):
-    """Jobs are deleted meanwhile: read again, counters would seem to begin anew."""
+async def test_an_interrupted_backfill_resumes_from_its_checkpoint(start, past, tmp_path, number):
+    """Jobs are deleted in the meantime: if they were read again, counters would reset."""
     now = time.time()
     when = (f"--from={now - DAYS * 86_400:.3f}", f"--to={now:.3f}", "--step=2m", "--histograms")
     folder, whole = tmp_path / "parts", tmp_path / "whole"
@@ -130,7 +129,7 @@ async def test_an_interrupted_backfill_goes_on_with_what_it_had_read(start, past
         assert await program.stops(number) == 130
         assert not list(folder.glob(".*"))
         assert program.stderr.endswith(
-            f"Interrupted. The same command goes on with what is in {folder}.\n"
+            f"Interrupted. Run the same command to resume from {folder}.\n"
         )
     assert not TRACE.search(program.stderr)
     first = {path: path.stat().st_mtime_ns for path in folder.glob("*.om")}
@@ -143,7 +142,7 @@ async def test_an_interrupted_backfill_goes_on_with_what_it_had_read(start, past
     sent = len(past.requests)
     assert await start(*again).ended() == 0
     assert {path: path.stat().st_mtime_ns for path in first} == first
-    # The same as if it had not been interrupted.
+    # The result is the same as without an interruption.
     assert await start(*options(past, *when, f"--output={whole}")).ended() == 0
     assert digests(folder) == digests(whole)
     assert len(digests(whole)) > DAYS
@@ -151,12 +150,12 @@ async def test_an_interrupted_backfill_goes_on_with_what_it_had_read(start, past
     assert not (folder / "reading.jsonl").exists()
 
 
-async def test_a_directory_is_of_one_backfill(start, past, tmp_path):
+async def test_a_directory_belongs_to_one_backfill(start, past, tmp_path):
     folder = tmp_path / "history"
     begun = options(past, *AT_EACH_MINUTE, "--histograms", f"--output={folder}")
     program = start(*begun)
     await program.until(lambda: list(folder.glob("*.om")))
-    program.process.send_signal(signal.SIGSTOP)  # however slow the others are
+    program.process.send_signal(signal.SIGSTOP)  # so that it does not finish before the others
 
     beside = start(*begun)
     assert await beside.ended() == 1
@@ -165,18 +164,21 @@ async def test_a_directory_is_of_one_backfill(start, past, tmp_path):
 
     other = start(*options(past, "--from=7d", "--step=2m", f"--output={folder}"))
     assert await other.ended() == 2
-    valid = f"with which the backfill in {folder} began; valid: the same, or another directory\n"
+    valid = (
+        f"with which the backfill in {folder} was started; use the same value, or another "
+        "directory\n"
+    )
     assert other.stderr == (
-        f"modelarts-exporter: --from: '7d' differs from '6d', {valid}"
-        f"modelarts-exporter: --histograms: 'False' differs from 'True', {valid}"
+        f'modelarts-exporter: --from: "7d" differs from "6d", {valid}'
+        f'modelarts-exporter: --histograms: "False" differs from "True", {valid}'
     )
 
     assert await start(*begun).ended() == 0
     finished = start(*begun)
     assert await finished.ended() == 2
     assert re.fullmatch(
-        rf"modelarts-exporter: --output: {folder} has a backfill that is finished "
-        r"\(\S+\.om to \S+\.om\); valid: another directory\n",
+        rf"modelarts-exporter: --output: {folder} has a finished backfill "
+        r"\(\S+\.om to \S+\.om\); use another directory\n",
         finished.stderr,
     )
 
@@ -198,8 +200,8 @@ async def test_nothing_is_written_of_a_history_that_cannot_be_read(
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (["--from=tomorrow"], 2, "--from: 'tomorrow' is no time; valid: "),
-        (["--step=5x"], 2, "--step: '5x' is not valid; valid: a duration of at least 1s"),
+        (["--from=tomorrow"], 2, '--from: invalid time "tomorrow"; use '),
+        (["--step=5x"], 2, '--step: invalid duration "5x"; use a duration of at least 1s'),
         (["--output=/dev/null/x"], 2, "--output: /dev/null/x: Not a directory"),
         (
             ["--poll.intervall=1s"],
@@ -208,7 +210,7 @@ async def test_nothing_is_written_of_a_history_that_cannot_be_read(
         ),
     ],
 )
-async def test_bad_options_are_told_before_anybody_is_asked(start, past, more, code, said):
+async def test_invalid_options_are_reported_before_any_request(start, past, more, code, said):
     program = start(*options(past, *more))
     assert await program.ended() == code
     assert program.stderr.startswith(f"modelarts-exporter: {said}")
@@ -216,15 +218,15 @@ async def test_bad_options_are_told_before_anybody_is_asked(start, past, more, c
     assert not past.requests
 
 
-async def test_a_reading_of_another_version_or_that_is_damaged_is_not_used(start, past, tmp_path):
+async def test_a_damaged_checkpoint_is_refused(start, past, tmp_path):
     (tmp_path / "reading.jsonl").write_text("{}\n")
     program = start(*options(past, f"--output={tmp_path}"))
     assert await program.ended() == 2
-    damaged = f"modelarts-exporter: --output: {tmp_path}/reading.jsonl cannot be read: "
+    damaged = f"modelarts-exporter: --output: cannot read {tmp_path}/reading.jsonl: "
     assert program.stderr.startswith(damaged)
 
 
-async def test_a_reading_that_was_cut_off_is_not_used(start, past, tmp_path):
+async def test_a_truncated_checkpoint_is_refused(start, past, tmp_path):
     begun = options(past, *AT_EACH_MINUTE, "--histograms", f"--output={tmp_path / 'h'}")
     program = start(*begun)
     reading = tmp_path / "h" / "reading.jsonl"
@@ -234,22 +236,22 @@ async def test_a_reading_that_was_cut_off_is_not_used(start, past, tmp_path):
     program = start(*begun)
     assert await program.ended() == 2
     assert re.fullmatch(
-        rf"modelarts-exporter: --output: {reading} cannot be read: .+; valid: another directory\n",
+        rf"modelarts-exporter: --output: cannot read {reading}: .+; use another directory\n",
         program.stderr,
     )
 
 
-async def test_interrupted_while_it_reads_nothing_is_kept(start, past, tmp_path):
+async def test_nothing_is_saved_when_reading_is_interrupted(start, past, tmp_path):
     past.faults.add(Fault("hang", operation="search"))
     program = start(*options(past, f"--output={tmp_path / 'h'}"))
     await program.until(lambda: past.requests)
     assert await program.stops() == 130
-    assert program.stderr == "Interrupted while the list was read: nothing is kept of that.\n"
+    assert program.stderr == "Interrupted while reading the list of jobs; nothing was saved.\n"
     assert list((tmp_path / "h").iterdir()) == []
 
 
-async def test_a_full_disk_is_said(tmp_path, past):
-    with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 - nobody waits there
+async def test_a_full_disk_is_reported(tmp_path, past):
+    with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 - does not block
         done = await asyncio.to_thread(
             subprocess.run,
             [*COMMAND, *options(past, "--from=1d")],
@@ -259,7 +261,7 @@ async def test_a_full_disk_is_said(tmp_path, past):
     assert b"cannot write to standard output: No space left on device" in done.stderr
 
 
-async def test_a_bar_shows_how_far_it_is(past, tmp_path):
+async def test_a_bar_shows_progress(past, tmp_path):
     past.faults.add(Fault("latency", operation="search", seconds=0.2))
     text = await asyncio.to_thread(
         shown,
@@ -268,5 +270,5 @@ async def test_a_bar_shows_how_far_it_is(past, tmp_path):
         until=b"backfill.md",
     )
     assert re.search(rb"Reading the list of jobs \[#* *\] +\d+% \d+", text)
-    assert re.search(rb"Telling the past of each job \[ {40}\]   0%", text)
+    assert re.search(rb"Reconstructing the past of each job \[ {40}\]   0%", text)
     assert re.search(rb"Writing \d{4}-\d\d-\d\d \[#+ +\]  \d\d%", text)

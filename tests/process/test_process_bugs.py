@@ -1,4 +1,4 @@
-"""A bug ends the program, or is told: it is never alive and deaf (row 59)."""
+"""A bug ends the program or is reported: the program never hangs silently (row 59)."""
 
 import pytest
 from process.program import PYTHON, target, up, values
@@ -11,13 +11,14 @@ from exporter.{module} import {owner}
 async def broken(self, *_, **__):
     raise ZeroDivisionError("planted")
 
+assert {owner}.{method}
 {owner}.{method} = broken
 sys.exit(cli.main())
 """
 
 
 def broken(start, place, *arguments):
-    module, owner, method = place.split(".")
+    module, owner, method = place.rsplit(".", 2)
     source = BROKEN.format(module=module, owner=owner, method=method)
     return start("-c", source, *arguments, command=PYTHON)
 
@@ -25,12 +26,12 @@ def broken(start, place, *arguments):
 @pytest.mark.parametrize(
     ("command", "place"),
     [
-        ("serve", "poller.Poller._poll_in_time"),
-        ("serve", "knowledge.Knowledge.keep"),
-        ("serve", "publisher.Publisher.run"),
-        ("check", "publisher.Publisher.run"),
-        ("dump", "publisher.Publisher.run"),
-        ("demo", "publisher.Publisher.run"),
+        ("serve", "polling.poller.Poller._poll_in_time"),
+        ("serve", "polling.state.TargetState.keep"),
+        ("serve", "web.publisher.Publisher.run"),
+        ("check", "web.publisher.Publisher.run"),
+        ("dump", "web.publisher.Publisher.run"),
+        ("demo", "web.publisher.Publisher.run"),
     ],
 )
 async def test_row_59_a_bug_ends_the_program(start, service, command, place):
@@ -43,7 +44,7 @@ async def test_row_59_a_bug_ends_the_program(start, service, command, place):
 
 
 async def test_a_bug_in_a_poll_fails_the_poll(start, service):
-    program = broken(start, "sync.Sync.sweep", *target(service))
+    program = broken(start, "modelarts.sync.Sync.sweep", *target(service))
 
     found = await up(await program.url(), 0)
     assert values(found, "modelarts_exporter_polls_total", result="internal") > [0]

@@ -25,7 +25,7 @@ from exporter.simulator.fleet import Fleet
 from exporter.simulator.server import SimulatedService
 
 SMALL = ("--jobs=60", "--rate=0", "--seed=5")
-"""A small world in which no new jobs come."""
+"""A small world without new jobs."""
 
 ANYWHERE = "--web.listen-address=127.0.0.1:0"
 
@@ -45,7 +45,7 @@ async def still(fleet):
 
 
 def states(text):
-    """What is said of jobs, not of the exporter itself."""
+    """The samples of jobs, without those of the exporter itself."""
     return [line for line in text.splitlines() if "modelarts_training_" in line]
 
 
@@ -53,9 +53,9 @@ def families(text):
     return re.findall(r"^# TYPE (.*)$", text, re.MULTILINE)
 
 
-async def test_demo_says_what_to_look_at(start):
+async def test_demo_prints_what_to_open(start):
     program = start("demo", *SMALL, "--web.listen-address=0.0.0.0:0", "--poll.interval=2s")
-    await program.said("Ctrl-C ends both")
+    await program.said("Ctrl-C stops both")
 
     story = re.sub(r":\d{4,5}\b", ":PORT", program.stdout)
     story = re.sub(r"\d+\.\d s", "N s", story)
@@ -74,16 +74,16 @@ async def test_demo_says_what_to_look_at(start):
 
 STORY = """\
 Made a simulated region with N training jobs in N s.
-The simulated service answers at http://127.0.0.1:PORT, the exporter at http://localhost:PORT.
+The simulated service is at http://127.0.0.1:PORT, the exporter at http://localhost:PORT.
 The first poll took N requests and N s.
 
-N jobs run, N wait, N have failed. Look at
+N jobs run, N wait, N have failed. Open
   http://localhost:PORT/metrics      what Prometheus scrapes: jobs by phase, pool and card type
-  http://localhost:PORT/             a page for people: who runs, who waits, what failed
-  http://127.0.0.1:PORT/-/sim/truth  what is true in the simulated region, to compare
-Jobs come, run, fail and recover while you watch. Every 2 s they are polled again, e.g.
+  http://localhost:PORT/             a status page: what runs, what waits, what failed
+  http://127.0.0.1:PORT/-/sim/truth  the true state of the simulated region, to compare
+Jobs arrive, run, fail and recover while you watch. A poll runs every 2 s. To follow a number:
   curl -s http://localhost:PORT/metrics | grep 'modelarts_training_jobs{.*Running'
-Ctrl-C ends both.
+Ctrl-C stops both.
 """
 
 
@@ -112,13 +112,13 @@ async def test_demo_takes_nothing_from_the_environment_about_real_targets(start,
     proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), nowhere)
     program = start("demo", *SMALL, ANYWHERE, environ=real | proxies)
 
-    await program.said("Every 7 s they are polled again")  # what is not about targets is heeded
-    assert "have failed. Look at" in program.stdout
+    await program.said("A poll runs every 7 s")  # other variables apply
+    assert "have failed. Open" in program.stdout
     assert program.stderr == ""
 
 
 def shown(folder, *arguments, until, terminal=True):
-    """What a command writes, until it has written this, to a terminal or to a file."""
+    """The output of a command up to some text, to a terminal or to a file."""
     ours, theirs = pty.openpty()
     written = folder / "written"
     try:
@@ -146,14 +146,14 @@ def shown(folder, *arguments, until, terminal=True):
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_for_terminals(tmp_path, terminal):
-    text = shown(tmp_path, "demo", *SMALL, ANYWHERE, until=b"Ctrl-C ends both", terminal=terminal)
+    text = shown(tmp_path, "demo", *SMALL, ANYWHERE, until=b"Ctrl-C stops both", terminal=terminal)
     assert (b"\r\x1b[K" in text) == terminal
     assert (b"Reading the list of jobs" in text) == terminal
 
 
 async def test_simulate_prints_instructions_that_work(start, tmp_path):
     service = start("simulate", "--listen-address=127.0.0.1:0", *SMALL)
-    await service.said("What is true")
+    await service.said("The truth")
     lines = [line for line in service.stdout.splitlines() if line.startswith("  ")]
     assert [shlex.split(line)[0] for line in lines] == ["export"] * 3 + ["modelarts-exporter"]
 
@@ -175,7 +175,7 @@ async def test_simulate_prints_instructions_that_work(start, tmp_path):
     assert service.stderr == ""
 
 
-async def test_check_of_a_target_that_is_well(start, still):
+async def test_check_of_a_healthy_target(start, still):
     program = start("check", *target(still))
 
     assert await program.ended() == 0
@@ -192,7 +192,7 @@ POLL = 5
 TABLE = """\
 target          cn-north-4/0605767eb780d5762f5ec0196d1d2f3a
 identity        nobody
-result          good
+result          ok
 jobs            120
   Creating       40
   Running        40
@@ -205,7 +205,7 @@ a day costs     {day:,} API calls, with a poll every 1 s and a sweep every 3600 
 """
 
 
-async def test_dump_says_what_would_be_served(start, still):
+async def test_dump_writes_what_would_be_served(start, still):
     flags = target(still, jobs__retention="1000d")
     once = start("dump", *flags)
     assert await once.ended() == 0
@@ -234,14 +234,14 @@ async def test_dump_of_a_target_that_fails(start, closed_port):
 
 
 def read_some(path, lines):
-    """The first lines of what comes through a named pipe, of which no more is read."""
+    """Read the first lines from a named pipe, and close it."""
     with path.open() as pipe:
         return [pipe.readline() for _ in range(lines)]
 
 
 @pytest.fixture
 def piped(start, tmp_path):
-    """Starts the exporter with a named pipe for its output."""
+    """Start the exporter with a named pipe as standard output."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
@@ -252,7 +252,7 @@ def piped(start, tmp_path):
     return piped
 
 
-async def test_dump_for_a_reader_that_has_seen_enough(piped, fleet):
+async def test_dump_when_the_reader_closes_the_pipe(piped, fleet):
     """As with ``| head``."""
     for _ in range(600):
         fleet.create()  # more than a pipe holds
@@ -265,15 +265,15 @@ async def test_dump_for_a_reader_that_has_seen_enough(piped, fleet):
     assert program.stderr == ""
 
 
-async def test_help_for_a_reader_that_has_seen_enough(piped):
+async def test_help_when_the_reader_closes_the_pipe(piped):
     program, pipe = piped("--help")
     await asyncio.to_thread(read_some, pipe, 0)
     assert await program.ended() == 0
     assert program.stderr == ""
 
 
-async def test_demo_for_a_reader_that_has_seen_enough(piped):
-    """It goes on, for those who scrape it."""
+async def test_demo_when_the_reader_closes_the_pipe(piped):
+    """It keeps running, since it may be scraped."""
     program, pipe = piped("demo", *SMALL, ANYWHERE)
     _, line = await asyncio.to_thread(read_some, pipe, 2)
     url = re.search(r"the exporter at (http\S+)\.$", line)[1]

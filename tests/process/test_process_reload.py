@@ -1,4 +1,4 @@
-"""The configuration read again by SIGHUP and `POST /-/reload` (rows 75 and 76)."""
+"""Reload of the configuration by SIGHUP and `POST /-/reload` (rows 75 and 76)."""
 
 import asyncio
 import base64
@@ -39,7 +39,7 @@ KEY = AccessKey("GOOD", "secret-of-good", Identity())
 
 
 def world(jobs=10):
-    """Some jobs that run; time passes when things happen."""
+    """A fleet with some running jobs; its time advances with events."""
     fleet = Fleet(1, time.time() - 1000)
     for _ in range(jobs):
         fleet.start(fleet.create())
@@ -53,7 +53,7 @@ def fleet():
 
 
 class Configuration:
-    """The file and what is in it; changed by hand and then written."""
+    """The configuration file and its content, which tests change and write."""
 
     def __init__(self, path, service):
         self.path = path
@@ -77,7 +77,7 @@ class Configuration:
         return usual | more
 
     def write(self, text=None):
-        """As editors do it: another file takes its place."""
+        """Replace the file by another, as editors do."""
         beside = self.path.with_suffix(".new")
         beside.write_text(yaml.safe_dump(self.document) if text is None else text)
         beside.replace(self.path)
@@ -89,7 +89,7 @@ def configuration(tmp_path, service):
 
 
 class Running:
-    """The program, and how to make it read its configuration again."""
+    """The program, and ways to make it reload."""
 
     def __init__(self, program, url, configuration):
         self.program = program
@@ -104,7 +104,7 @@ class Running:
             return answer.status, await answer.text()
 
     async def hang_up(self):
-        """The same by signal, which nobody answers: wait for what is said of it."""
+        """Reload by signal, and wait for the log line."""
         said = len(re.findall("(?:not|configuration) reloaded", self.program.stderr))
         os.kill(self.program.pid, signal.SIGHUP)
 
@@ -120,14 +120,14 @@ class Running:
         await eventually(so)
 
     async def reload(self, **changes):
-        """Write the configuration and have it read."""
+        """Write the configuration and reload it."""
         self.configuration.document |= changes
         self.configuration.write()
         assert await self.post() == (200, "OK\n")
         return await scraped(self.url)
 
     async def polls(self, number=2, **labels):
-        """Wait until so many polls more have succeeded; the series may have begun anew."""
+        """Wait for a number of further successful polls; the series may have been reset."""
         before = self._good(await scraped(self.url), labels)
 
         async def so():
@@ -183,7 +183,7 @@ async def agrees(url, book, **labels):
 
 
 def live(fleet):
-    """Of everything a little."""
+    """Make one event of every kind."""
     fleet.now += 5
     active = [job for job in fleet if job.phase == "Running"]
     fleet.finish(active[0], "Failed", 137)
@@ -329,7 +329,7 @@ async def test_row_76_a_target_that_is_removed_vanishes_and_others_go_on(
         in running.program.stderr
     )
 
-    # It is new when it comes again: nothing of it was kept.
+    # It is new when it returns: none of its state was kept.
     await running.reload(targets=[one, two])
     found = await up(running.url, project="two")
     assert {key[0] for key in counted(of("two", found))} == set()
@@ -347,7 +347,7 @@ async def test_the_polls_of_unchanged_targets_are_not_interrupted(running, confi
         await running.reload(targets=[configuration.target("one"), other])
         await up(running.url, project=f"other-{number}")
 
-    assert fault.hits == 1  # it is still the same request that nobody answers
+    assert fault.hits == 1  # still the same request, which gets no response
     await ends_well(running)
 
 
@@ -500,7 +500,7 @@ async def test_a_renamed_target(running, configuration, fleet):
     assert counted(of("two", found)) == pytest.approx(book.truth(), abs=0.1)
     assert set(values(found, POLLS)) == {0}
     configuration.service.faults.clear()
-    await running.reload(poll={"interval": "0.1"})  # the poll that hangs is given up
+    await running.reload(poll={"interval": "0.1"})  # cancels the poll that hangs
     live(fleet)
     await agrees(running.url, book)
     await ends_well(running)
@@ -523,7 +523,7 @@ async def test_names_that_are_exchanged(begin, configuration, fleet):
 
 
 async def test_a_project_that_was_looked_up(begin, configuration, service, fleet, tmp_path):
-    """Another key may have another project; what was shown of the old one goes then."""
+    """Another key may have another project; then the old one's series go."""
     other = AccessKey("OTHER", "secret-of-other", Identity(projects={REGION: "0123456789abcdef"}))
     accounts = Accounts([KEY, other])
     (tmp_path / "good").write_text(KEY.secret)
@@ -559,7 +559,7 @@ async def test_a_project_that_was_looked_up(begin, configuration, service, fleet
         await ends_well(running)
 
 
-# --- In the middle of something -------------------------------------------------------------------
+# --- During a poll or a commit -------------------------------------------------------------------
 
 SLOW = """
 import sys, time
@@ -581,7 +581,7 @@ sys.exit(cli.main())
 
 
 async def test_while_a_commit_is_under_way(begin, configuration, fleet, tmp_path):
-    """It is made although the poller that began it is gone; what it counts counts once."""
+    """It completes although its poller is gone; its events count once."""
     running = await begin("--state.file=state.db", command=(*PYTHON, "-c", SLOW))
     book = Book(fleet)
     live(fleet)
@@ -593,7 +593,7 @@ async def test_while_a_commit_is_under_way(begin, configuration, fleet, tmp_path
     hidden = fleet.create()
     fleet.finish(hidden, "Completed")
     await running.program.until((tmp_path / "writing").exists)
-    fleet.delete(hidden)  # only the state file has ever heard of it
+    fleet.delete(hidden)  # only the state file knows it
     (tmp_path / "slow").unlink()
     await running.reload(poll={"interval": "0.3"})
 
@@ -703,7 +703,7 @@ sys.exit(cli.main())
 
 
 async def test_a_terminal_that_is_closed_ends_the_program(start, configuration):
-    """The signal is the same, but nobody asks for a reload by it."""
+    """The signal is the same, but it is not a request to reload."""
     ours, theirs = os.openpty()
     words = ("-c", ON_A_TERMINAL, os.ttyname(theirs), "--config.file=exporter.yml")
     program = start(*words, command=PYTHON)
@@ -718,7 +718,7 @@ async def test_a_terminal_that_is_closed_ends_the_program(start, configuration):
     assert not TRACE.search(program.stderr)
 
 
-# --- Who may --------------------------------------------------------------------------------------
+# --- Access --------------------------------------------------------------------------------------
 
 
 async def test_off_by_default(begin, configuration):

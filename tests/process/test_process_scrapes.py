@@ -17,7 +17,7 @@ CLIENTS = 50
 
 @pytest.fixture
 async def busy(start, service):
-    """A program that polls all the time: a poll takes longer than the interval between two."""
+    """A program that polls all the time: a poll takes longer than the interval."""
     for _ in range(150):
         service.fleet.start(service.fleet.create())
     service.faults.add(Fault("latency", seconds=0.3))
@@ -28,7 +28,7 @@ async def busy(start, service):
 
 
 async def bodies(url, number=CLIENTS):
-    """So many scrapes at once, each checked to be whole."""
+    """A number of scrapes at once, each checked to be complete."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:
 
         async def one(encoding):
@@ -42,7 +42,7 @@ async def bodies(url, number=CLIENTS):
 
 
 async def readers_that_do_not(url):
-    """Clients that ask for more than all buffers hold, and read nothing."""
+    """Clients that request more than all buffers hold and read nothing."""
     writers = []
     for _ in range(CLIENTS):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
@@ -53,7 +53,7 @@ async def readers_that_do_not(url):
 
 
 def hang_up(url):
-    """Ask, and be gone without a word."""
+    """Send a request and close the connection."""
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.sendall(REQUEST * 10)
@@ -67,7 +67,7 @@ async def test_row_61_each_body_is_whole_and_of_one_generation(busy):
             found = samples(body.decode()) if body not in generations.values() else None
             if found:
                 polls = sum(values(found, "modelarts_exporter_polls_total", result="success"))
-                # Between polls counters that are new are released: our own use of the CPU tells.
+                # New counters are released between polls: our own CPU time shows it.
                 (cpu,) = values(found, "process_cpu_seconds_total")
                 assert (polls, cpu) not in generations
                 generations[polls, cpu] = body

@@ -1,4 +1,4 @@
-"""Secrets that the program was given, or that were in what it read, come out nowhere."""
+"""Secrets, from the configuration or from the service, appear in no output."""
 
 import contextlib
 from itertools import chain
@@ -76,7 +76,7 @@ def configuration(tmp_path, services):
 
 
 async def documents(world):
-    """What anybody reads who is not asked who he is."""
+    """The jobs as a service without authentication returns them."""
     async with (
         SimulatedService(world) as service,
         aiohttp.ClientSession() as session,

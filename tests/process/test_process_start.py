@@ -1,4 +1,4 @@
-"""The start: what cannot work is said in one line, and what may work later is waited for."""
+"""The start: invalid settings are reported in one line, temporary failures are waited out."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""The state file: however the process ends, its counters go on where they were."""
+"""The state file: counters continue, however the process ends."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ sys.exit(cli.main())
 
 @pytest.fixture
 def fleet():
-    """Some jobs that run; time passes when things happen."""
+    """A fleet with some running jobs; its time advances with events."""
     fleet = Fleet(1, time.time() - 1000)
     for _ in range(10):
         fleet.start(fleet.create())
@@ -65,12 +65,12 @@ def options(service, tmp_path):
 
 
 def beside(folder):
-    """Files whose names begin as the state file's."""
+    """Files whose names begin with the state file's."""
     return sorted(path.name for path in folder.glob("state.db*"))
 
 
 async def agrees(url, book):
-    """Wait until what is scraped is what happened."""
+    """Wait until a scrape equals what happened."""
 
     async def so():
         return counted(await scraped(url)) == truth
@@ -83,7 +83,7 @@ async def agrees(url, book):
 
 
 def live(fleet):
-    """Of everything a little."""
+    """Make one event of every kind."""
     fleet.now += 5
     running = [job for job in fleet if job.phase == "Running"]
     fleet.finish(running[0], "Failed", 137)
@@ -141,7 +141,7 @@ async def test_row_52_the_commit_under_way_is_whole(start, service, fleet, optio
 
 
 class Durable(LivingFleet):
-    """Nothing is deleted before anybody has seen it, only by hand."""
+    """Jobs are deleted by the test only, so that none is before it is seen."""
 
     def delete(self, job, at=None):
         pass
@@ -158,13 +158,16 @@ async def test_row_53_killed_again_and_again(start, tmp_path):
     url = f"http://{address}"
     scraper = Scraper(url)
 
+    async def scrape():
+        with contextlib.suppress(aiohttp.ClientError):
+            await scraper.scrape()
+        await asyncio.sleep(0.02)
+
     async def scrape_for(seconds):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
-                    with contextlib.suppress(aiohttp.ClientError):
-                        await scraper.scrape()
-                    await asyncio.sleep(0.02)
+                    await scrape()
 
     async with SimulatedService(fleet) as service:
         options = target(
@@ -181,7 +184,10 @@ async def test_row_53_killed_again_and_again(start, tmp_path):
         book = Book(fleet)
         old = [job for job in fleet if not job.active]
         fleet.resume()
-        for _ in range(8):
+        for kill in range(8):
+            enough = scraper.scrapes + 5 * (kill % 2)  # the other kills come at any moment
+            while scraper.scrapes < enough:
+                await scrape()
             await scrape_for(chance.uniform(0.2, 2.5))
             program.kill()
             assert program.process.returncode == -signal.SIGKILL, program.written
@@ -238,7 +244,7 @@ async def test_row_56_garbage(start, service, fleet, options, tmp_path):
 
 @contextlib.contextmanager
 def mounted(folder, *options):
-    """A file system of its own in the folder."""
+    """Mount a separate file system in the folder."""
     folder.mkdir()
     mount = shutil.which("mount")
     if (

@@ -1,4 +1,4 @@
-"""The end: Ctrl-C and SIGTERM end the program well and soon, whatever it is doing (row 52)."""
+"""The end: Ctrl-C and SIGTERM end the program cleanly and soon, whatever it is doing (row 52)."""
 
 import asyncio
 import shutil
@@ -49,7 +49,7 @@ async def hanging(program, service):
 
 
 async def stalled(program, service):
-    """Clients that ask for more than all buffers hold and read none of it, or do not go on."""
+    """Clients that request more than all buffers hold and read none of it, or stop reading."""
     url = await program.url()
     await up(url)
     size = len((await get(f"{url}/metrics"))[2])

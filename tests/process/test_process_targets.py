@@ -1,4 +1,4 @@
-"""Targets that cannot be read: what is said of each, and that each is read once it can be.
+"""Targets that cannot be read: the message for each, and that each recovers.
 
 All at once, so that none hides another: a wrong secret, a wrong project, a missing permission,
 nobody listening, an unknown certificate.
@@ -91,14 +91,14 @@ result          FAILED: TLS to https://127.0.0.1:PORT failed: unable to get loca
 
 
 def normal(text):
-    """Without what is different every time."""
+    """Mask what differs from run to run."""
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
     text = re.sub(r"request\s[0-9a-f]{32}", "request ID", text)
     return re.sub(r"\d+\.\d s$", "N s", text, flags=re.MULTILINE)
 
 
 def flowing(text):
-    """With the line breaks of a table gone, since ids decide where they are."""
+    """Remove the line breaks of a table, which depend on ids."""
     return " ".join(normal(text).split())
 
 
@@ -119,14 +119,14 @@ def accounts():
 
 @pytest.fixture
 async def guarded(service, accounts):
-    """The service's world, where somebody asks who comes."""
+    """A service with authentication."""
     async with SimulatedService(service.fleet, accounts=accounts) as guarded:
         yield guarded
 
 
 @pytest.fixture
 async def secure(service, accounts):
-    """The same with a certificate of an authority that nobody knows."""
+    """The same with a certificate of an unknown authority."""
     secure = SimulatedService(service.fleet, accounts=accounts)
     await secure.start(ssl_context=certified(trustme.CA()))
     yield secure
@@ -172,7 +172,7 @@ def configuration(tmp_path, guarded, secure, authority, closed_port):
 
 @pytest.fixture
 async def heal(guarded, secure, authority, closed_port, tmp_path):
-    """Takes every cause away."""
+    """Removes every cause."""
     accounts = guarded.accounts
     later = SimulatedService(guarded.fleet, accounts=accounts)
 

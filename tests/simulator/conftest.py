@@ -1,4 +1,4 @@
-"""A world of which the test turns the clock, a service around it and a client to call it."""
+"""A world with a manual clock, a service for it and a client."""
 
 import aiohttp
 import pytest
@@ -29,7 +29,7 @@ def fleet():
 
 
 class Client:
-    """Calls one service; answers come back read."""
+    """Calls one service and reads the responses."""
 
     def __init__(self, session, service):
         self.session = session

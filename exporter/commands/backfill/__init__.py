@@ -1,1 +1,1 @@
-"""The command ``backfill``: job history as OpenMetrics with timestamps, for times before us."""
+"""The command ``backfill``: the job history as OpenMetrics with timestamps."""

@@ -2,9 +2,9 @@
 
 A second reading would list other jobs, because some have been deleted since. Counters in the days
 still to be written would then start below those of the days before, which Prometheus takes for a
-counter reset. So the rest is written from the same reading.
+counter reset. So the remaining days are written from the same jobs.
 
-A line of JSON says what was asked for and of which targets, and every further line is a job.
+The first line of the file is JSON with the options and targets; every further line is a job.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ NAME = "reading.jsonl"
 
 
 class TargetRead(msgspec.Struct):
-    """What was read of one target.
+    """One target, and how many of the jobs are its.
 
     Attributes:
         region, project: label values.
-        at: unix seconds; what came later, while it was read, counts as then.
-        jobs: how many.
+        at: when it was read, in unix seconds; anything later counts as then.
+        jobs: number of jobs.
         pools: names by pool id.
     """
 
@@ -41,53 +41,56 @@ class TargetRead(msgspec.Struct):
 
 
 class CheckpointHeader(msgspec.Struct):
-    """What a reading is for.
+    """The options and targets of a backfill.
 
     Attributes:
-        asked: the options as written, and what else the numbers depend on.
-        plan: what they meant when it began.
+        version: of the exporter.
+        options: as written, and everything else that the numbers depend on.
+        plan: what the options meant when the backfill began.
         targets: in the order of their jobs.
     """
 
     version: str
-    asked: dict[str, str]
+    options: dict[str, str]
     plan: BackfillPlan
     targets: list[TargetRead]
 
 
 class Checkpoint:
-    """The file of a reading in an output directory."""
+    """The checkpoint file in an output directory."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
 
-    def head(self) -> CheckpointHeader | None:
-        """What the reading there is for; None: there is none.
+    def header(self) -> CheckpointHeader | None:
+        """Read the header; None if there is no checkpoint.
 
         Raises:
-            ConfigError: it cannot be used.
+            ConfigError: the file is damaged, or of another version.
         """
         if not self.path.exists():
             return None
         try:
             with self.path.open("rb") as file:
-                head = msgspec.json.decode(file.readline(), type=CheckpointHeader)
+                header = msgspec.json.decode(file.readline(), type=CheckpointHeader)
         except (OSError, msgspec.MsgspecError) as error:
             raise self._unreadable(error) from None
-        if head.version != __version__:
-            wrong = f"version {head.version} began there; valid: that version, or another directory"
-            raise ConfigError(f"--output: {wrong}")
-        return head
+        if header.version != __version__:
+            raise ConfigError(
+                f"--output: the backfill there was started by version {header.version}; use that "
+                "version, or another directory"
+            )
+        return header
 
-    def write(self, head: CheckpointHeader, jobs: Iterable[tuple[TargetRead, Job]]) -> None:
-        """Keep a reading, whole or not at all; the jobs in the order of their targets."""
-        with whole(self.path) as file:
-            file.write(msgspec.json.encode(head) + b"\n")
+    def write(self, header: CheckpointHeader, jobs: Iterable[tuple[TargetRead, Job]]) -> None:
+        """Write the file, completely or not at all; jobs are in the order of their targets."""
+        with atomic_file(self.path) as file:
+            file.write(msgspec.json.encode(header) + b"\n")
             for _, job in jobs:
                 file.write(msgspec.json.encode(job) + b"\n")
 
-    def jobs(self, head: CheckpointHeader) -> Iterator[tuple[TargetRead, Job]]:
-        """Every job, with the target it is of.
+    def jobs(self, header: CheckpointHeader) -> Iterator[tuple[TargetRead, Job]]:
+        """Read every job with its target.
 
         Raises:
             ConfigError: the file is damaged.
@@ -96,25 +99,23 @@ class Checkpoint:
         try:
             with self.path.open("rb") as file:
                 file.readline()
-                for target in head.targets:
+                for target in header.targets:
                     for _ in range(target.jobs):
                         yield target, decoder.decode(file.readline())
         except (OSError, msgspec.MsgspecError) as error:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> ConfigError:
-        return ConfigError(
-            f"--output: {self.path} cannot be read: {error}; valid: another directory"
-        )
+        return ConfigError(f"--output: cannot read {self.path}: {error}; use another directory")
 
-    def forget(self) -> None:
-        """It is not needed any more."""
+    def remove(self) -> None:
+        """Delete the file once the backfill is complete."""
         self.path.unlink()
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there once it is complete and safe on the disk, and not before.
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when it is complete and synced to disk.
 
     Raises:
         StartError: it cannot be written.

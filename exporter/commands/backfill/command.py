@@ -1,4 +1,4 @@
-"""What the command does: read the job history, tell every job's past, write it day by day."""
+"""Read the list of jobs, reconstruct the past of each, and write it day by day."""
 
 import asyncio
 import fcntl
@@ -16,24 +16,30 @@ from exporter.commands.backfill.checkpoint import (
     Checkpoint,
     CheckpointHeader,
     TargetRead,
-    whole,
+    atomic_file,
 )
 from exporter.commands.backfill.grid import Day, Grid
 from exporter.commands.backfill.openmetrics import TargetSeries, document
-from exporter.commands.backfill.options import BackfillArguments, plan, shown
+from exporter.commands.backfill.options import BackfillArguments, plan, show_time
 from exporter.commands.backfill.series import SeriesBuilder
-from exporter.commands.console import bar, beside, note, progress, say
+from exporter.commands.console import (
+    in_background,
+    print_note,
+    print_output,
+    progress_bar,
+    show_progress,
+)
 from exporter.errors import ConfigError, ExporterError, PollError, StartError
 from exporter.jobs.job import Job
 from exporter.settings.schema import Settings
 
 LOOKBACK_SECONDS = 300.0
-"""What is older than that is no answer to a query, unless Prometheus was told otherwise."""
+"""Prometheus's default lookback: queries ignore samples that are older."""
 
-_HELD_SECONDS = 3 * 3600.0
-"""Prometheus has its latest samples in memory so long, and drops them for a newer block on disk."""
+_HEAD_SECONDS = 3 * 3600.0
+"""How long Prometheus keeps samples in memory. A newer block on disk would make it drop them."""
 
-_TURN = 500  # jobs until Ctrl-C is listened to again
+_JOBS_PER_TURN = 500  # between two checks for Ctrl-C
 
 Jobs = Iterable[tuple[TargetRead, Job]]
 
@@ -53,7 +59,7 @@ class UnreadableTargetsError(ExporterError):
 async def run(
     settings: Settings,
     environ: Mapping[str, str],
-    asked: BackfillArguments,
+    arguments: BackfillArguments,
     clock: Callable[[], float],
 ) -> None:
     """Write the history.
@@ -61,31 +67,32 @@ async def run(
     Args:
         settings: with the targets.
         environ: environment variables.
-        asked: which history, and where to.
+        arguments: time range, output and so on.
         clock: unix seconds.
 
     Raises:
-        ConfigError: what was asked for makes no sense, or the directory is not to be used.
-        StartError: it cannot be written.
-        UnreadableTargetsError: it cannot be read.
+        ConfigError: the options are invalid, or the directory cannot be used.
+        StartError: the history cannot be written.
+        UnreadableTargetsError: the history cannot be read.
     """
-    if asked.folder is None:
-        head, jobs = await _read(settings, environ, asked, clock)
-        await _to_standard_output(head, jobs)
+    if arguments.output is None:
+        header, jobs = await _read(settings, environ, arguments, clock)
+        await _write_document(header, jobs)
         return
-    with _alone_in(asked.folder), _told_how_to_go_on(asked.folder):
-        kept = Checkpoint(asked.folder)
-        head_there = kept.head()
-        if head_there is None:
-            _refuse_finished(asked.folder)
-            head, jobs = await _read(settings, environ, asked, clock)
-            kept.write(head, jobs)
+    folder = arguments.output
+    with _locked(folder), _note_on_interruption(folder):
+        checkpoint = Checkpoint(folder)
+        found = checkpoint.header()
+        if found is None:
+            _refuse_finished(folder)
+            header, jobs = await _read(settings, environ, arguments, clock)
+            checkpoint.write(header, jobs)
             jobs.clear()
         else:
-            head = head_there
-            _refuse_other(head, _identity(settings, asked), asked.folder)
-        await _to_files(head, kept.jobs(head), asked.folder)
-        kept.forget()
+            header = found
+            _refuse_different(header, _options(settings, arguments), folder)
+        await _write_files(header, checkpoint.jobs(header), folder)
+        checkpoint.remove()
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -94,19 +101,19 @@ async def run(
 async def _read(
     settings: Settings,
     environ: Mapping[str, str],
-    asked: BackfillArguments,
+    arguments: BackfillArguments,
     clock: Callable[[], float],
 ) -> tuple[CheckpointHeader, list[tuple[TargetRead, Job]]]:
-    """What is to be written, and all jobs of all targets."""
-    now = round(clock(), 3)  # as all times are
-    planned = plan(asked, kept=settings.jobs.history, now=now)
+    """Read all jobs of all targets."""
+    now = round(clock(), 3)  # all times are whole milliseconds
+    planned = plan(arguments, history=settings.jobs.history, now=now)
     if planned.step > LOOKBACK_SECONDS:
-        note(f"--step {asked.step} leaves gaps in graphs: Prometheus looks back for 5m, not longer")
+        print_note(f"--step {arguments.step} leaves gaps in graphs: Prometheus looks back 5m only")
     problems: list[str] = []
     targets: list[TargetRead] = []
     jobs: list[tuple[TargetRead, Job]] = []
     async with exporter(settings, environ, keep_state=False) as running:
-        async with beside(_told_how_far(running)):
+        async with in_background(_show_jobs_read(running)):
             views = await asyncio.gather(
                 *(poller.read() for poller in running.pollers), return_exceptions=True
             )
@@ -117,38 +124,39 @@ async def _read(
                 raise view
             else:
                 labels = poller.target.labels
-                pools = dict(view.pools or {})
-                # As of now: so the last sample shows the phases that a live scrape shows first.
+                pools = dict(view.pool_names or {})
+                # As of now, so that the last sample equals the first one of a live scrape.
                 read = TargetRead(labels["region"], labels["project"], now, len(view.jobs), pools)
                 targets.append(read)
                 jobs += ((read, job) for job in view.jobs.values())
     if problems:
         raise UnreadableTargetsError(*problems)
-    return CheckpointHeader(__version__, _identity(settings, asked), planned, targets), jobs
+    options = _options(settings, arguments)
+    return CheckpointHeader(__version__, options, planned, targets), jobs
 
 
-async def _told_how_far(running: Exporter) -> None:
+async def _show_jobs_read(running: Exporter) -> None:
     while True:
-        swept = [poller.target.swept for poller in running.pollers]
+        swept = [poller.target.sweep_progress for poller in running.pollers]
         jobs, total = (sum(numbers) for numbers in zip(*swept, strict=True))
-        # What the service says is not to be trusted, and others may not have been asked yet.
-        share = f"{bar(jobs, total)} " if total >= jobs > 0 else ""
-        progress(f"Reading the list of jobs {share}{jobs:,}")
+        # The service's total may be wrong, and some targets may not have reported one yet.
+        share = f"{progress_bar(jobs, total)} " if total >= jobs > 0 else ""
+        show_progress(f"Reading the list of jobs {share}{jobs:,}")
         await asyncio.sleep(0.2)
 
 
-def _identity(settings: Settings, asked: BackfillArguments) -> dict[str, str]:
-    """Everything that the numbers of a backfill depend on, as it was written."""
+def _options(settings: Settings, arguments: BackfillArguments) -> dict[str, str]:
+    """Return everything that the numbers of a backfill depend on, as it was written."""
     targets = (
         "/".join(filter(None, (target.region, target.name, target.project_id, *target.workspaces)))
         for target in settings.all_targets()
     )
     return {
-        "--from": asked.since,
-        "--to": asked.until or "",
-        "--step": asked.step,
-        "--label": " ".join(asked.labels),
-        "--histograms": str(asked.histograms),
+        "--from": arguments.start,
+        "--to": arguments.stop or "",
+        "--step": arguments.step,
+        "--label": " ".join(arguments.labels),
+        "--histograms": str(arguments.histograms),
         "jobs.history": f"{settings.jobs.history:g}",
         "targets": " ".join(targets),
     }
@@ -158,64 +166,68 @@ def _identity(settings: Settings, asked: BackfillArguments) -> dict[str, str]:
 
 
 class _Series(NamedTuple):
-    """All series of all targets over a grid."""
+    """All series of all targets over a grid; ``undated``: jobs without any time."""
 
     grid: Grid
     targets: list[TargetSeries]
-    timeless: int
+    undated: int
 
 
-async def _series(head: CheckpointHeader, jobs: Jobs) -> _Series:
-    wanted = head.plan
-    grid = Grid(wanted.start, wanted.stop, wanted.step)
-    histories = {
-        id(read): SeriesBuilder(grid, read.pools, kept=wanted.kept, histograms=wanted.histograms)
-        for read in head.targets
-    }
-    total = sum(read.jobs for read in head.targets)
-    for number, (read, job) in enumerate(jobs):
-        histories[id(read)].add(job, read.at)
-        if number % _TURN == 0:
-            progress(f"Telling the past of each job {bar(number, total)}")
-            await asyncio.sleep(0)
-    told = [
-        TargetSeries(
-            list(histories[id(read)].families()),
-            {**wanted.labels, "region": read.region, "project": read.project},
+async def _series(header: CheckpointHeader, jobs: Jobs) -> _Series:
+    planned = header.plan
+    grid = Grid(planned.start, planned.stop, planned.step)
+    builders = {
+        id(read): SeriesBuilder(
+            grid, read.pools, kept=planned.history, histograms=planned.histograms
         )
-        for read in head.targets
+        for read in header.targets
+    }
+    total = sum(read.jobs for read in header.targets)
+    for number, (read, job) in enumerate(jobs):
+        builders[id(read)].add(job, read.at)
+        if number % _JOBS_PER_TURN == 0:
+            show_progress(f"Reconstructing the past of each job {progress_bar(number, total)}")
+            await asyncio.sleep(0)
+    targets = [
+        TargetSeries(
+            list(builders[id(read)].families()),
+            {**planned.labels, "region": read.region, "project": read.project},
+        )
+        for read in header.targets
     ]
-    return _Series(grid, told, sum(each.timeless for each in histories.values()))
+    return _Series(grid, targets, sum(builder.undated for builder in builders.values()))
 
 
-async def _to_standard_output(head: CheckpointHeader, jobs: Jobs) -> None:
-    series = await _series(head, jobs)
+async def _write_document(header: CheckpointHeader, jobs: Jobs) -> None:
+    series = await _series(header, jobs)
     for piece in document(series.targets, series.grid, 0, len(series.grid)):
-        say(piece)
+        print_output(piece)
         await asyncio.sleep(0)
-    _note_timeless(series)
+    _note_undated(series)
 
 
-async def _to_files(head: CheckpointHeader, jobs: Jobs, folder: Path) -> None:
-    series = await _series(head, jobs)
+async def _write_files(header: CheckpointHeader, jobs: Jobs, folder: Path) -> None:
+    series = await _series(header, jobs)
     days = list(series.grid.days())
     for number, day in enumerate(days):
-        progress(f"Writing {day.name} {bar(number, len(days))}")
+        show_progress(f"Writing {day.name} {progress_bar(number, len(days))}")
         file = folder / f"{day.name}.om"
         if not file.exists():
-            await _write(file, series, day)
-    _note_timeless(series)
-    many = sum(family.size for told in series.targets for family in told.families)
-    total = sum(read.jobs for read in head.targets)
+            await _write_day(file, series, day)
+    _note_undated(series)
+    size = sum(family.size for target in series.targets for family in target.families)
+    total = sum(read.jobs for read in header.targets)
     where = shlex.quote(str(folder))
-    say(
-        f"{_count(total, 'job')}, {many:,} series, {_count(len(series.grid), 'sample')} of each, "
-        f"{_count(len(days), 'day')}, a file each. To make blocks of them for Prometheus:\n"
+    print_output(
+        f"{_count(total, 'job')}, {size:,} series, {_count(len(series.grid), 'sample')} per "
+        f"series, {_count(len(days), 'day')}, one file per day. To create blocks for Prometheus:\n"
         f"  for day in {where}/*.om; do\n"
         f'    promtool tsdb create-blocks-from openmetrics "$day" {where}/blocks || break\n'
         f"  done\n"
-        f"Move them into its data after {shown(head.plan.stop + _HELD_SECONDS)}, not before: it\n"
-        "would forget at its next restart what it has in memory. More in docs/backfill.md."
+        f"Move them into its data directory after {show_time(header.plan.stop + _HEAD_SECONDS)}, "
+        "not before:\n"
+        "at its next restart, Prometheus would lose samples that are only in memory.\n"
+        "See docs/backfill.md."
     )
 
 
@@ -223,65 +235,65 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-async def _write(file: Path, series: _Series, day: Day) -> None:
-    with whole(file) as out:
-        for piece in document(series.targets, series.grid, day.lo, day.hi):
+async def _write_day(file: Path, series: _Series, day: Day) -> None:
+    with atomic_file(file) as out:
+        for piece in document(series.targets, series.grid, day.start, day.stop):
             out.write(piece)
             await asyncio.sleep(0)
 
 
-def _note_timeless(series: _Series) -> None:
-    if series.timeless:
-        note(f"{series.timeless:,} jobs tell no time at all and are left out")
+def _note_undated(series: _Series) -> None:
+    if series.undated:
+        print_note(f"{_count(series.undated, 'job')} without any time left out")
 
 
 # --- The output directory -------------------------------------------------------------------------
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """The directory, made if need be, and ours alone."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Create the directory if needed, and lock it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise ConfigError(f"--output: {folder}: {error.strerror}") from None
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
         raise StartError(f"another backfill writes to {folder}") from None
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
 @contextmanager
-def _told_how_to_go_on(folder: Path) -> Iterator[None]:
+def _note_on_interruption(folder: Path) -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError:
         if (folder / NAME).exists():
-            note(f"Interrupted. The same command goes on with what is in {folder}.")
+            print_note(f"Interrupted. Run the same command to resume from {folder}.")
         else:
-            note("Interrupted while the list was read: nothing is kept of that.")
+            print_note("Interrupted while reading the list of jobs; nothing was saved.")
         raise
 
 
 def _refuse_finished(folder: Path) -> None:
-    there = sorted(path.name for path in folder.glob("*.om"))
-    if there:
+    files = sorted(path.name for path in folder.glob("*.om"))
+    if files:
         raise ConfigError(
-            f"--output: {folder} has a backfill that is finished ({there[0]} to {there[-1]}); "
-            "valid: another directory"
+            f"--output: {folder} has a finished backfill ({files[0]} to {files[-1]}); "
+            "use another directory"
         )
 
 
-def _refuse_other(head: CheckpointHeader, identity: Mapping[str, str], folder: Path) -> None:
+def _refuse_different(header: CheckpointHeader, options: Mapping[str, str], folder: Path) -> None:
     problems = [
-        f"{name}: {identity[name]!r} differs from {value!r}, with which the backfill in "
-        f"{folder} began; valid: the same, or another directory"
-        for name, value in head.asked.items()
-        if identity[name] != value
+        f'{name}: "{options[name]}" differs from "{value}", with which the backfill in {folder} '
+        "was started; use the same value, or another directory"
+        for name, value in header.options.items()
+        if options[name] != value
     ]
     if problems:
         raise ConfigError(*problems)

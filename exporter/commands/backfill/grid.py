@@ -1,23 +1,23 @@
-"""The moments that samples are written for."""
+"""The times at which samples are written."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-MOST_MOMENTS = 1_000_000
+MOST_SAMPLES = 1_000_000
 
 
 class Day(NamedTuple):
-    """A day in UTC, such as ``2026-08-01``: its moments are from ``lo`` to before ``hi``."""
+    """A day in UTC, such as ``2026-08-01``, and its positions: ``start`` to before ``stop``."""
 
     name: str
-    lo: int
-    hi: int
+    start: int
+    stop: int
 
 
 class Grid:
-    """Every step from a start on, and the stop, whether a step ends there or not.
+    """The times from a start on, a step apart, and the stop even if no step ends there.
 
     Args:
         start: unix seconds.
@@ -25,8 +25,8 @@ class Grid:
         step: seconds.
 
     Attributes:
-        times: the moments, in unix seconds, whole milliseconds.
-        texts: the same as OpenMetrics writes them.
+        times: unix seconds, whole milliseconds.
+        texts: the same, as OpenMetrics writes them.
     """
 
     def __init__(self, start: float, stop: float, step: float) -> None:
@@ -39,23 +39,23 @@ class Grid:
     def __len__(self) -> int:
         return len(self.times)
 
-    def at(self, moment: float) -> int:
-        """Position of the first moment not before ``moment``; the length if there is none."""
-        return bisect_left(self.times, moment)
+    def at(self, time: float) -> int:
+        """Return the position of the first time not before this; the length if there is none."""
+        return bisect_left(self.times, time)
 
-    def after(self, moment: float) -> int:
-        """Position of the first moment after ``moment``; the length if there is none."""
-        return bisect_right(self.times, moment)
+    def after(self, time: float) -> int:
+        """Return the position of the first time after this; the length if there is none."""
+        return bisect_right(self.times, time)
 
     def days(self) -> Iterator[Day]:
-        """The days that have moments."""
-        lo = 0
-        while lo < len(self):
-            day = datetime.fromtimestamp(self.times[lo], UTC).date()
+        """Yield the days that have samples."""
+        start = 0
+        while start < len(self):
+            day = datetime.fromtimestamp(self.times[start], UTC).date()
             midnight = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC)
-            hi = self.at(midnight.timestamp())
-            yield Day(day.isoformat(), lo, hi)
-            lo = hi
+            stop = self.at(midnight.timestamp())
+            yield Day(day.isoformat(), start, stop)
+            start = stop
 
 
 def _text(time: float) -> str:

@@ -11,7 +11,7 @@ class HistogramCurve:
     """Observations by bucket.
 
     Args:
-        bounds: upper bounds; +Inf comes by itself.
+        bounds: upper bounds without +Inf, which is added.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -20,21 +20,21 @@ class HistogramCurve:
         self._sum = Curve()
 
     def observe(self, position: int, amount: float) -> None:
-        """An observation, from a position of the grid on."""
+        """Add an observation from a position of the grid on."""
         self._buckets[bisect_left(self._bounds, amount)].add(position, 1)
         self._sum.add(position, amount)
 
-    def stretches(self, lo: int, hi: int) -> Iterator[tuple[int, int, tuple[float, ...]]]:
-        """Where all values stay the same: positions as of `Curve`, and the values.
+    def stretches(self, start: int, stop: int) -> Iterator[tuple[int, int, tuple[float, ...]]]:
+        """Yield ``(start, stop, values)`` for every stretch in which all values are constant.
 
-        These are the counts by upper bound, each with those below, and the sum.
+        The values are the cumulative counts by upper bound, and the sum.
         """
         changes: dict[int, list[tuple[int, float]]] = {}
         for number, curve in enumerate((*self._buckets, self._sum)):
-            for first, _, value in curve.stretches(lo, hi):
+            for first, _, value in curve.stretches(start, stop):
                 changes.setdefault(first, []).append((number, value))
         values = [0.0] * (len(self._buckets) + 1)
-        edges = [*sorted(changes), hi]
+        edges = [*sorted(changes), stop]
         for first, last in pairwise(edges):
             for number, value in changes[first]:
                 values[number] = value

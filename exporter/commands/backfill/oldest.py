@@ -1,44 +1,44 @@
-"""Since when the oldest job of those that wait has been waiting, over a grid."""
+"""Create time of the oldest waiting job, over a grid."""
 
 import heapq
 from collections.abc import Iterator
 
 
 class OldestWaiting:
-    """Create times of jobs while they wait; no value where none does."""
+    """The create time of the oldest waiting job; no value while no job waits."""
 
     def __init__(self) -> None:
         self._spans: list[tuple[int, int, float]] = []
         self._oldest: list[tuple[int, int, float]] | None = None
 
-    def add(self, lo: int, hi: int, created: float) -> None:
-        """A job waits from one position of the grid to before another.
+    def add(self, start: int, stop: int, created: float) -> None:
+        """Add a job that waits.
 
         Args:
-            lo: the first position.
-            hi: the position after the last.
+            start: the first position of the grid.
+            stop: the position after the last.
             created: unix seconds.
         """
-        self._spans.append((lo, hi, created))
+        self._spans.append((start, stop, created))
         self._oldest = None
 
-    def stretches(self, lo: int, hi: int) -> Iterator[tuple[int, int, float]]:
-        """Where the value stays the same: from one position to before another, and the value."""
+    def stretches(self, start: int, stop: int) -> Iterator[tuple[int, int, float]]:
+        """Yield ``(start, stop, value)`` for every stretch in which the value is constant."""
         if self._oldest is None:
             self._oldest = []
-            for stretch in self._found():
+            for stretch in self._by_job():
                 first, last, created = stretch
                 same = bool(self._oldest) and self._oldest[-1][1:] == (first, created)
                 before = self._oldest.pop() if same else stretch
                 self._oldest.append((before[0], last, created))
         for first, last, created in self._oldest:
-            if last > lo and first < hi:
-                yield max(first, lo), min(last, hi), created
+            if last > start and first < stop:
+                yield max(first, start), min(last, stop), created
 
-    def _found(self) -> Iterator[tuple[int, int, float]]:
-        """Every stretch in which the oldest job is the same."""
+    def _by_job(self) -> Iterator[tuple[int, int, float]]:
+        """Yield every stretch in which the oldest job is the same."""
         spans = sorted(self._spans)
-        waiting: list[tuple[float, int]] = []  # create times, and until when
+        waiting: list[tuple[float, int]] = []  # create time, and the position at which it ends
         ahead = 0
         at = 0
         while ahead < len(spans) or waiting:

@@ -1,7 +1,7 @@
-"""Families over a stretch of the grid as an OpenMetrics document with timestamps.
+"""Families over a part of the grid as an OpenMetrics document with timestamps.
 
-As the format wants it, families stand one after the other, in each a series (or a histogram) after
-the other, and in each of those one moment after the other.
+The format requires this order: family by family, in each series by series (or histogram by
+histogram), and in each of those sample by sample.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,32 +16,34 @@ from exporter.metrics.exposition import escape, header, number
 
 
 class TargetSeries(NamedTuple):
-    """The families of one target, and the labels that all of its series carry."""
+    """The families of one target, and the labels that all its series have."""
 
     families: Sequence[Family]
     labels: Mapping[str, str]
 
 
-def document(targets: Sequence[TargetSeries], grid: Grid, lo: int, hi: int) -> Iterator[bytes]:
-    """The document in pieces, a series or histogram each.
+def document(targets: Sequence[TargetSeries], grid: Grid, start: int, stop: int) -> Iterator[bytes]:
+    """Yield the document in pieces, one for each series or histogram.
 
     Args:
         targets: all with the same families.
-        grid: the moments.
-        lo: position of the first.
-        hi: position after the last.
+        grid: the times.
+        start: position of the first.
+        stop: position after the last.
     """
     for families in zip(*(target.families for target in targets), strict=True):
         metric = families[0].metric
         opening = header(metric, metric.name.removesuffix("_total"), escape(metric.help))
         for family, target in zip(families, targets, strict=True):
             for labels, curve in family.series.items():
-                named = {**target.labels, **dict(zip(family.labels, labels, strict=True))}
+                all_labels = {**target.labels, **dict(zip(family.labels, labels, strict=True))}
                 if isinstance(curve, HistogramCurve):
-                    lines = "".join(_histogram(family, named, curve.stretches(lo, hi), grid))
+                    lines = "".join(
+                        _histogram(family, all_labels, curve.stretches(start, stop), grid)
+                    )
                 else:
-                    series = _series(metric.name, named)
-                    lines = "".join(_values(series, curve.stretches(lo, hi), grid))
+                    series = _series(metric.name, all_labels)
+                    lines = "".join(_values(series, curve.stretches(start, stop), grid))
                 if lines:
                     yield f"{opening}{lines}".encode("utf-8", "replace")
                     opening = ""
@@ -49,16 +51,16 @@ def document(targets: Sequence[TargetSeries], grid: Grid, lo: int, hi: int) -> I
 
 
 def _series(name: str, labels: Mapping[str, str]) -> str:
-    """Name and labels, sorted as on ``/metrics``."""
+    """Format name and labels, sorted as on ``/metrics``."""
     inner = ",".join(f'{name}="{escape(value)}"' for name, value in sorted(labels.items()))
     return f"{name}{{{inner}}}"
 
 
 def _values(series: str, stretches: Iterable[tuple[int, int, float]], grid: Grid) -> Iterator[str]:
-    for lo, hi, value in stretches:
+    for start, stop, value in stretches:
         before = f"{series} {number(value)} "
         between = f"\n{before}"
-        yield f"{before}{between.join(grid.texts[lo:hi])}\n"
+        yield f"{before}{between.join(grid.texts[start:stop])}\n"
 
 
 def _histogram(
@@ -67,15 +69,15 @@ def _histogram(
     stretches: Iterable[tuple[int, int, tuple[float, ...]]],
     grid: Grid,
 ) -> Iterator[str]:
-    """All lines of a moment, then those of the next."""
+    """Yield all lines of a time, then those of the next."""
     name = family.metric.name
     bounds = [*map(floatToGoString, family.buckets), "+Inf"]
     series = [_series(f"{name}_bucket", {**labels, "le": bound}) for bound in bounds]
     series += [_series(f"{name}_count", labels), _series(f"{name}_sum", labels)]
-    for lo, hi, values in stretches:
+    for start, stop, values in stretches:
         *counts, total = values
-        shown = [*counts, counts[-1], total]
-        lines = [f"{each} {number(value)}" for each, value in zip(series, shown, strict=True)]
-        for text in grid.texts[lo:hi]:
+        numbers = [*counts, counts[-1], total]
+        lines = [f"{each} {number(value)}" for each, value in zip(series, numbers, strict=True)]
+        for text in grid.texts[start:stop]:
             end = f" {text}\n"
             yield end.join([*lines, ""])

@@ -1,26 +1,24 @@
-"""The command's own options: which time, in which steps, to where, with which further labels."""
+"""The options of ``backfill``: time range, step, output and additional labels."""
 
 import argparse
-import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, Self
 
-from exporter.commands.backfill.grid import MOST_MOMENTS
+from exporter.commands.backfill.grid import MOST_SAMPLES
 from exporter.errors import ConfigError
 from exporter.metrics.counters import BASE, EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.settings import durations
 
 _TIMES = (
-    "a date such as 2026-08-01, a time such as 2026-08-01T12:00:00Z, unix seconds, or how long "
-    "ago, such as 30d"
+    "a date such as 2026-08-01, a time such as 2026-08-01T12:00:00Z, unix seconds, or a duration "
+    "before now such as 30d"
 )
-_STEPS = "a duration of at least 1s, such as 5m"
-_LABEL = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_OURS = frozenset(
+_LABEL = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.+)", re.DOTALL)
+_RESERVED_LABELS = frozenset(
     {
         "region",
         "project",
@@ -29,26 +27,39 @@ _OURS = frozenset(
         *(name for row in (*FLEET_FAMILIES, *EVENT_FAMILIES) for name in row.labels),
     }
 )
-_FLAGS = ("--from", "--to", "--step", "--output", "--label", "--histograms")
 _FIRST_UNIX_SECONDS = 1e9  # September 2001: no training job is older
 _SHORTEST_STEP = 1.0
 
 
 class BackfillArguments(NamedTuple):
-    """What was asked for, as it was written; None = the default.
+    """The command's own options as they were written.
 
     Attributes:
+        start: ``--from``.
+        stop: ``--to``; None = now.
         labels: ``NAME=VALUE``.
-        histograms: whether to write them, too.
-        folder: for a file a day; None: all on standard output.
+        histograms: whether to write histograms too.
+        output: directory for one file per day; None = standard output.
     """
 
-    since: str
-    until: str | None
+    start: str
+    stop: str | None
     step: str
     labels: tuple[str, ...]
     histograms: bool
-    folder: Path | None
+    output: Path | None
+
+    @classmethod
+    def of(cls, parsed: argparse.Namespace) -> Self:
+        """Take the values that argparse has read."""
+        return cls(
+            parsed.start,
+            parsed.stop,
+            parsed.step,
+            tuple(parsed.labels),
+            parsed.histograms,
+            parsed.output,
+        )
 
 
 class BackfillPlan(NamedTuple):
@@ -57,128 +68,104 @@ class BackfillPlan(NamedTuple):
     Attributes:
         start, stop: unix seconds.
         step: seconds.
-        kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
-        labels: that all series get.
-        histograms: whether to write them, too.
+        history: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
+        labels: added to every series.
+        histograms: whether to write histograms too.
     """
 
     start: float
     stop: float
     step: float
-    kept: float
+    history: float
     labels: Mapping[str, str]
     histograms: bool
 
 
-def help_text() -> str:
-    """The command's own options, for people."""
-    return _parser().format_help()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own options."""
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="TIME",
+        default="30d",
+        help=f"start of the time range: {_TIMES} (default: 30d)",
+    )
+    parser.add_argument(
+        "--to", dest="stop", metavar="TIME", help="end of the time range, likewise (default: now)"
+    )
+    parser.add_argument(
+        "--step", metavar="DURATION", default="5m", help="time between samples (default: 5m)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=_directory,
+        help="write one file per day to this directory; after an interruption, the same command "
+        "resumes (default: one document on standard output)",
+    )
+    parser.add_argument(
+        "--histograms",
+        action="store_true",
+        help="also write the histograms of queue, run, recovery and attempt durations: four to "
+        "eight times as many series",
+    )
+    parser.add_argument(
+        "--label",
+        dest="labels",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="add a label to every series, repeatable: job and instance as Prometheus sets them",
+    )
 
 
-def parse(options: Sequence[str]) -> tuple[BackfillArguments, list[str]]:
-    """What was asked for, and the options that are the exporter's."""
-    found, rest = _parser().parse_known_args(options)
-    _refuse_misspelled(rest)
-    labels = tuple(found.labels)
-    return BackfillArguments(
-        found.since, found.until, found.step, labels, found.histograms, found.folder
-    ), rest
-
-
-def _refuse_misspelled(rest: Sequence[str]) -> None:
-    """All flags of the exporter have a point; one without is meant for us."""
-    for flag in (word.partition("=")[0] for word in rest):
-        near = difflib.get_close_matches(flag, _FLAGS, 1) if "." not in flag else []
-        if flag.startswith("--") and near:
-            raise ConfigError(f"flag {flag}: unknown; did you mean {near[0]}?")
-
-
-def plan(wanted: BackfillArguments, *, kept: float, now: float) -> BackfillPlan:
-    """What that means.
+def plan(arguments: BackfillArguments, *, history: float, now: float) -> BackfillPlan:
+    """Parse the options and check that they fit together.
 
     Args:
-        wanted: as it was written.
-        kept: ``jobs.history``, seconds.
+        arguments: as written.
+        history: ``jobs.history``, seconds.
         now: unix seconds.
 
     Raises:
         ConfigError: with a line for each problem.
     """
     problems: list[str] = []
-    now = round(now, 3)  # as all times are
-    start = _time("--from", wanted.since, now, problems)
-    stop = now if wanted.until is None else _time("--to", wanted.until, now, problems)
-    step = _step(wanted.step, problems)
-    labels = dict(_labels(wanted.labels, problems))
+    now = round(now, 3)  # all times are whole milliseconds
+    start = _time("--from", arguments.start, now, problems)
+    stop = now if arguments.stop is None else _time("--to", arguments.stop, now, problems)
+    step = _step(arguments.step, problems)
+    labels = dict(_labels(arguments.labels, problems))
     if not problems:
         problems += _contradictions(start, stop, step, now)
     if problems:
         raise ConfigError(*problems)
-    return BackfillPlan(start, stop, step, kept, labels, wanted.histograms)
+    return BackfillPlan(start, stop, step, history, labels, arguments.histograms)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """As all other problems of the command line are told."""
-        raise ConfigError(message.removeprefix("argument "))
-
-
-def _parser() -> argparse.ArgumentParser:
-    made = _Parser(usage=argparse.SUPPRESS, allow_abbrev=False, add_help=False)
-    made.add_argument(
-        "--from", dest="since", metavar="TIME", default="30d", help=f"{_TIMES} (default: 30d)"
-    )
-    made.add_argument("--to", dest="until", metavar="TIME", help="likewise (default: now)")
-    made.add_argument(
-        "--step", metavar="DURATION", default="5m", help="from sample to sample (default: 5m)"
-    )
-    made.add_argument(
-        "--output",
-        dest="folder",
-        metavar="DIR",
-        type=_folder,
-        help="a file for each day in this directory; after an interruption the same command goes "
-        "on there (default: one document on standard output)",
-    )
-    made.add_argument(
-        "--histograms",
-        action="store_true",
-        help="queue, run, recovery and attempt durations, too: four to eight times as many series",
-    )
-    made.add_argument(
-        "--label",
-        dest="labels",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="a label for all series, repeatable: job and instance as Prometheus gives them",
-    )
-    return made
-
-
-def _folder(text: str) -> Path:
-    """An empty variable in a script must not fill the directory where it happens to be."""
+def _directory(text: str) -> Path:
+    """Refuse "": an empty variable in a script must not fill the current directory."""
     if not text:
-        raise argparse.ArgumentTypeError("'' is no directory; valid: a path, . for this one")
+        raise argparse.ArgumentTypeError("is empty; use a path, or . for the current directory")
     return Path(text)
 
 
 def _time(option: str, text: str, now: float, problems: list[str]) -> float:
     found = now if text == "now" else _ago(text, now) or _unix(text) or _calendar(text)
     if found is None:
-        problems.append(f"{option}: {text!r} is no time; valid: {_TIMES}")
+        problems.append(f'{option}: invalid time "{text}"; use {_TIMES}')
         return now
     return round(found, 3)
 
 
 def _ago(text: str, now: float) -> float | None:
-    """``30d``; a plain number is none, it could be meant as anything."""
+    """Parse ``30d``. A plain number is refused, since its unit would be a guess."""
     seconds = None if text.isdigit() else durations.parse(text)
     return None if seconds is None or text[-1].isdigit() else now - seconds
 
 
 def _unix(text: str) -> float | None:
-    """Also as Prometheus writes it: ``1.79550000012e+09``."""
+    """Parse unix seconds, also as Prometheus writes them: ``1.79550000012e+09``."""
     try:
         found = float(text)
     except ValueError:
@@ -197,7 +184,9 @@ def _calendar(text: str) -> float | None:
 def _step(text: str, problems: list[str]) -> float:
     found = durations.parse(text)
     if found is None or found < _SHORTEST_STEP:
-        problems.append(f"--step: {text!r} is not valid; valid: {_STEPS}")
+        problems.append(
+            f'--step: invalid duration "{text}"; use a duration of at least 1s, such as 5m'
+        )
         return 1.0
     return found
 
@@ -206,14 +195,14 @@ def _labels(texts: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, 
     names: set[str] = set()
     for text in texts:
         match = _LABEL.fullmatch(text)
-        if match is None or not match[2]:
+        if match is None:
             problems.append(
-                f"--label: {text!r} is no label; valid: NAME=VALUE, such as job=modelarts"
+                f'--label: invalid label "{text}"; use NAME=VALUE, such as job=modelarts'
             )
-        elif match[1] in _OURS or match[1].startswith("__"):
-            problems.append(f"--label: the name {match[1]} is taken; valid: others, such as job")
+        elif match[1] in _RESERVED_LABELS or match[1].startswith("__"):
+            problems.append(f"--label: {match[1]} is reserved; use another name, such as job")
         elif match[1] in names:
-            problems.append(f"--label: {match[1]} is given twice; valid: once")
+            problems.append(f"--label: {match[1]} is given twice; use it once")
         else:
             names.add(match[1])
             yield match[1], match[2]
@@ -221,16 +210,16 @@ def _labels(texts: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, 
 
 def _contradictions(start: float, stop: float, step: float, now: float) -> Iterator[str]:
     if start >= stop:
-        yield f"--from: {shown(start)} is not before --to, {shown(stop)}"
+        yield f"--from: {show_time(start)} is not before --to, {show_time(stop)}"
     elif stop > now:
-        yield f"--to: {shown(stop)} lies in the future; valid: at most now, {shown(now)}"
-    elif (moments := (stop - start) / step) > MOST_MOMENTS:
+        yield (f"--to: {show_time(stop)} is in the future; use a time up to now, {show_time(now)}")
+    elif (samples := (stop - start) / step) > MOST_SAMPLES:
         yield (
-            f"--step: {moments:,.0f} samples of every series; valid: a longer step or a shorter "
-            f"time, at most {MOST_MOMENTS:,} samples"
+            f"--step: {samples:,.0f} samples per series are too many; use a longer step or a "
+            f"shorter time range, for at most {MOST_SAMPLES:,} samples"
         )
 
 
-def shown(time: float) -> str:
-    """Unix seconds for people: ``2026-08-01T12:00:00Z``."""
+def show_time(time: float) -> str:
+    """Format unix seconds as ``2026-08-01T12:00:00Z``."""
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

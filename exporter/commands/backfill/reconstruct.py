@@ -1,14 +1,14 @@
-"""A job's earlier selves: what the service showed of it, told from what it shows now. Pure.
+"""Reconstruct a job's past states from what the service reports now. Pure.
 
-What the service does not tell is not invented, but something has to stand there:
+What the service does not report is not invented, but each state needs a phase and a time:
 
-- A job that waits, or waited, is *Pending* until it starts, unless it still is in Creating.
-- Between two runs it is *Running*, as while pods are restarted; *Pending* where a recovery builds
-  all of them again (``job_reschedule``, ``job_reschedule_with_taint``).
-- When it went into Terminating, or into a phase that is not documented, is not known: at the end of
-  its past, which is when it was read.
-- A finished job without a known end ended when it is last heard of: at its start, or when it was
-  created (`exporter.jobs.tracker` takes the same for jobs that never started).
+- A job that waits, or waited, is *Pending* until it starts, unless it is still in Creating.
+- Between two runs it is *Running*, as while pods are restarted; *Pending* if a recovery recreates
+  all of them (``job_reschedule``, ``job_reschedule_with_taint``).
+- When it entered Terminating, or an undocumented phase, is not known: it counts as the end of its
+  past, which is when it was read.
+- A finished job without an end time ended at the last known time: its start, or its creation
+  (`exporter.jobs.tracker` does the same for jobs that never started).
 - Its run time grows evenly while one of its running records says that it ran.
 """
 
@@ -20,52 +20,52 @@ from msgspec.structs import replace
 
 from exporter.jobs.job import TERMINAL, Job, Run
 
-_REBUILDING = frozenset({"job_reschedule", "job_reschedule_with_taint"})
+_PENDING_RECOVERIES = frozenset({"job_reschedule", "job_reschedule_with_taint"})
 
 
-class Moment(NamedTuple):
-    """A job from ``at`` (unix seconds) on."""
+class JobState(NamedTuple):
+    """A job as it was from ``at`` (unix seconds) on."""
 
     at: float
     job: Job
 
 
-def reconstruct(job: Job, read_at: float) -> list[Moment]:
-    """A job's selves in the order of time, the job as it is now the last; [] if nothing tells when.
+def reconstruct(job: Job, read_at: float) -> list[JobState]:
+    """Return a job's states in order of time, its present one last; [] if it has no time at all.
 
     Args:
         job: as read.
         read_at: unix seconds.
     """
-    turns = list(_turns(job))
-    if not turns:
+    changes = list(_phase_changes(job))
+    if not changes:
         return []
-    ran = _RunTime(job, read_at)
-    moments = []
-    at = turns[0][0]
-    for moment, phase in turns:
-        at = min(max(at, moment), read_at)
-        moments.append(Moment(at, _self(job, phase, at, ran.until(at))))
+    run_time = _RunTime(job, read_at)
+    states = []
+    at = changes[0][0]
+    for time, phase in changes:
+        at = min(max(at, time), read_at)
+        states.append(JobState(at, _past_job(job, phase, at, run_time.until(at))))
     last = read_at
     if job.phase in TERMINAL:
         last = at if job.ended is None else min(max(at, job.ended), read_at)
-    moments.append(Moment(last, job))
-    return moments
+    states.append(JobState(last, job))
+    return states
 
 
-def _turns(job: Job) -> Iterator[tuple[float, str]]:
-    """When it went into which phase, apart from its last; the times may contradict each other."""
+def _phase_changes(job: Job) -> Iterator[tuple[float, str]]:
+    """Yield when it entered which phase, except its last; the times may contradict each other."""
     runs = job.runs or ()
-    began = job.started if job.started is not None else next(_starts(runs), None)
-    created = began if job.created is None else job.created
+    started = job.started if job.started is not None else next(_starts(runs), None)
+    created = started if job.created is None else job.created
     if created is None:
         return
     yield created, "Creating" if job.phase == "Creating" else "Pending"
-    if began is not None:
-        yield began, "Running"
+    if started is not None:
+        yield started, "Running"
     for run, following in pairwise((*runs, None)):
         if run is not None and run.end is not None and run.recovery:
-            yield run.end, "Pending" if run.recovery in _REBUILDING else "Running"
+            yield run.end, "Pending" if run.recovery in _PENDING_RECOVERIES else "Running"
         if following is not None and following.start is not None:
             yield following.start, "Running"
 
@@ -74,23 +74,22 @@ def _starts(runs: tuple[Run, ...]) -> Iterator[float]:
     return (run.start for run in runs if run.start is not None)
 
 
-def _self(job: Job, phase: str, at: float, duration: float | None) -> Job:
-    """A job as it was."""
+def _past_job(job: Job, phase: str, at: float, duration: float | None) -> Job:
     return replace(
         job,
         phase=phase,
         started=job.started if job.started is not None and job.started <= at else None,
         ended=None,
         duration=duration,
-        runs=None if job.runs is None else tuple(_records(job.runs, at)),
+        runs=None if job.runs is None else tuple(_past_runs(job.runs, at)),
         failed_task="",
         exit_code=None,
         message="",
     )
 
 
-def _records(runs: tuple[Run, ...], at: float) -> Iterator[Run]:
-    """The running records that there were; of the last one, perhaps, not yet the end."""
+def _past_runs(runs: tuple[Run, ...], at: float) -> Iterator[Run]:
+    """Yield the running records of that time; the last one may not have ended yet."""
     for run in runs:
         if run.start is not None and run.start > at:
             return
@@ -101,7 +100,7 @@ def _records(runs: tuple[Run, ...], at: float) -> Iterator[Run]:
 
 
 class _RunTime:
-    """How long a job had run at some time: its ``duration`` now, spread over its runs."""
+    """Run time of a job at any time: its ``duration`` now, spread over its runs."""
 
     def __init__(self, job: Job, read_at: float) -> None:
         end = read_at if job.ended is None else job.ended
@@ -113,11 +112,11 @@ class _RunTime:
         if not self._spans and job.started is not None:
             self._spans = [(job.started, max(job.started, end))]
         self._duration = job.duration
-        self._whole = sum(end - start for start, end in self._spans)
+        self._span_total = sum(end - start for start, end in self._spans)
 
     def until(self, at: float) -> float | None:
-        """Run seconds until then."""
-        if self._duration is None or not self._whole:
+        """Return the run time in seconds up to a time."""
+        if self._duration is None or not self._span_total:
             return None if self._duration is None else 0.0
-        done = sum(max(0.0, min(end, at) - start) for start, end in self._spans)
-        return self._duration * done / self._whole
+        elapsed = sum(max(0.0, min(end, at) - start) for start, end in self._spans)
+        return self._duration * elapsed / self._span_total

@@ -1,8 +1,8 @@
-"""Jobs to the series of their whole past: fleet gauges and event counters, as curves over a grid.
+"""Series of the jobs' past over a grid: fleet gauges and event counters, as curves.
 
-Gauges say what each moment was like. Counters start at zero at the grid's start, as those of an
-exporter that was started then, and are fed by the events that `exporter.jobs.tracker` sees in the
-earlier selves of the jobs: no rule of counting stands here a second time.
+Gauges show the state at each time. Counters start at zero at the start of the grid, like those of
+an exporter started then. `exporter.jobs.tracker` finds the events in the jobs' past states, so that
+the rules of counting are not repeated here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from exporter.commands.backfill.curve import Curve
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.histogram import HistogramCurve
 from exporter.commands.backfill.oldest import OldestWaiting
-from exporter.commands.backfill.reconstruct import Moment, reconstruct
+from exporter.commands.backfill.reconstruct import JobState, reconstruct
 from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, Job, View
 from exporter.jobs.tracker import Base, Event, Fleet, base_of, observe
 from exporter.metrics.counters import (
@@ -29,11 +29,11 @@ from exporter.metrics.fleet import ACTIVE_PHASES, FLEET_FAMILIES, WAITING
 
 LabelValues: TypeAlias = tuple[str, ...]
 
-_SINCE_EVER = float("-inf")
+_NO_HORIZON = float("-inf")
 _JOBS, _NODES, _ACCELERATORS, _OLDEST, _POOLS = (row.metric.name for row in FLEET_FAMILIES)
 
 EVENTS = tuple(row for row in EVENT_FAMILIES if row.kind != "deleted")
-"""Not the deleted jobs: the service tells nothing of them any more."""
+"""Without deleted jobs: the service no longer lists them."""
 
 
 class Family(NamedTuple):
@@ -42,8 +42,8 @@ class Family(NamedTuple):
     Attributes:
         metric: name, type, help.
         labels: names of its own labels.
-        series: label values and the curve of each; a `OldestWaiting` has no value at times.
-        buckets: of `HistogramCurve`, the upper bounds; () = none.
+        series: curves by label values; an `OldestWaiting` has no value while no job waits.
+        buckets: upper bounds of a `HistogramCurve`; () = no histogram.
     """
 
     metric: Metric
@@ -53,22 +53,22 @@ class Family(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many series Prometheus will have of it."""
+        """The number of series that Prometheus will store."""
         return len(self.series) * (len(self.buckets) + 3 if self.buckets else 1)
 
 
 class SeriesBuilder:
-    """What the jobs of one target were, over a grid.
+    """Builds the series of one target from its jobs.
 
     Args:
-        grid: the moments.
-        pool_names: by pool id, as the service told them; of others, jobs tell.
+        grid: the times of the samples.
+        pool_names: by pool id, as the service lists them; other names come from jobs.
         kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
-        histograms: whether there are any; they are most of the series.
+        histograms: whether to include them; they are most of the series.
 
     Attributes:
-        jobs: how many were added.
-        timeless: how many of them tell no time at all, and are left out.
+        jobs: number of jobs added.
+        undated: how many of them have no time at all and are left out.
     """
 
     def __init__(
@@ -79,19 +79,19 @@ class SeriesBuilder:
         kept: float = 0.0,
         histograms: bool = False,
     ) -> None:
-        self.jobs = self.timeless = 0
+        self.jobs = self.undated = 0
         self._grid = grid
         self._kept = kept
         self._bases: dict[Base, set[str]] = {}
         self._pool_names = pool_names or {}
-        self._names_of_jobs: dict[str, tuple[float, str]] = {}
+        self._pool_names_in_jobs: dict[str, tuple[float, str]] = {}
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
-        self._bars: dict[str, dict[LabelValues, HistogramCurve]] = {}
+        self._histograms: dict[str, dict[LabelValues, HistogramCurve]] = {}
         self._events = tuple(row for row in EVENTS if histograms or not row.buckets)
         self._waiting: dict[LabelValues, OldestWaiting] = {}
 
     def add(self, job: Job, read_at: float) -> None:
-        """Add a job's past.
+        """Add a job with its past.
 
         Args:
             job: as read.
@@ -102,19 +102,20 @@ class SeriesBuilder:
         if job.accelerators is not None:
             accelerators.add(job.accelerator)
         if job.pool_name:
-            named = (job.created or 0.0, job.pool_name)
-            self._names_of_jobs[job.pool] = max(named, self._names_of_jobs.get(job.pool, named))
-        moments = reconstruct(job, read_at)
-        if not moments:
-            self.timeless += 1
+            dated = (job.created or 0.0, job.pool_name)
+            latest = self._pool_names_in_jobs.get(job.pool, dated)
+            self._pool_names_in_jobs[job.pool] = max(dated, latest)
+        states = reconstruct(job, read_at)
+        if not states:
+            self.undated += 1
             return
-        for moment, following in pairwise((*moments, None)):
-            if moment is not None:
-                self._show(moment, following)
-        self._count(moments)
+        for state, following in pairwise((*states, None)):
+            if state is not None:
+                self._show(state, following)
+        self._count_events(states)
 
     def families(self) -> Iterator[Family]:
-        """All families, those of `exporter.metrics.fleet` first."""
+        """Yield all families, those of `exporter.metrics.fleet` first."""
         self._foresee()
         for row in FLEET_FAMILIES:
             if row.metric.name == _OLDEST:
@@ -129,7 +130,7 @@ class SeriesBuilder:
     def _family(
         self, metric: Metric, labels: tuple[str, ...], buckets: tuple[float, ...] = ()
     ) -> Family:
-        found = (self._bars if buckets else self._curves).get(metric.name, {})
+        found = (self._histograms if buckets else self._curves).get(metric.name, {})
         return Family(metric, labels, dict(sorted(found.items())), buckets)
 
     def _curve(self, name: str, labels: LabelValues) -> Curve:
@@ -139,11 +140,11 @@ class SeriesBuilder:
             curve = curves[labels] = Curve()
         return curve
 
-    def _bar(self, row: EventFamily, labels: LabelValues) -> HistogramCurve:
-        bars = self._bars.setdefault(row.metric.name, {})
-        if labels not in bars:
-            bars[labels] = HistogramCurve(row.buckets)
-        return bars[labels]
+    def _histogram(self, row: EventFamily, labels: LabelValues) -> HistogramCurve:
+        curves = self._histograms.setdefault(row.metric.name, {})
+        if labels not in curves:
+            curves[labels] = HistogramCurve(row.buckets)
+        return curves[labels]
 
     def _foresee(self) -> None:
         """Every phase of every combination, as live: a missing series is no question."""
@@ -157,17 +158,17 @@ class SeriesBuilder:
         for name, labels in foreseen(self._bases):
             row = EVENT_FAMILY_BY_NAME[name]
             if row in self._events:
-                self._bar(row, labels) if row.buckets else self._curve(name, labels)
+                self._histogram(row, labels) if row.buckets else self._curve(name, labels)
 
     def _pools(self) -> Mapping[LabelValues, Curve]:
-        names = {pool: name for pool, (_, name) in self._names_of_jobs.items()}
+        names = {pool: name for pool, (_, name) in self._pool_names_in_jobs.items()}
         one = Curve()
         one.add(0, 1)
         return dict.fromkeys(sorted((names | dict(self._pool_names)).items()), one)
 
     # --- What was ---------------------------------------------------------------------------------
 
-    def _show(self, moment: Moment, following: Moment | None) -> None:
+    def _show(self, moment: JobState, following: JobState | None) -> None:
         """Count a self in the gauges, from its first moment to before the next self's."""
         job = moment.job
         lo = self._grid.at(moment.at)
@@ -193,27 +194,27 @@ class SeriesBuilder:
         curve.add(lo, amount)
         curve.add(hi, -amount)
 
-    # --- What happened ----------------------------------------------------------------------------
+    # --- Events -----------------------------------------------------------------------------------
 
-    def _count(self, moments: list[Moment]) -> None:
-        """Count the events that the tracker sees in a job's selves, one after the other."""
-        job_id, workspace = moments[-1].job.id, moments[-1].job.workspace
-        fleet = Fleet(horizons={workspace: _SINCE_EVER})  # so that nothing is a baseline
-        before = moments[0].at
-        for at, job in moments:
+    def _count_events(self, states: list[JobState]) -> None:
+        """Count the events that the tracker finds in a job's states, one after the other."""
+        job_id, workspace = states[-1].job.id, states[-1].job.workspace
+        fleet = Fleet(newest_created={workspace: _NO_HORIZON})  # so that nothing is a baseline
+        before = states[0].at
+        for at, job in states:
             fleet, events, _, _ = observe(fleet, View({job_id: job}), at)
             if at > self._grid.times[0]:
-                self._post(events, before, at)
+                self._add_events(events, before, at)
             before = at
 
-    def _post(self, events: list[Event], before: float, at: float) -> None:
+    def _add_events(self, events: list[Event], before: float, at: float) -> None:
         for event in events:
             for row, (name, labels), amount in additions(event):
                 if row not in self._events:
                     continue
                 if row.buckets:
-                    self._bar(row, labels).observe(self._grid.at(at), amount)
-                elif row.kind == "ran":  # it grew while the job ran
+                    self._histogram(row, labels).observe(self._grid.at(at), amount)
+                elif row.kind == "ran":  # run time grew while the job ran
                     self._curve(name, labels).spread(self._grid, before, at, amount)
                 else:
                     self._curve(name, labels).add(self._grid.at(at), amount)

@@ -1,1 +1,1 @@
-"""The API's JSON → flat, frozen `Job`s. Pure."""
+"""Decode the JSON of the API to flat, frozen `Job`s. Pure."""

@@ -1,14 +1,14 @@
-"""What a job runs on: pool, flavor, cards and their kind, told in one of many places or nowhere.
+"""The hardware of a job: pool, flavor, cards and their kind, found in one of several fields.
 
-Where several places tell, the first of these is believed:
+Where several fields have it, the first of these is used:
 
 - cards: ``main_container_allocated_resources``, ``pool_info``, ``flavor_detail``, the tasks of a
   heterogeneous job together, the flavor id of a dedicated pool;
 - flavor type: ``flavor_detail``, the leading task, names of accelerator, flavor, engine;
 - accelerator: the product of ``flavor_detail``, of the leading task, else the accelerator type.
 
-A heterogeneous job's leading task is the first that has accelerators, else the first. Pool, flavor
-and engine are the job's own, else that task's.
+A heterogeneous job's leading task is the first with accelerators, else the first. Pool, flavor and
+engine are those of the job, else of that task.
 """
 
 import functools
@@ -26,23 +26,22 @@ from exporter.modelarts.decode.schema import (
     Task,
     Text,
 )
-from exporter.modelarts.decode.values import UNKNOWN, Checker, Oddities, label
+from exporter.modelarts.decode.values import UNKNOWN, Checker, FieldProblems, label
 
 FLAVOR_TYPES = ("CPU", "GPU", "Ascend")
 PUBLIC_POOL = "public"
-MOST_NODES = 100_000
+MAX_NODES = 100_000
 
-_MOST_CARDS = 1024  # of one node
+_MAX_CARDS = 1024  # per node
 
-# What a dedicated pool's flavors have, in cards per node.
-_VISUAL = {
+_CARDS_OF_VISUAL_FLAVORS = {  # of dedicated pools, per node
     "modelarts.pool.visual.xlarge": 1,
     "modelarts.pool.visual.2xlarge": 2,
     "modelarts.pool.visual.4xlarge": 4,
     "modelarts.pool.visual.8xlarge": 8,
 }
-# The group's name is the flavor type that a name suggests. No letter before "npu": "input".
-_SUGGESTED = re.compile(
+# The group's name is the flavor type that a name implies. No letter before "npu": "input".
+_IMPLIED_FLAVOR_TYPE = re.compile(
     r"(?P<Ascend>ascend|(?<![a-z])npu)|(?P<GPU>nvidia|(?<![a-z])gpu)", re.IGNORECASE
 )
 
@@ -55,18 +54,18 @@ _NO_TASK = Task()
 
 
 class Hardware(NamedTuple):
-    """What a job runs on; texts are labels.
+    """The hardware of a job; texts are label values.
 
     Attributes:
         pool: pool id, or ``public``.
-        pool_name: or "".
+        pool_name: name of the pool, or "".
         flavor_type: one of `FLAVOR_TYPES`, or ``unknown``.
         flavor: flavor id, or "".
         accelerator: product name, or ``unknown``.
         engine: engine name, else its id, else "".
-        nodes: as requested; None = unset.
-        cards: of all nodes; None = unknown, or there are none.
-        odd: values that cannot be used or are not documented.
+        nodes: nodes requested; None = unset.
+        cards: cards of all nodes; None = unknown or none.
+        problems: unusable or undocumented values.
     """
 
     pool: str
@@ -77,13 +76,13 @@ class Hardware(NamedTuple):
     engine: str
     nodes: int | None
     cards: int | None
-    odd: Oddities
+    problems: FieldProblems
 
 
-# A fleet has few kinds of jobs: most are found out once and share their texts.
+# A fleet has few kinds of jobs: most results are cached, and jobs share their texts.
 @functools.lru_cache(maxsize=1024)
 def find_hardware(resource: Resource, engine: Engine | None, tasks: tuple[Task, ...]) -> Hardware:
-    """Find out what a job runs on.
+    """Find the hardware of a job.
 
     Args:
         resource: ``spec.resource``.
@@ -91,30 +90,30 @@ def find_hardware(resource: Resource, engine: Engine | None, tasks: tuple[Task, 
         tasks: of a heterogeneous job; else empty.
     """
     check = Checker()
-    leading = _leading(tasks)
+    leading = _leading_task(tasks)
     flavor = leading.task_resource or _NO_FLAVOR
     detail = resource.flavor_detail or _NO_FLAVOR
     engine = engine or (leading.algorithm or _NO_ALGORITHM).engine or _NO_ENGINE
     accelerator = _accelerator_type(resource)
     flavor_id = resource.flavor_id or flavor.flavor_id
-    nodes = check.count(resource.node_count, MOST_NODES, "spec.resource.node_count")
+    nodes = check.count(resource.node_count, MAX_NODES, "spec.resource.node_count")
     return Hardware(
         pool=label(resource.pool_id or flavor.pool_id) or PUBLIC_POOL,
         pool_name=label(resource.pool_name),
         flavor_type=check.choice(
             detail.flavor_type or flavor.flavor_type or None, FLAVOR_TYPES, "flavor_type"
         )
-        or _suggested_by(accelerator, flavor_id, engine.engine_name, engine.engine_id),
+        or _implied_flavor_type(accelerator, flavor_id, engine.engine_name, engine.engine_id),
         flavor=label(flavor_id),
         accelerator=label(_product(detail) or _product(flavor) or accelerator) or UNKNOWN,
         engine=label(engine.engine_name or engine.engine_id),
         nodes=nodes,
         cards=_cards(resource, tasks, nodes, check),
-        odd=check.odd,
+        problems=check.problems,
     )
 
 
-def _leading(tasks: tuple[Task, ...]) -> Task:
+def _leading_task(tasks: tuple[Task, ...]) -> Task:
     for task in tasks:
         if task.task_resource is not None and _has_accelerators(task.task_resource):
             return task
@@ -143,29 +142,29 @@ def _accelerator_type(resource: Resource) -> Text:
     return next(filter(None, (each.accelerator_type for each in allocations if each)), None)
 
 
-def _suggested_by(*names: Text) -> str:
-    """The flavor type that the first telling name suggests."""
-    found = _SUGGESTED.search(" ".join(filter(None, names)))
-    return found.lastgroup or UNKNOWN if found else UNKNOWN
+def _implied_flavor_type(*names: Text) -> str:
+    """Return the flavor type implied by the first name that implies one."""
+    match = _IMPLIED_FLAVOR_TYPE.search(" ".join(filter(None, names)))
+    return match.lastgroup or UNKNOWN if match else UNKNOWN
 
 
 def _cards(
     resource: Resource, tasks: tuple[Task, ...], nodes: int | None, check: Checker
 ) -> int | None:
-    if of_node := _cards_told(resource, check):
-        return of_node * nodes if nodes else None
+    if per_node := _cards_per_node(resource, check):
+        return per_node * nodes if nodes else None
     if of_tasks := _cards_of_tasks(tasks, nodes, check):
         return of_tasks
-    of_node = _VISUAL.get(resource.flavor_id or "")
-    return of_node * nodes if of_node and nodes else None
+    per_node = _CARDS_OF_VISUAL_FLAVORS.get(resource.flavor_id or "")
+    return per_node * nodes if per_node and nodes else None
 
 
-def _cards_told(resource: Resource, check: Checker) -> int | None:
-    """Cards of one node, as a field of the resource says."""
+def _cards_per_node(resource: Resource, check: Checker) -> int | None:
+    """Return the cards of one node as given by a field of the resource."""
     for name in ("main_container_allocated_resources", "pool_info"):
         allocation: Allocation = getattr(resource, name) or _NO_ALLOCATION
         path = f"spec.resource.{name}.accelerator_num"
-        if cards := check.count(allocation.accelerator_num, _MOST_CARDS, path):
+        if cards := check.count(allocation.accelerator_num, _MAX_CARDS, path):
             return cards
     detail = resource.flavor_detail or _NO_FLAVOR
     return _cards_of_flavor(detail, "spec.resource.flavor_detail", check)
@@ -174,22 +173,22 @@ def _cards_told(resource: Resource, check: Checker) -> int | None:
 def _cards_of_flavor(flavor: Flavor, path: str, check: Checker) -> int | None:
     for name, accelerator in _accelerators(flavor).items():
         field = f"{path}.flavor_info.{name}.unit_num"
-        if cards := check.count(accelerator.unit_num, _MOST_CARDS, field):
+        if cards := check.count(accelerator.unit_num, _MAX_CARDS, field):
             return cards
     return None
 
 
 def _cards_of_tasks(tasks: tuple[Task, ...], nodes: int | None, check: Checker) -> int | None:
-    """The sum; None if one of them does not tell, since it would be too small."""
+    """Return the sum; None if a task has unknown cards, since the sum would be too small."""
     total = 0
     for task in tasks:
         flavor = task.task_resource or _NO_FLAVOR
         if cards := _cards_of_flavor(flavor, "tasks.task_resource", check):
             field = "tasks.task_resource.node_count"
-            of_task = check.count(flavor.node_count, MOST_NODES, field) or nodes
-            if of_task is None:
+            task_nodes = check.count(flavor.node_count, MAX_NODES, field) or nodes
+            if task_nodes is None:
                 return None
-            total += cards * of_task
+            total += cards * task_nodes
         elif flavor.flavor_type != "CPU":
             return None
     return total or None

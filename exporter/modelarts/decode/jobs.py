@@ -1,8 +1,7 @@
-"""The service's answers → `Job`s.
+"""Decode responses to `Job`s.
 
-This is the only place where units are converted and where it is decided what an odd value means:
-what cannot be right is unset and reported as a `Problem`, never guessed. Pure: time comes as an
-argument.
+This is the only place that converts units and interprets unexpected values: a value that cannot be
+right is unset and reported as a `Problem`, never guessed. Pure: time is an argument.
 """
 
 import functools
@@ -21,10 +20,10 @@ from exporter.jobs.job import (
     Problem,
     Run,
 )
-from exporter.modelarts.decode.hardware import MOST_NODES, Hardware, find_hardware
+from exporter.modelarts.decode.hardware import MAX_NODES, Hardware, find_hardware
 from exporter.modelarts.decode.schema import (
     Algorithm,
-    Decoded,
+    DecodedItems,
     Engine,
     Item,
     Record,
@@ -37,16 +36,24 @@ from exporter.modelarts.decode.schema import (
     decode_listing,
     decode_resource,
 )
-from exporter.modelarts.decode.values import MS, SECONDS, UNKNOWN, Checker, Oddities, label, shared
+from exporter.modelarts.decode.values import (
+    MS,
+    SECONDS,
+    UNKNOWN,
+    Checker,
+    FieldProblems,
+    label,
+    shared_label,
+)
 
 _PHASES = {phase: phase for phase in PHASES}
-_MESSAGE = 200
-_TALLY = 2**53
-_EXIT_CODES = 2**32
-# What stands after the last comma of [[ms, nodes], ...]; or an empty list, or null.
+_MAX_MESSAGE = 200
+_MAX_TOTAL = 2**53
+_MAX_EXIT_CODE = 2**32
+# The text after the last comma of [[ms, nodes], ...]; or an empty list, or null.
 _LAST_NODES = re.compile(rb"(?:\s*(\d{1,6})\s*\]\s*\]|\s*\[\s*\]|null)\s*\Z")
 _TAIL = 128
-_SMALL = 4096  # what is larger is no usual resource, and is not kept
+_MAX_CACHED_RESOURCE = 4096  # larger ones are unusual, and not cached
 
 _NO_ALGORITHM = Algorithm()
 _NO_SPEC = Spec()
@@ -55,82 +62,82 @@ _NO_FAILURE = ("", None, "")
 
 
 def decode_page(body: bytes, *, workspace: str, now: float) -> JobPage:
-    """Decode the answer to a search.
+    """Decode the response to a search.
 
     Args:
         body: JSON.
-        workspace: the id that was searched, for jobs that do not name theirs.
-        now: unix seconds, to recognise absurd timestamps.
+        workspace: the id that was searched, for jobs without one.
+        now: unix seconds, to recognize absurd timestamps.
 
     Raises:
-        InvalidAnswer: not the answer to a search, or an error in a 200.
-        BrokenAnswer: JSON that was cut off or garbled.
+        InvalidResponseError: not the response to a search, or an error in a 200.
+        BrokenResponseError: JSON that is truncated or garbled.
     """
     return _page(decode_listing(body), workspace, now)
 
 
 def decode_job(body: bytes, *, workspace: str, now: float) -> JobPage:
-    """Decode the answer for a single job, as a page of one item; else as `decode_page`."""
+    """Decode the response for a single job to a page of one item; otherwise as `decode_page`."""
     return _page(decode_item(body), workspace, now)
 
 
-def _page(decoded: Decoded, workspace: str, now: float) -> JobPage:
+def _page(decoded: DecodedItems, workspace: str, now: float) -> JobPage:
     jobs = []
-    vague = []
+    without_phase = []
     problems = []
     check = Checker(now)
     for number, item in enumerate(decoded.items):
-        if decoded.wrong:
-            for path in decoded.wrong.get(number, ()):
+        if decoded.invalid:
+            for path in decoded.invalid.get(number, ()):
                 check.invalid(path)
         jobs.append(_job(item, workspace, check))
-        if check.odd:
+        if check.problems:
             if item.status is None or not item.status.phase:
-                vague.append(item.metadata.id)
+                without_phase.append(item.metadata.id)
             problems += [
                 Problem(item.metadata.id, field, value, kind)
-                for (field, kind), value in check.odd.items()
+                for (field, kind), value in check.problems.items()
             ]
-            check.odd.clear()
+            check.problems.clear()
     return JobPage(
         jobs=jobs,
-        broken=decoded.broken,
-        vague=vague,
+        undecodable=decoded.undecodable,
+        without_phase=without_phase,
         problems=problems,
-        total=_tally(decoded.total),
-        count=_tally(decoded.count),
-        size=len(jobs) + len(decoded.broken),
+        total=_plausible_total(decoded.total),
+        count=_plausible_total(decoded.count),
+        size=len(jobs) + len(decoded.undecodable),
     )
 
 
-def _tally(number: float | None) -> int | None:
-    return int(number) if number is not None and 0 <= number < _TALLY else None
+def _plausible_total(number: float | None) -> int | None:
+    return int(number) if number is not None and 0 <= number < _MAX_TOTAL else None
 
 
 def _job(item: Item, workspace: str, check: Checker) -> Job:
     metadata = item.metadata
     status = item.status or _NO_STATUS
     resource = bytes((item.spec or _NO_SPEC).resource)
-    find = _hardware if len(resource) <= _SMALL else _hardware.__wrapped__
-    pool, pool_name, flavor_type, flavor, accelerator, engine, nodes, cards, odd = find(
+    find = _hardware if len(resource) <= _MAX_CACHED_RESOURCE else _hardware.__wrapped__
+    pool, pool_name, flavor_type, flavor, accelerator, engine, nodes, cards, problems = find(
         resource, (item.algorithm or _NO_ALGORITHM).engine, item.tasks or ()
     )
-    if odd:
-        check.odd.update(odd)
+    if problems:
+        check.problems.update(problems)
     phase = _PHASES.get(status.phase or "") or _unknown_phase(status.phase, check)
     started = check.time(status.start_time, MS, "status.start_time")
     duration = check.duration(status.duration, MS, "status.duration")
     runs = _runs(status.running_records, check)
     failed_task, exit_code, message = (
-        _failure(status.task_statuses, check) if status.task_statuses else _NO_FAILURE
+        _first_failure(status.task_statuses, check) if status.task_statuses else _NO_FAILURE
     )
-    # In the order of the fields: by keyword this alone would take a third of the time.
+    # Positional: keyword arguments alone would take a third of the decoding time.
     return Job(
         metadata.id,
         label(metadata.name),
-        shared(metadata.user_name),
-        shared(metadata.workspace_id or workspace),
-        shared(item.kind or "job"),
+        shared_label(metadata.user_name),
+        shared_label(metadata.workspace_id or workspace),
+        shared_label(item.kind or "job"),
         phase,
         pool,
         pool_name,
@@ -140,10 +147,10 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
         engine,
         check.time(metadata.create_time, MS, "metadata.create_time"),
         started,
-        _ended(runs, started, duration, check) if phase in TERMINAL else None,
+        _end_time(runs, started, duration, check) if phase in TERMINAL else None,
         duration,
         nodes,
-        _nodes_at_work(status, nodes, check) if phase == "Running" else nodes,
+        _current_nodes(status, nodes, check) if phase == "Running" else nodes,
         cards,
         runs,
         failed_task,
@@ -152,16 +159,16 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
     )
 
 
-# Found by the bytes themselves: a fleet has few kinds of resources, and most fields of a job are
-# theirs. Nothing else stays JSON for this: tasks and algorithms may hold secrets.
+# Cached by the JSON itself: a fleet has few different resources, and most fields of a job come from
+# them. Nothing else is cached as JSON: tasks and algorithms may hold secrets.
 @functools.lru_cache(maxsize=1024)
 def _hardware(resource: bytes, engine: Engine | None, tasks: tuple[Task, ...]) -> Hardware:
-    decoded, wrong = decode_resource(resource)
+    decoded, invalid = decode_resource(resource)
     check = Checker()
-    for path in wrong:
+    for path in invalid:
         check.invalid(path)
     hardware = find_hardware(decoded, engine, tasks)
-    return hardware._replace(odd={**check.odd, **hardware.odd})
+    return hardware._replace(problems={**check.problems, **hardware.problems})
 
 
 def _unknown_phase(phase: Text, check: Checker) -> str:
@@ -177,50 +184,50 @@ def _runs(records: Sequence[Record] | None, check: Checker) -> tuple[Run, ...] |
         start = check.time(record.start_at, SECONDS, "running_records")
         end = check.time(record.end_at, SECONDS, "running_records")
         if start is not None and end is not None and end < start:
-            # Published samples have such records; without a length they do no harm.
+            # Published samples have such records; with no length they do no harm.
             end = start
             check.invalid("running_records")
-        start_type, recovery, recovery_before, reason, odd = _manner(
+        start_type, recovery, recovery_before, reason, problems = _run_texts(
             record.start_type,
             record.end_recover,
             record.end_recover_before_downgrade,
             record.end_reason,
         )
-        if odd:
-            check.odd.update(odd)
+        if problems:
+            check.problems.update(problems)
         runs.append(Run(start, end, start_type, recovery, recovery_before, reason))
     return tuple(runs)
 
 
-class _Manner(NamedTuple):
-    """How a run began and ended, apart from when."""
+class _RunTexts(NamedTuple):
+    """How a run began and ended, without the times."""
 
     start_type: str
     recovery: str
     recovery_before: str
     reason: str
-    odd: Oddities
+    problems: FieldProblems
 
 
 @functools.lru_cache(maxsize=1024)
-def _manner(start_type: Text, recovery: Text, recovery_before: Text, reason: Text) -> _Manner:
+def _run_texts(start_type: Text, recovery: Text, recovery_before: Text, reason: Text) -> _RunTexts:
     check = Checker()
-    return _Manner(
+    return _RunTexts(
         start_type=check.choice(start_type, START_TYPES, "start_type") or UNKNOWN,
         recovery=check.policy(recovery),
         recovery_before=check.policy(recovery_before),
-        reason=label(reason, _MESSAGE),
-        odd=check.odd,
+        reason=label(reason, _MAX_MESSAGE),
+        problems=check.problems,
     )
 
 
-def _ended(
+def _end_time(
     runs: tuple[Run, ...] | None,
     started: float | None,
     duration: float | None,
     check: Checker,
 ) -> float | None:
-    """End of the last run, else start and duration, of a job that is over."""
+    """Return when a finished job ended: the end of its last run, else start plus duration."""
     if runs and runs[-1].end is not None:
         return runs[-1].end
     if started is None or duration is None:
@@ -228,25 +235,25 @@ def _ended(
     return check.time(started + duration, SECONDS, "status.duration")
 
 
-def _nodes_at_work(status: Status, nodes: int | None, check: Checker) -> int | None:
-    """Nodes of the last point of ``[[ms, nodes], ...]``, of a job that runs; else ``nodes``."""
+def _current_nodes(status: Status, nodes: int | None, check: Checker) -> int | None:
+    """Return the nodes of the last point of ``[[ms, nodes], ...]``, else ``nodes``."""
     if not status.node_count_metrics:
         return nodes
     tail = bytes(memoryview(status.node_count_metrics)[-_TAIL:])
     last = _LAST_NODES.match(tail.rpartition(b",")[2])
-    if last is None or int(last[1] or 0) > MOST_NODES:
+    if last is None or int(last[1] or 0) > MAX_NODES:
         check.invalid("status.node_count_metrics")
         return nodes
     return nodes if last[1] is None else int(last[1])
 
 
-def _failure(statuses: Sequence[TaskStatus], check: Checker) -> tuple[str, int | None, str]:
-    """Name, exit code and message of the first task that failed."""
+def _first_failure(statuses: Sequence[TaskStatus], check: Checker) -> tuple[str, int | None, str]:
+    """Return name, exit code and message of the first task that failed."""
     for status in statuses:
         code = status.exit_code
         if not code:
             continue
-        if code.is_integer() and abs(code) < _EXIT_CODES:
-            return intern(label(status.task)), int(code), label(status.message, _MESSAGE)
+        if code.is_integer() and abs(code) < _MAX_EXIT_CODE:
+            return intern(label(status.task)), int(code), label(status.message, _MAX_MESSAGE)
         check.invalid("status.task_statuses.exit_code")
     return _NO_FAILURE

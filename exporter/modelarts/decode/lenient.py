@@ -1,7 +1,7 @@
-"""Making the best of JSON that is not as documented: what has the right type is kept.
+"""Lenient decoding of JSON that is not as documented: fields of the right type are kept.
 
-Slower than msgspec in one go and much more patient: numbers of any length, lone surrogates, wrong
-UTF-8, NaN. Given what msgspec accepts at once, it makes the same structs.
+Slower than msgspec in one pass, but much more tolerant: numbers of any length, lone surrogates,
+invalid UTF-8, NaN. For JSON that msgspec accepts it returns equal structs.
 """
 
 import functools
@@ -16,80 +16,82 @@ import msgspec
 from exporter.errors import BrokenResponseError, InvalidResponseError
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
-_LONGEST_INTEGER = 18
+_MAX_DIGITS = 18
 
 
 class UnusableError(Exception):
-    """No object, or one without what it cannot do without."""
+    """Not an object, or one without a required field."""
 
 
-def json_object(body: bytes) -> dict[str, Any]:
-    """The object that an answer consists of.
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Parse a response that is a JSON object.
 
     Raises:
         InvalidResponseError: empty, HTML or anything else than an object.
-        BrokenResponseError: JSON that was cut off or garbled.
+        BrokenResponseError: JSON that is truncated or garbled.
         RecursionError: nested too deeply.
     """
     text = body.decode("utf-8-sig", errors="replace").strip()
     if not text.startswith(("{", "[")):
-        kind = "empty" if not text else "an HTML page" if text[0] == "<" else "no JSON object"
-        raise InvalidResponseError(f"the answer is {kind}")
+        kind = "empty" if not text else "an HTML page" if text[0] == "<" else "not a JSON object"
+        raise InvalidResponseError(f"the response is {kind}")
     parsed: Any = None
     try:
-        parsed = json.loads(text, parse_int=_integer, strict=False)
+        parsed = json.loads(text, parse_int=_parse_integer, strict=False)
     except ValueError:
-        cut_off = True
+        garbled = True
     else:
-        cut_off = False
-    if cut_off:  # raised here, where no context drags the body along
-        raise BrokenResponseError("the answer is JSON that was cut off or garbled")
+        garbled = False
+    if garbled:  # raised here, so that the error's context does not keep the body in memory
+        raise BrokenResponseError("the response is truncated or garbled JSON")
     if not isinstance(parsed, dict):
-        raise InvalidResponseError("the answer is no JSON object")
+        raise InvalidResponseError("the response is not a JSON object")
     return parsed
 
 
-def _integer(digits: str) -> float:
-    """Python refuses to read integers of thousands of digits; as float they are infinite."""
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+def _parse_integer(digits: str) -> float:
+    """Parse long integers as floats: Python rejects thousands of digits; as float they are inf."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
-def salvage(struct: type[_Struct], value: Any, wrong: list[str], path: str = "") -> _Struct:
-    """A struct made of all fields of ``value`` that have the right type; null is absent.
+def convert_leniently(
+    struct: type[_Struct], value: Any, invalid: list[str], path: str = ""
+) -> _Struct:
+    """Convert to a struct with all fields of ``value`` that have the right type; null is absent.
 
     Args:
-        struct: what to make: fields are leaves, structs, or tuples of structs without
+        struct: the type to convert to: fields are leaves, structs, or tuples of structs without
             required fields; each with a default of its own or required.
         value: JSON of any type.
-        wrong: gets the paths of what was left out, such as ``status.start_time``.
-        path: where ``value`` stands, such as ``status.``.
+        invalid: receives the paths of fields left out, such as ``status.start_time``.
+        path: the position of ``value``, such as ``status.``.
 
     Raises:
-        UnusableError: ``value`` is no object or lacks a required field.
+        UnusableError: ``value`` is not an object or lacks a required field.
     """
     if not isinstance(value, dict):
         raise UnusableError
-    found: dict[str, Any] = {}
+    converted: dict[str, Any] = {}
     for field in _fields(struct):
         if value.get(field.name) is not None:
             try:
-                found[field.name] = _salvage_field(field, value[field.name], wrong, path)
+                converted[field.name] = _convert_field(field, value[field.name], invalid, path)
             except (UnusableError, ValueError):
-                wrong.append(path + field.name)
-        if field.required and field.name not in found:
+                invalid.append(path + field.name)
+        if field.required and field.name not in converted:
             raise UnusableError
-    return struct(**found)
+    return struct(**converted)
 
 
-def leaf(kind: Any, value: Any) -> Any:
-    """A text, a number, or any JSON kept as such; a ValueError when the type is wrong."""
+def convert_leaf(kind: Any, value: Any) -> Any:
+    """Convert a string or number, or keep any JSON as it is; ValueError if the type is wrong."""
     if kind is msgspec.Raw:
         return msgspec.Raw(json.dumps(value).encode())
     return msgspec.convert(value, kind, strict=False)
 
 
 class _Field(NamedTuple):
-    """A field; ``struct`` is what it is made of, if that is structs, ``many`` a tuple of them."""
+    """A field of a struct; ``struct`` is the type of its value or, if ``many``, its elements."""
 
     name: str
     kind: Any
@@ -100,10 +102,10 @@ class _Field(NamedTuple):
 
 @functools.cache
 def _fields(struct: type[msgspec.Struct]) -> tuple[_Field, ...]:
-    return tuple(_described(struct))
+    return tuple(_describe_fields(struct))
 
 
-def _described(struct: type[msgspec.Struct]) -> Iterator[_Field]:
+def _describe_fields(struct: type[msgspec.Struct]) -> Iterator[_Field]:
     for field in msgspec.structs.fields(struct):
         kind = field.type
         if isinstance(kind, types.UnionType):  # with None
@@ -116,21 +118,21 @@ def _described(struct: type[msgspec.Struct]) -> Iterator[_Field]:
         )
 
 
-def _salvage_field(field: _Field, value: Any, wrong: list[str], path: str) -> Any:
+def _convert_field(field: _Field, value: Any, invalid: list[str], path: str) -> Any:
     path += field.name
     if field.struct is None:
-        return leaf(field.kind, value)
+        return convert_leaf(field.kind, value)
     if not field.many:
-        return salvage(field.struct, value, wrong, f"{path}.")
+        return convert_leniently(field.struct, value, invalid, f"{path}.")
     if not isinstance(value, list):
         raise UnusableError
-    return tuple(_salvage_element(field.struct, element, wrong, path) for element in value)
+    return tuple(_convert_element(field.struct, element, invalid, path) for element in value)
 
 
-def _salvage_element(struct: type[_Struct], value: Any, wrong: list[str], path: str) -> _Struct:
-    """An element; an empty one for what is no object, since their number has a meaning."""
+def _convert_element(struct: type[_Struct], value: Any, invalid: list[str], path: str) -> _Struct:
+    """Convert an element; an empty struct if it is not an object, since the count matters."""
     try:
-        return salvage(struct, value, wrong, f"{path}.")
+        return convert_leniently(struct, value, invalid, f"{path}.")
     except UnusableError:
-        wrong.append(path)
+        invalid.append(path)
         return struct()

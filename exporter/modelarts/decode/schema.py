@@ -1,16 +1,16 @@
-"""The service's JSON for training jobs: the fields that are needed, decoded fast or tolerantly.
+"""The JSON schema of training jobs: only the fields needed, decoded fast or leniently.
 
-The structs name what the exporter reads and nothing else: environments, commands and endpoints of
-a job, which hold secrets, are skipped and never become objects. Every field may be absent or null,
-except a job's id.
+The structs name the fields that the exporter reads and nothing else: environments, commands and
+endpoints of a job, which hold secrets, are skipped and never become objects. Every field may be
+absent or null, except a job's id.
 
-Nearly all pages have the documented types and are decoded in one go. A page that has not is decoded
-again item by item and field by field: a field of a wrong type costs that field, an item without an
-id costs that item. Both ways give equal structs. ``spec.resource``, of which a fleet has few
-different ones, stays JSON at first; it is decoded by itself, in the same two ways.
+Nearly all pages have the documented types and are decoded in one pass. Any other page is decoded
+again item by item and field by field: a wrong type loses that field, a missing id loses that item.
+Both ways return equal structs. A fleet has few different ``spec.resource``, so this stays JSON at
+first; it is decoded separately, in the same two ways.
 
-Source: the vendor's document of ``POST /v2/{project_id}/training-job-searches`` (2024-06-20), and
-for the fields called newer its SDK 3.1.219. Units are the service's; `model` converts them.
+Source: the vendor's documentation of ``POST /v2/{project_id}/training-job-searches`` (2024-06-20),
+and its SDK 3.1.219 for the fields called newer. Units are the service's; `jobs` converts them.
 """
 
 import contextlib
@@ -24,20 +24,25 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from exporter.errors import InvalidResponseError, one_line
-from exporter.modelarts.decode.lenient import UnusableError, json_object, leaf, salvage
+from exporter.modelarts.decode.lenient import (
+    UnusableError,
+    convert_leaf,
+    convert_leniently,
+    parse_object,
+)
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 Text: TypeAlias = str | None
 Number: TypeAlias = float | None
-"""Also an Integer, or a String of digits: the service mixes them. NaN and inf are possible."""
+"""Also an integer, or a string of digits: the service mixes them. NaN and inf are possible."""
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False):
     """``items[].metadata``; ``create_time`` in ms.
 
-    ``id`` is documented as a UUID. It becomes part of a URL, so it is never just any string: see
-    `_identified`.
+    ``id`` is documented as a UUID. It becomes part of a URL, so not every string is accepted: see
+    `_have_valid_ids`.
     """
 
     id: str
@@ -69,7 +74,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class Status(msgspec.Struct, frozen=True, gc=False):
     """``items[].status``; ``duration`` and ``start_time`` in ms.
 
-    ``node_count_metrics`` has hundreds of points of which one is needed: it stays JSON.
+    ``node_count_metrics`` stays JSON: only one of its hundreds of points is needed.
     """
 
     phase: Text = None
@@ -88,7 +93,7 @@ class Engine(msgspec.Struct, frozen=True, gc=False):
 
 
 class Algorithm(msgspec.Struct, frozen=True, gc=False):
-    """``items[].algorithm`` and ``tasks[].algorithm``; the rest of it may hold secrets."""
+    """``items[].algorithm`` and ``tasks[].algorithm``; its other fields may hold secrets."""
 
     engine: Engine | None = None
 
@@ -150,13 +155,13 @@ class Spec(msgspec.Struct, frozen=True, gc=False):
 
 
 class DecodedSpec(msgspec.Struct, frozen=True, gc=False):
-    """The same, decoded."""
+    """As `Spec`, with ``resource`` decoded."""
 
     resource: Resource | None = None
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """One training job, as listed and as in the answer for a single job."""
+    """One training job, in a list or as the response for a single job."""
 
     metadata: Metadata
     kind: Text = None
@@ -167,7 +172,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 
 class Listing(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a search; with an error it is none, whatever its HTTP status."""
+    """The response to a search; one with an error is not a list, whatever its HTTP status."""
 
     items: list[Item]
     total: Number = None
@@ -178,25 +183,25 @@ class Listing(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """The items of an answer.
+class DecodedItems:
+    """The items of a response.
 
     Attributes:
-        items: those that have an id.
-        wrong: by position in ``items``, paths of fields left out because of their type.
-        broken: ``#`` and a hash for every item without a usable id.
-        total, count: as the service says, unchecked.
+        items: those with a usable id.
+        invalid: by position in ``items``, paths of fields left out because of their type.
+        undecodable: ``#`` and a hash for every item without a usable id.
+        total, count: as reported by the service, unchecked.
     """
 
     items: list[Item]
-    wrong: Mapping[int, list[str]] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
+    invalid: Mapping[int, list[str]] = field(default_factory=dict)
+    undecodable: list[str] = field(default_factory=list)
     total: Number = None
     count: Number = None
 
 
-ERRORS = ("error_code", "errorCode", "error")
-"""Fields of an answer that is an error, whatever its HTTP status."""
+ERROR_FIELDS = ("error_code", "errorCode", "error")
+"""Fields of a response that is an error, whatever its HTTP status."""
 
 _IDENTIFIER = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\n"
 _IDENTIFIERS = re.compile(f"(?:{_IDENTIFIER})*")
@@ -204,119 +209,117 @@ _LISTING = msgspec.json.Decoder(Listing, strict=False)
 _ITEM = msgspec.json.Decoder(Item, strict=False)
 _SPEC = msgspec.json.Decoder(DecodedSpec, strict=False)
 
-# All that msgspec raises for strange input, wrong UTF-8 among it, is a ValueError.
+# Everything that msgspec raises for unexpected input, such as invalid UTF-8, is a ValueError.
 _NOT_AS_DOCUMENTED = (ValueError, RecursionError)
 
 
-def decode_listing(body: bytes) -> Decoded:
-    """Decode the answer to a search.
+def decode_listing(body: bytes) -> DecodedItems:
+    """Decode the response to a search.
 
     Raises:
-        InvalidResponseError: not the answer to a search, or an error in a 200.
-        BrokenAnswer: JSON that was cut off or garbled.
+        InvalidResponseError: not the response to a search, or an error in a 200.
+        BrokenResponseError: JSON that is truncated or garbled.
     """
     with contextlib.suppress(*_NOT_AS_DOCUMENTED):
         listing = _LISTING.decode(body)
         failed = listing.error_code or listing.error_code_ or listing.error
-        if not failed and _identified(listing.items):
-            return Decoded(listing.items, total=listing.total, count=listing.count)
-    return _patiently(_salvage_listing, body)
+        if not failed and _have_valid_ids(listing.items):
+            return DecodedItems(listing.items, total=listing.total, count=listing.count)
+    return _decode_leniently(_convert_listing, body)
 
 
-def decode_item(body: bytes) -> Decoded:
-    """Decode the answer for a single job; raises as `decode_listing`."""
+def decode_item(body: bytes) -> DecodedItems:
+    """Decode the response for a single job; raises as `decode_listing`."""
     with contextlib.suppress(*_NOT_AS_DOCUMENTED):
         item = _ITEM.decode(body)
-        if _identified([item]):
-            return Decoded([item])
-    return _patiently(_salvage_detail, body)
+        if _have_valid_ids([item]):
+            return DecodedItems([item])
+    return _decode_leniently(_convert_single, body)
 
 
 def decode_resource(resource: bytes) -> tuple[Resource, list[str]]:
-    """Decode ``spec.resource``; also gives the paths of fields left out because of their type.
+    """Decode ``spec.resource``; also return the paths of fields left out because of their type.
 
     Raises as `decode_listing`.
     """
     body = b'{"resource":%s}' % resource
     with contextlib.suppress(*_NOT_AS_DOCUMENTED):
         return _SPEC.decode(body).resource or Resource(), []
-    wrong: list[str] = []
-    spec = _patiently(lambda spec: salvage(DecodedSpec, spec, wrong, "spec."), body)
-    return spec.resource or Resource(), wrong
+    invalid: list[str] = []
+    spec = _decode_leniently(
+        lambda parsed: convert_leniently(DecodedSpec, parsed, invalid, "spec."), body
+    )
+    return spec.resource or Resource(), invalid
 
 
-def _identified(items: list[Item]) -> bool:
-    """Whether all ids are such; together, since that takes a third of the time."""
+def _have_valid_ids(items: list[Item]) -> bool:
+    """Whether all ids are valid; checked together, which takes a third of the time."""
     lines = "".join([f"{item.metadata.id}\n" for item in items])
     return lines.count("\n") == len(items) and _IDENTIFIERS.fullmatch(lines) is not None
 
 
-# --- What is not as documented --------------------------------------------------------------------
+# --- Responses that are not as documented ---------------------------------------------------------
 
 
-def _patiently(decode: Callable[[dict[str, Any]], _Found], body: bytes) -> _Found:
+def _decode_leniently(convert: Callable[[dict[str, Any]], _Result], body: bytes) -> _Result:
     with contextlib.suppress(RecursionError):
-        return decode(json_object(body))
-    raise InvalidResponseError("the answer is nested too deeply")
+        return convert(parse_object(body))
+    raise InvalidResponseError("the response is nested too deeply")
 
 
-def _salvage_listing(answer: dict[str, Any]) -> Decoded:
-    items = answer.get("items")
-    if any(map(answer.get, ERRORS)) or not isinstance(items, list):
-        raise InvalidResponseError(complaint(answer, missing="list of items"))
-    return _salvage_items(items, total=_number(answer, "total"), count=_number(answer, "count"))
+def _convert_listing(response: dict[str, Any]) -> DecodedItems:
+    items = response.get("items")
+    if any(map(response.get, ERROR_FIELDS)) or not isinstance(items, list):
+        raise InvalidResponseError(error_message(response, missing="list of items"))
+    return _convert_items(items, _number(response, "total"), _number(response, "count"))
 
 
-def _salvage_detail(answer: dict[str, Any]) -> Decoded:
-    if answer.get("metadata") is None:
-        raise InvalidResponseError(complaint(answer, missing="metadata"))
-    return _salvage_items([answer])
+def _convert_single(response: dict[str, Any]) -> DecodedItems:
+    if response.get("metadata") is None:
+        raise InvalidResponseError(error_message(response, missing="metadata"))
+    return _convert_items([response])
 
 
-def _salvage_items(items: list[Any], *, total: Number = None, count: Number = None) -> Decoded:
+def _convert_items(items: list[Any], total: Number = None, count: Number = None) -> DecodedItems:
     usable: list[Item] = []
-    wrong: dict[int, list[str]] = {}
-    broken: list[str] = []
-    for item in items:
+    invalid: dict[int, list[str]] = {}
+    undecodable: list[str] = []
+    for value in items:
         paths: list[str] = []
-        try:
-            usable.append(_identifiable(salvage(Item, item, paths)))
-        except UnusableError:
-            broken.append(_fingerprint(item))
+        item: Item | None = None
+        with contextlib.suppress(UnusableError):
+            item = convert_leniently(Item, value, paths)
+        if item is None or not _have_valid_ids([item]):
+            undecodable.append(_fingerprint(value))
         else:
-            wrong[len(usable) - 1] = paths
-    return Decoded(usable, wrong, broken, total, count)
+            invalid[len(usable)] = paths
+            usable.append(item)
+    return DecodedItems(usable, invalid, undecodable, total, count)
 
 
-def _identifiable(item: Item) -> Item:
-    if not _identified([item]):
-        raise UnusableError
-    return item
-
-
-def _number(answer: dict[str, Any], key: str) -> Number:
+def _number(response: dict[str, Any], key: str) -> Number:
     number: Number = None
     with contextlib.suppress(ValueError):
-        number = leaf(Number, answer.get(key))
+        number = convert_leaf(Number, response.get(key))
     return number
 
 
 def _fingerprint(item: Any) -> str:
-    """``#`` and a hash that names an item from poll to poll: metadata change least."""
+    """Return ``#`` and a hash that is the same in every poll: metadata changes least."""
     part = item.get("metadata") or item if isinstance(item, dict) else item
     text = json.dumps(part, sort_keys=True)
     return "#" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def complaint(answer: dict[str, Any], *, missing: str) -> str:
-    """What an object that is no answer says, in any of the forms of the service's errors."""
-    error = answer.get("error")
-    place = error if isinstance(error, dict) else answer
+def error_message(response: dict[str, Any], *, missing: str) -> str:
+    """Describe an object that is not the expected response, in any of the service's error forms."""
+    nested = response.get("error")
+    error = nested if isinstance(nested, dict) else response
     words = [
-        one_line(str(place[key]), 200)
+        one_line(str(error[key]), 200)
         for key in ("error_code", "errorCode", "code", "error_msg", "errorMsg", "message")
-        if isinstance(place.get(key), str | int | float)
+        if isinstance(error.get(key), str | int | float)
     ]
     if words:
-        return f"the service answered 200 with an error: {' '.join(words)}"
-    return f"the answer has no {missing}"
+        return f"the service returned status 200 with an error: {' '.join(words)}"
+    return f"the response has no {missing}"

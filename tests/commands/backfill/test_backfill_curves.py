@@ -1,4 +1,4 @@
-"""Values over a grid, against the plainest way to say the same."""
+"""Values over a grid, compared with a naive implementation."""
 
 import random
 from itertools import accumulate, pairwise
@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.commands.backfill.curve import _FOLDED, Curve
+from exporter.commands.backfill.curve import _FOLD_AFTER, Curve
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.histogram import HistogramCurve
 from exporter.commands.backfill.oldest import OldestWaiting
 
 SIZE = 20
-POSITIONS = st.integers(0, SIZE + 3)  # some after the grid
+POSITIONS = st.integers(0, SIZE + 3)  # some beyond the grid
 SPANS = st.tuples(POSITIONS, POSITIONS).map(sorted).filter(lambda span: span[0] < span[1])
 
 
 def values(curve, lo=0, hi=SIZE):
-    """One for each position, None where there is none; stretches come in order, without overlap."""
+    """The value at each position, or None; stretches are in order and do not overlap."""
     found = dict.fromkeys(range(lo, hi))
     end = lo
     for first, last, value in curve.stretches(lo, hi):
@@ -43,14 +43,14 @@ def test_a_curve_is_the_sum_of_its_changes(changes, part):
 def test_a_curve_of_many_changes_stays_small_and_can_go_on():
     curve, expected = Curve(), [0.0] * SIZE
     chance = random.Random(1)
-    for number in range(5 * _FOLDED):
+    for number in range(5 * _FOLD_AFTER):
         position = chance.randrange(SIZE)
         curve.add(position, 1)
         expected[position] += 1
-        if number % _FOLDED == 7:
+        if number % _FOLD_AFTER == 7:
             assert values(curve) == list(accumulate(expected))
     assert values(curve) == list(accumulate(expected))
-    assert len(curve._at) <= _FOLDED
+    assert len(curve._positions) <= _FOLD_AFTER
 
 
 def test_stretches_are_as_long_as_the_value_stays():
@@ -78,7 +78,7 @@ def test_an_amount_is_spread_evenly(begin, length, amount):
     before = share(GRID.times[0]) if begin < end else 0.0
     expected = [amount * (share(at) - before) for at in GRID.times]
     assert values(curve) == pytest.approx(expected, rel=1e-9, abs=1e-6 * max(amount, 1))
-    assert all(one <= other for one, other in pairwise(values(curve)))  # a counter never falls
+    assert all(one <= other for one, other in pairwise(values(curve)))  # a counter never decreases
 
 
 def test_a_counter_never_falls_however_many_amounts_are_spread():
@@ -119,7 +119,7 @@ def test_a_histogram_counts_by_bucket(observations, part):
     ("start", "stop", "step", "texts"),
     [
         (0.0, 10.0, 5.0, ["0", "5", "10"]),
-        (0.0, 11.5, 5.0, ["0", "5", "10", "11.500"]),  # the stop is always there
+        (0.0, 11.5, 5.0, ["0", "5", "10", "11.500"]),  # always includes the stop
         (0.001, 5.00149, 5.0, ["0.001", "5.001"]),  # once, not again a fraction later
         (0.25, 0.75, 5.0, ["0.250", "0.750"]),
         (1.79550000012e9, 1.79550000112e9, 0.5,

@@ -1,4 +1,4 @@
-"""The document, to the letter and as OpenMetrics."""
+"""The document, byte by byte and as parsed OpenMetrics."""
 
 from jobs.test_tracker import NOW, job
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -85,7 +85,7 @@ def test_a_histogram_is_written_moment_by_moment():
     ]
     assert [line for line in lines if 'le="+Inf"' in line][-1].split()[-2] == "1.0"
     assert [line for line in lines if "_sum" in line][-1].split()[-2] == "100.0"
-    # The library's parser forgets samples of all moments but the first: one moment at a time.
+    # The library's parser keeps only samples of the first time: parse one time at a time.
     for position in range(len(GRID)):
         one = text(JOB, histograms=True, lo=position, hi=position + 1)
         types = {each.type for each in text_string_to_metric_families(one)}

@@ -1,21 +1,27 @@
-"""Which time is meant, and what is said where none is."""
+"""Times, steps, labels, and the messages for invalid ones."""
 
 import pytest
 
-from exporter.commands.backfill.options import parse, plan
+from exporter.commands.backfill.options import BackfillArguments, plan
+from exporter.commands.parser import parse
 from exporter.errors import ConfigError
 
 NOW = 1_795_500_000.0  # 2026-11-24T06:00:00Z
 TIMES = (
-    "a date such as 2026-08-01, a time such as 2026-08-01T12:00:00Z, unix seconds, or how long "
-    "ago, such as 30d"
+    "a date such as 2026-08-01, a time such as 2026-08-01T12:00:00Z, unix seconds, or a duration "
+    "before now such as 30d"
 )
 
 
+def read(*options):
+    line = parse(["backfill", *options])
+    return BackfillArguments.of(line.arguments), line.options
+
+
 def planned(*options):
-    wanted, rest = parse(options)
+    arguments, rest = read(*options)
     assert rest == []
-    return plan(wanted, kept=0.0, now=NOW)
+    return plan(arguments, history=0.0, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -46,8 +52,8 @@ def test_defaults():
 
 @pytest.mark.parametrize("fraction", [0.0004, 0.0005, 0.0006])
 def test_now_is_not_in_the_future(fraction):
-    wanted, _ = parse([])
-    found = plan(wanted, kept=0.0, now=NOW + fraction)
+    arguments, _ = read()
+    found = plan(arguments, history=0.0, now=NOW + fraction)
     assert found.stop == round(NOW + fraction, 3)
 
 
@@ -59,12 +65,12 @@ def test_labels():
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--from", "yesterday"], f"--from: 'yesterday' is no time; valid: {TIMES}"),
-        (["--to", "90"], f"--to: '90' is no time; valid: {TIMES}"),
-        (["--from", "1785542400000"], f"--from: '1785542400000' is no time; valid: {TIMES}"),
-        (["--from", ""], f"--from: '' is no time; valid: {TIMES}"),
-        (["--from", "nan"], f"--from: 'nan' is no time; valid: {TIMES}"),
-        (["--from", "2026-13-01"], f"--from: '2026-13-01' is no time; valid: {TIMES}"),
+        (["--from", "yesterday"], f'--from: invalid time "yesterday"; use {TIMES}'),
+        (["--to", "90"], f'--to: invalid time "90"; use {TIMES}'),
+        (["--from", "1785542400000"], f'--from: invalid time "1785542400000"; use {TIMES}'),
+        (["--from", ""], f'--from: invalid time ""; use {TIMES}'),
+        (["--from", "nan"], f'--from: invalid time "nan"; use {TIMES}'),
+        (["--from", "2026-13-01"], f'--from: invalid time "2026-13-01"; use {TIMES}'),
         (
             ["--from", "1h", "--to", "2h"],
             "--from: 2026-11-24T05:00:00Z is not before --to, 2026-11-24T04:00:00Z",
@@ -72,33 +78,39 @@ def test_labels():
         (
             ["--to", "2027-01-01"],
             (
-                "--to: 2027-01-01T00:00:00Z lies in the future; valid: at most now, "
+                "--to: 2027-01-01T00:00:00Z is in the future; use a time up to now, "
                 "2026-11-24T06:00:00Z"
             ),
         ),
-        (["--step", "0"], "--step: '0' is not valid; valid: a duration of at least 1s, such as 5m"),
-        (["--step", "x"], "--step: 'x' is not valid; valid: a duration of at least 1s, such as 5m"),
+        (
+            ["--step", "0"],
+            '--step: invalid duration "0"; use a duration of at least 1s, such as 5m',
+        ),
+        (
+            ["--step", "x"],
+            '--step: invalid duration "x"; use a duration of at least 1s, such as 5m',
+        ),
         (
             ["--step", "1s"],
             (
-                "--step: 2,592,000 samples of every series; valid: a longer step or a shorter "
-                "time, at most 1,000,000 samples"
+                "--step: 2,592,000 samples per series are too many; use a longer step or a "
+                "shorter time range, for at most 1,000,000 samples"
             ),
         ),
         (
             ["--label", "job"],
-            "--label: 'job' is no label; valid: NAME=VALUE, such as job=modelarts",
+            '--label: invalid label "job"; use NAME=VALUE, such as job=modelarts',
         ),
         (
             ["--label", "1=x"],
-            "--label: '1=x' is no label; valid: NAME=VALUE, such as job=modelarts",
+            '--label: invalid label "1=x"; use NAME=VALUE, such as job=modelarts',
         ),
-        (["--label", "pool=x"], "--label: the name pool is taken; valid: others, such as job"),
-        (["--label", "le=x"], "--label: the name le is taken; valid: others, such as job"),
-        (["--label", "__x=x"], "--label: the name __x is taken; valid: others, such as job"),
-        (["--label", "x="], "--label: 'x=' is no label; valid: NAME=VALUE, such as job=modelarts"),
-        (["--label", "x=a", "--label", "x=b"], "--label: x is given twice; valid: once"),
-        (["--output", ""], "--output: '' is no directory; valid: a path, . for this one"),
+        (["--label", "pool=x"], "--label: pool is reserved; use another name, such as job"),
+        (["--label", "le=x"], "--label: le is reserved; use another name, such as job"),
+        (["--label", "__x=x"], "--label: __x is reserved; use another name, such as job"),
+        (["--label", "x="], '--label: invalid label "x="; use NAME=VALUE, such as job=modelarts'),
+        (["--label", "x=a", "--label", "x=b"], "--label: x is given twice; use it once"),
+        (["--output", ""], "--output: is empty; use a path, or . for the current directory"),
         (["--form", "1d"], "flag --form: unknown; did you mean --from?"),
         (["--from"], "--from: expected one argument"),
     ],
@@ -118,6 +130,6 @@ def test_all_problems_at_once():
 
 
 def test_other_options_are_the_exporters():
-    wanted, rest = parse(["--from=1d", "--target.region", "cn-north-4", "--api.retries=1"])
-    assert wanted.since == "1d"
+    arguments, rest = read("--from=1d", "--target.region", "cn-north-4", "--api.retries=1")
+    assert arguments.start == "1d"
     assert rest == ["--target.region", "cn-north-4", "--api.retries=1"]

@@ -1,4 +1,4 @@
-"""A job's earlier selves."""
+"""A job's past states."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ READ_AT = NOW + 1000
 
 
 def told(one, read_at=READ_AT):
-    """When it went into which phase, in seconds after `NOW`."""
+    """The times at which it entered each phase, in seconds after `NOW`."""
     return [(moment.at - NOW, moment.job.phase) for moment in reconstruct(one, read_at)]
 
 
@@ -39,22 +39,22 @@ def ended(phase="Completed", at=400, **changes):
             job(phase=UNKNOWN_PHASE),
             [(-600, "Pending"), (-500, "Running"), (1000, UNKNOWN_PHASE)],
         ),
-        # It never started: nobody knows when it ended.
+        # It never started: its end is unknown.
         (waiting(phase="Abnormal"), [(-600, "Pending"), (-600, "Abnormal")]),
-        # It did start, and nobody knows when it ended.
+        # It started, but its end is unknown.
         (
             job(phase="Failed", duration=None),
             [(-600, "Pending"), (-500, "Running"), (-500, "Failed")],
         ),
-        # Started while a start time is missing: its records tell.
+        # It started, but only its records have a start time.
         (
             job(started=None, runs=(run(-300),)),
             [(-600, "Pending"), (-300, "Running"), (1000, "Running")],
         ),
-        # Times that contradict each other: never backward, never after the reading.
+        # Contradictory times: never backward, never after it was read.
         (ended(at=-550), [(-600, "Pending"), (-500, "Running"), (-500, "Completed")]),
         (ended(at=5000), [(-600, "Pending"), (-500, "Running"), (1000, "Completed")]),
-        # No create time: as early as it can be told.
+        # No create time: the earliest time known.
         (job(created=None), [(-500, "Pending"), (-500, "Running"), (1000, "Running")]),
     ],
 )

@@ -1,4 +1,4 @@
-"""What backfill says of the past, against the world's own record of it."""
+"""The backfilled past, compared with the world's own record."""
 
 import json
 from collections import Counter, defaultdict
@@ -22,7 +22,7 @@ from exporter.simulator.wire import document
 START = 1_750_000_000.0
 DAY = 86_400.0
 PREFIX = "modelarts_training_"
-# What backfill cannot tell apart, see `exporter.commands.backfill.reconstruct`.
+# Phases that backfill cannot distinguish, see `exporter.commands.backfill.reconstruct`.
 ALIKE = {"Creating": "waiting", "Pending": "waiting", "Terminating": "Running"}
 
 
@@ -64,7 +64,7 @@ def jobs(world):
 
 @pytest.fixture(scope="module")
 def placed(world):
-    """Jobs whose whole past the service tells: all but those that ended without ever starting."""
+    """Jobs whose whole past the service reports: all but those that ended without starting."""
     return {one.id for one in world if one.active or one.started is not None}
 
 
@@ -87,7 +87,7 @@ def test_gauges_are_what_the_world_was(world, known, placed):
     grid = Grid(START - 13 * DAY, START, 3600.0)
     families = history(known, grid, START)
     record = lives(world, placed)
-    # Running records are in whole seconds: a moment that close to an event may fall on either side.
+    # Running records are in whole seconds: a time that close to an event may fall on either side.
     close = {round(event.at) + more for event in world.events for more in (-1, 0, 1)}
     moments = [
         (position, moment) for position, moment in enumerate(grid.times) if moment not in close
@@ -117,7 +117,7 @@ def test_gauges_are_what_the_world_was(world, known, placed):
 
 
 def merged(found, place):
-    """Sums over phases that cannot be told apart."""
+    """Sums over phases that cannot be distinguished."""
     sums = Counter()
     for labels, value in found.items():
         phase = ALIKE.get(labels[place], labels[place])
@@ -158,7 +158,7 @@ def test_counters_are_what_happened_after_the_start(world, known, placed):
 
 
 def test_card_seconds_are_those_of_the_world(world, known):
-    """Over the whole time: the run time of every job times its cards, growing while it runs."""
+    """Over the whole range: run time times cards of every job, growing while it runs."""
     grid = Grid(START - 20 * DAY, START, 600.0)
     family = history(known, grid, START)["accelerator_seconds_total"]
     seconds = Counter()
@@ -173,10 +173,10 @@ def test_card_seconds_are_those_of_the_world(world, known):
 
 
 def test_histograms_are_those_of_the_ledger(jobs):
-    """The same observations as an exporter would have made that saw everything happen."""
+    """The same observations as an exporter would have made at the time."""
     grid = Grid(START - 20 * DAY, START, 600.0)
     families = history(jobs, grid, START, histograms=True)
-    fleet, ledger = Fleet(horizons=dict.fromkeys({one.workspace for one in jobs}, 0.0)), {}
+    fleet, ledger = Fleet(newest_created=dict.fromkeys({one.workspace for one in jobs}, 0.0)), {}
     observed = observe(fleet, View({one.id: one for one in jobs}), START)
     ledger, _ = add({}, observed.events, observed.fleet.accelerators, START)
     names = {name for name, _ in ledger if name.endswith("_duration_seconds")}
@@ -191,7 +191,7 @@ def test_histograms_are_those_of_the_ledger(jobs):
 
 
 def test_the_last_gauges_are_the_first_live_ones(jobs):
-    """A live scrape joins on without a step: the same series, the same values."""
+    """A live scrape continues without a step: same series, same values."""
     families = history(jobs, Grid(START - DAY, START, 300.0), START)
     observed = observe(Fleet(), View({one.id: one for one in jobs}), START)
     live = fleet_blocks(observed.fleet, {}, scope=Scope(), now=START)
@@ -207,7 +207,7 @@ def test_the_last_gauges_are_the_first_live_ones(jobs):
 
 
 def test_finished_jobs_count_as_long_as_live(jobs):
-    """With ``jobs.history``, at the last moment and at every other."""
+    """With ``jobs.history``, at the last time and at every other."""
     grid = Grid(START - 5 * DAY, START, 3600.0)
     families = history(jobs, grid, START, kept=DAY)
     observed = observe(Fleet(), View({one.id: one for one in jobs}), START)
@@ -237,7 +237,7 @@ BASE = ("0", "pool-1", "Ascend")
 
 
 def told(*jobs, name, **options):
-    """The values of a family's series at all moments."""
+    """The values of a family's series at all times."""
     family = history(jobs, GRID, NOW + 900, **options)[name]
     return {
         labels[3:]: [
@@ -306,7 +306,7 @@ def test_jobs_without_any_time_are_counted_as_left_out():
     family = SeriesBuilder(GRID)
     family.add(waiting(created=None), NOW)
     family.add(job(), NOW)
-    assert family.timeless == 1
+    assert family.undated == 1
 
 
 def test_the_newest_name_of_a_pool():

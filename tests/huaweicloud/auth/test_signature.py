@@ -1,6 +1,7 @@
 """Our signatures equal those of the vendor's own signer, to the byte."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 from types import SimpleNamespace
 from urllib.parse import quote
 
@@ -30,13 +31,21 @@ PATHS = (ENCODED_PATH | RAW_PATH.map(lambda path: "/" + path) | SLOPPY_PATH.map(
 PARAMS = st.lists(st.tuples(TEXT | SPECIAL, TEXT | SPECIAL | st.just("")), max_size=6).flatmap(
     lambda params: st.sampled_from([params, params + params, params[::-1]])
 )
-NAMES = st.from_regex(r"\A[A-Za-z][A-Za-z0-9_-]{0,12}\Z")
+# Texts of an alphabet are drawn several times faster than those of a regular expression.
+NAMES = st.builds(
+    str.__add__, st.sampled_from(ascii_letters), st.text(ascii_letters + digits + "_-", max_size=12)
+)
 HEADERS = st.dictionaries(NAMES, TEXT | SPECIAL, max_size=6).map(
     lambda headers: {f"X-{name}": value for name, value in headers.items()}
 )
-HOSTS = st.from_regex(r"\A[a-z][a-z0-9-]{0,10}(\.[A-Za-z0-9]{1,8}){0,3}(:[1-9][0-9]{3})?\Z") | (
-    st.sampled_from(["127.0.0.1:9978", "[::1]:8080", "modelarts.cn-north-4.myhuaweicloud.com"])
-)
+HOSTS = st.builds(
+    lambda first, more, others, port: ".".join([first + more, *others]) + port,
+    st.sampled_from(ascii_lowercase),
+    st.text(ascii_lowercase + digits + "-", max_size=10),
+    st.lists(st.text(ascii_letters + digits, min_size=1, max_size=8), max_size=3),
+    st.just("") | st.integers(1000, 9999).map(":{}".format),
+) | (st.sampled_from(["127.0.0.1:9978", "[::1]:8080", "modelarts.cn-north-4.myhuaweicloud.com"]))
+VISIBLE = st.characters(min_codepoint=ord("!"), max_codepoint=ord("~"))
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
@@ -68,9 +77,9 @@ def vendors(method, host, path, params, *, headers, body, key, now):
     headers=HEADERS,
     content_type=st.sampled_from([None, "application/json", "application/json;charset=utf8"]),
     body=st.binary(max_size=200) | st.just(b"") | TEXT.map(str.encode),
-    access=st.from_regex(r"\A[A-Z0-9]{1,20}\Z"),
+    access=st.text(ascii_uppercase + digits, min_size=1, max_size=20),
     secret=SECRETS,
-    security_token=st.none() | st.from_regex(r"\A[!-~]{1,60}\Z"),
+    security_token=st.none() | st.text(VISIBLE, min_size=1, max_size=60),
     now=st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - hypothesis wants naive bounds
 )
 def test_every_signature_equals_the_vendors(

@@ -1,4 +1,4 @@
-"""What a job runs on, by what its document tells, and by what it does not."""
+"""The hardware of a job, from all fields that may have it."""
 
 import msgspec
 import pytest
@@ -32,7 +32,7 @@ def find(*tasks, engine=None, **resource):
 
 
 def invalid(found):
-    return {field for field, kind in found.odd if kind == "invalid"}
+    return {field for field, kind in found.problems if kind == "invalid"}
 
 
 def test_nothing_told_is_nothing_known():
@@ -45,7 +45,7 @@ def test_nothing_told_is_nothing_known():
         engine="",
         nodes=None,
         cards=None,
-        odd={},
+        problems={},
     )
 
 
@@ -71,7 +71,7 @@ def test_a_dedicated_pool_as_newer_answers_tell_it():
         engine="Ascend-Powered-Engine",
         nodes=4,
         cards=32,
-        odd={},
+        problems={},
     )
 
 
@@ -91,7 +91,7 @@ CARDS = (1, 2, 3, 4, 8)
 
 
 def all_from(first, **changed):
-    """A job of two nodes of which all sources from ``first`` on tell, each something else."""
+    """A job with two nodes where all sources from ``first`` on have a different number."""
     told = {key: value for _, source in SOURCES[first:] for key, value in source.items()} | changed
     return find(*told.pop("tasks", ()), node_count=2, **told)
 
@@ -106,7 +106,7 @@ def test_no_source_no_cards():
 
 
 def broken_sources(number):
-    """The sources of ``SOURCES``, with a number that cannot be right."""
+    """The sources of ``SOURCES``, with an impossible number."""
     return (
         {ALLOCATED: {"accelerator_num": number}},
         {"pool_info": {"accelerator_num": number}},
@@ -130,7 +130,7 @@ def test_a_source_without_a_number_is_passed_over(first, number):
     found = all_from(first, **broken_sources(number)[first])
 
     assert found.cards == 2 * CARDS[first + 1]
-    assert found.odd == {}
+    assert found.problems == {}
 
 
 @pytest.mark.parametrize("kind", ["gpu", "npu"])
@@ -237,7 +237,7 @@ def test_tasks_tell_what_the_job_does_not():
         engine="PyTorch",
         nodes=1,
         cards=8,
-        odd={},
+        problems={},
     )
 
 
@@ -285,7 +285,7 @@ def test_the_job_is_believed_before_its_tasks():
         engine="MindSpore",
         nodes=1,
         cards=2,
-        odd={},
+        problems={},
     )
 
 
@@ -296,7 +296,7 @@ def test_the_job_is_believed_before_its_tasks():
 def test_documented_flavor_types(flavor_type):
     found = find(flavor_detail={"flavor_type": flavor_type})
 
-    assert (found.flavor_type, found.odd) == (flavor_type, {})
+    assert (found.flavor_type, found.problems) == (flavor_type, {})
 
 
 @pytest.mark.parametrize("flavor_type", ["TPU", "gpu", "Ascend "])
@@ -306,7 +306,7 @@ def test_flavor_types_that_are_not_documented_are_unknown_and_said(flavor_type):
     )
 
     assert found.flavor_type == "unknown"
-    assert found.odd == {("flavor_type", "unknown"): flavor_type}
+    assert found.problems == {("flavor_type", "unknown"): flavor_type}
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_flavor_types_that_are_not_documented_are_unknown_and_said(flavor_type):
 def test_names_suggest_the_flavor_type_where_nothing_tells_it(told, flavor_type):
     found = find(**told)
 
-    assert (found.flavor_type, found.odd) == (flavor_type, {})
+    assert (found.flavor_type, found.problems) == (flavor_type, {})
 
 
 def test_the_product_is_the_accelerator_before_its_type():

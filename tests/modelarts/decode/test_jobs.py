@@ -1,4 +1,4 @@
-"""Answers of the service in, flat jobs out; whatever is in the answers."""
+"""Responses of the service in, flat jobs out, whatever the responses contain."""
 
 import contextlib
 import functools
@@ -55,9 +55,9 @@ def decode(*items, workspace="0", **more):
 
 
 def only(page):
-    """The one job of a page that has nothing odd."""
+    """The only job of a page without problems."""
     (job,) = page.jobs
-    assert page.broken == []
+    assert page.undecodable == []
     assert page.problems == []
     return job
 
@@ -66,8 +66,8 @@ def one(**parts):
     return only(decode(item(**parts)))
 
 
-def odd(page):
-    """The one job of a page, and what is odd about it."""
+def with_problems(page):
+    """The only job of a page, and its problems."""
     (job,) = page.jobs
     assert {problem.job_id for problem in page.problems} <= {job.id}
     return job, {(problem.kind, problem.field): problem.value for problem in page.problems}
@@ -111,8 +111,8 @@ def test_the_vendors_example():
                 message="",
             )
         ],
-        broken=[],
-        vague=[],
+        undecodable=[],
+        without_phase=[],
         problems=[],
         total=5059,
         count=1,
@@ -170,10 +170,10 @@ def test_documented_phases(phase):
 
 @pytest.mark.parametrize("phase", ["Paused", "running", "Running "])
 def test_a_phase_that_is_not_documented_is_unknown_and_said(phase):
-    job, oddities = odd(decode(item(status={"phase": phase})))
+    job, problems = with_problems(decode(item(status={"phase": phase})))
 
     assert job.phase == "Unknown"
-    assert oddities == {("unknown", "phase"): phase}
+    assert problems == {("unknown", "phase"): phase}
 
 
 @pytest.mark.parametrize(
@@ -222,26 +222,26 @@ def test_a_job_that_never_started_has_no_start(start_time):
     [("metadata", "create_time", "created"), ("status", "start_time", "started")],
 )
 def test_a_time_that_cannot_be_right_is_unset_and_said(part, name, field, create_time):
-    job, oddities = odd(decode(item(**{part: {name: create_time}})))
+    job, problems = with_problems(decode(item(**{part: {name: create_time}})))
 
     assert getattr(job, field) is None
-    assert oddities == invalid(f"{part}.{name}")
+    assert problems == invalid(f"{part}.{name}")
     assert job == msgspec.structs.replace(one(), **{field: None})
 
 
 @pytest.mark.parametrize("duration", [-1, 10**14, "1e400"])
 def test_a_duration_that_cannot_be_right_is_unset_and_said(duration):
-    job, oddities = odd(decode(item(status={"duration": duration})))
+    job, problems = with_problems(decode(item(status={"duration": duration})))
 
     assert job.duration is None
-    assert oddities == invalid("status.duration")
+    assert problems == invalid("status.duration")
 
 
 # --- Runs -----------------------------------------------------------------------------------------
 
 
 def runs(*records):
-    return odd(decode(item(status={"running_records": records})))
+    return with_problems(decode(item(status={"running_records": records})))
 
 
 def test_running_records_are_in_seconds():
@@ -284,25 +284,25 @@ def test_running_records_are_in_seconds():
 
 @pytest.mark.parametrize("end", [{}, {"end_at": 0}, {"end_at": None}])
 def test_a_run_that_goes_on_has_no_end(end):
-    job, oddities = runs({"start_at": 1_749_990_300} | end)
+    job, problems = runs({"start_at": 1_749_990_300} | end)
 
     assert job.runs[0].end is None
-    assert oddities == {}
+    assert problems == {}
 
 
 def test_a_run_that_ends_before_it_starts_has_no_length_and_is_said():
-    # As published; whatever it is, it is no negative time.
-    job, oddities = runs({"start_at": 1_701_327_093, "end_at": 1_701_322_341})
+    # As published; the length must not become negative.
+    job, problems = runs({"start_at": 1_701_327_093, "end_at": 1_701_322_341})
 
     assert (job.runs[0].start, job.runs[0].end) == (1701327093.0, 1701327093.0)
-    assert oddities == invalid("running_records")
+    assert problems == invalid("running_records")
 
 
 def test_milliseconds_in_running_records_are_unset_and_said():
-    job, oddities = runs({"start_at": 1_749_990_300_000, "end_at": 1_749_990_400_000})
+    job, problems = runs({"start_at": 1_749_990_300_000, "end_at": 1_749_990_400_000})
 
     assert (job.runs[0].start, job.runs[0].end) == (None, None)
-    assert oddities == invalid("running_records")
+    assert problems == invalid("running_records")
 
 
 @pytest.mark.parametrize(("records", "expected"), [({}, None), ({"running_records": None}, None)])
@@ -313,11 +313,11 @@ def test_absent_records_are_not_the_same_as_none(records, expected):
 
 def test_a_record_of_a_wrong_type_keeps_its_place():
     good = {"start_at": 1_749_990_300, "end_at": 1_749_990_400, "end_recover": "proc_restart"}
-    job, oddities = runs(good, "garbage", {"start_at": [], "start_type": "restarted"})
+    job, problems = runs(good, "garbage", {"start_at": [], "start_type": "restarted"})
 
     assert [run.start for run in job.runs] == [1749990300.0, None, None]
     assert [run.start_type for run in job.runs] == ["unknown", "unknown", "restarted"]
-    assert oddities == invalid("status.running_records", "status.running_records.start_at")
+    assert problems == invalid("status.running_records", "status.running_records.start_at")
 
 
 @pytest.mark.parametrize(
@@ -329,10 +329,10 @@ def test_a_record_of_a_wrong_type_keeps_its_place():
     ],
 )
 def test_odd_words_in_records_are_unknown_and_said(field, shown, label):
-    job, oddities = runs({field: "Thermal Shutdown!"})
+    job, problems = runs({field: "Thermal Shutdown!"})
 
     assert getattr(job.runs[0], shown) == "unknown"
-    assert oddities == {("unknown", label): "Thermal Shutdown!"}
+    assert problems == {("unknown", label): "Thermal Shutdown!"}
 
 
 def test_a_recovery_policy_of_newer_documents_is_shown():
@@ -377,10 +377,12 @@ def test_a_job_that_does_not_tell_has_no_end(status):
 
 
 def test_an_end_in_the_future_is_unset_and_said():
-    job, oddities = odd(decode(item(status={"phase": "Completed", "duration": 100 * 86_400_000})))
+    job, problems = with_problems(
+        decode(item(status={"phase": "Completed", "duration": 100 * 86_400_000}))
+    )
 
     assert job.ended is None
-    assert oddities == invalid("status.duration")
+    assert problems == invalid("status.duration")
 
 
 # --- Nodes ----------------------------------------------------------------------------------------
@@ -428,10 +430,10 @@ def test_points_may_be_written_with_spaces():
     ],
 )
 def test_points_that_cannot_be_right_are_said_and_passed_over(points):
-    job, oddities = odd(decode(item(status={"node_count_metrics": points})))
+    job, problems = with_problems(decode(item(status={"node_count_metrics": points})))
 
     assert job.current_nodes == 2
-    assert oddities == invalid("status.node_count_metrics")
+    assert problems == invalid("status.node_count_metrics")
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Completed"])
@@ -443,10 +445,10 @@ def test_a_job_that_does_not_run_has_the_nodes_it_asked_for(phase):
 
 def test_odd_hardware_is_said():
     detail = {"flavor_type": "TPU", "flavor_info": {"gpu": {"unit_num": "-8"}}}
-    job, oddities = odd(decode(item(spec={"resource": {"flavor_detail": detail}})))
+    job, problems = with_problems(decode(item(spec={"resource": {"flavor_detail": detail}})))
 
     assert (job.flavor_type, job.accelerators) == ("unknown", None)
-    assert oddities == {
+    assert problems == {
         ("unknown", "flavor_type"): "TPU",
         ("invalid", "spec.resource.flavor_detail.flavor_info.gpu.unit_num"): "",
     }
@@ -472,9 +474,9 @@ def test_odd_hardware_is_said():
 def test_a_resource_of_wrong_types_costs_what_is_wrong(resource, paths):
     whole = item() | {"spec": {"resource": resource}}
     page = decode(whole)
-    job, oddities = odd(page)
+    job, problems = with_problems(page)
 
-    assert oddities == invalid(*(f"spec.resource{path}" for path in paths))
+    assert problems == invalid(*(f"spec.resource{path}" for path in paths))
     assert (job.nodes, job.phase) == (None, "Running")
     assert decode(whole, total=["garbage"]) == page
 
@@ -486,8 +488,8 @@ def test_an_odd_resource_does_not_slow_down_its_page(monkeypatch):
         bodies.append(body)
         return read(body)
 
-    read = wire.json_object
-    monkeypatch.setattr(wire, "json_object", patient)
+    read = wire.parse_object
+    monkeypatch.setattr(wire, "parse_object", patient)
     strange = {"node_count": "as many as there are"}
     page = decode(item("a"), *(item(name, spec={"resource": strange}) for name in "bcd"))
 
@@ -516,8 +518,8 @@ def test_a_garbled_resource_is_a_garbled_answer():
 
 
 def failure(*statuses):
-    job, oddities = odd(decode(item(status={"task_statuses": statuses})))
-    return job.failed_task, job.exit_code, job.message, oddities
+    job, problems = with_problems(decode(item(status={"task_statuses": statuses})))
+    return job.failed_task, job.exit_code, job.message, problems
 
 
 def test_the_first_task_that_failed_counts():
@@ -603,7 +605,7 @@ def all_nasty():
 
 
 def assert_bounded(page):
-    found = [*texts(tuple(page.jobs)), *texts(tuple(page.problems)), *page.broken]
+    found = [*texts(tuple(page.jobs)), *texts(tuple(page.problems)), *page.undecodable]
     assert max(map(len, found), default=0) <= 256
     for text in found:
         text.encode()
@@ -666,7 +668,7 @@ def test_an_item_without_an_id_costs_that_item(garbage):
     assert page.jobs == [one(), only(decode(item("b")))]
     assert page.problems == []
     assert page.size == 3
-    assert [broken[0] for broken in page.broken] == ["#"]
+    assert [each[0] for each in page.undecodable] == ["#"]
     assert_bounded(page)
 
 
@@ -675,19 +677,21 @@ def test_an_unusable_item_is_the_same_one_at_the_next_poll():
     after = item(job_id=7, status={"duration": 2})
     after["metadata"] = dict(reversed(after["metadata"].items()))
 
-    assert decode(before).broken == decode(after).broken
+    assert decode(before).undecodable == decode(after).undecodable
 
 
 @pytest.mark.parametrize(
     ("one", "other"), [(item(job_id=7), item(job_id=8)), ({"kind": "job"}, {"kind": "x"}), (1, 2)]
 )
 def test_unusable_items_are_told_apart(one, other):
-    assert decode(one).broken != decode(other).broken
+    assert decode(one).undecodable != decode(other).undecodable
 
 
 @pytest.mark.parametrize("items", [{}, {"a": item()}, "items", 7, True, None])
 def test_items_of_a_wrong_type_are_no_answer(items):
-    with pytest.raises(InvalidResponseError, match=r"^the answer has no list of items$") as caught:
+    with pytest.raises(
+        InvalidResponseError, match=r"^the response has no list of items$"
+    ) as caught:
         decode_page(json.dumps({"items": items, "total": 1}).encode(), workspace="0", now=NOW)
 
     assert not caught.value.retryable
@@ -705,7 +709,7 @@ def test_items_of_a_wrong_type_are_no_answer(items):
 )
 def test_an_error_is_never_an_empty_fleet(answer, words):
     with pytest.raises(
-        InvalidResponseError, match=r"^the service answered 200 with an error: "
+        InvalidResponseError, match=r"^the service returned status 200 with an error: "
     ) as caught:
         decode_page(json.dumps(answer).encode(), workspace="0", now=NOW)
 
@@ -716,7 +720,7 @@ def test_an_error_is_never_an_empty_fleet(answer, words):
 
 @pytest.mark.parametrize("answer", [{}, {"metadata": None}, {"items": []}])
 def test_a_single_job_without_metadata_is_no_answer(answer):
-    with pytest.raises(InvalidResponseError, match=r"^the answer has no metadata$"):
+    with pytest.raises(InvalidResponseError, match=r"^the response has no metadata$"):
         decode_job(json.dumps(answer).encode(), workspace="0", now=NOW)
 
 
@@ -805,7 +809,7 @@ def documents(**options):
 
 @functools.cache
 def decoded():
-    """The jobs of the region as read from its documents, by id."""
+    """The jobs of the region as decoded from its documents, by id."""
     return {job.id: job for job in decode(*documents()).jobs}
 
 
@@ -823,7 +827,7 @@ def test_documented_answers_are_decoded_in_one_go(monkeypatch):
     def never(_):
         raise AssertionError
 
-    monkeypatch.setattr(wire, "json_object", never)
+    monkeypatch.setattr(wire, "parse_object", never)
 
     assert decode(*documents()).size == len(region())
     for whole, _ in samples():
@@ -841,7 +845,7 @@ def test_jobs_are_what_they_are(name):
 
 
 def told(name):
-    """Of every job, what was decoded and what is true."""
+    """The decoded and the true value for every job."""
     assert len(decoded()) == len(region())
     return [(getattr(decoded()[job.id], name), region().facts(job)) for job in region()]
 
@@ -960,7 +964,7 @@ GARBAGE = st.recursive(
 
 @functools.cache
 def samples():
-    """One document of each shape in the region, and the paths of all that it consists of."""
+    """One document of each shape in the region, and the paths of all its parts."""
     shapes = {}
     for job in region():
         shape = (job.phase, job.pool.name, bool(job.roles), min(len(job.runs), 3))
@@ -981,7 +985,7 @@ def paths(value, path=()):
 
 @st.composite
 def edited(draw):
-    """A document with one part of it, small or large, replaced by garbage or taken away."""
+    """A document with one part, small or large, replaced by garbage or removed."""
     whole, places = draw(st.sampled_from(samples()))
     path = draw(st.sampled_from(places))
     value = draw(st.one_of(GARBAGE, st.just(ABSENT)) if path else GARBAGE)
@@ -1028,7 +1032,7 @@ def test_one_odd_part_costs_no_more_than_that_part(case):
     assert [page.jobs[0].id, page.jobs[-1].id] == ["first", "last"]
     assert_bounded(page)
     if path in ((), ("metadata",), ("metadata", "id")):
-        assert len(page.jobs) + len(page.broken) == 3
+        assert len(page.jobs) + len(page.undecodable) == 3
         return
     _, job, _ = page.jobs
     assert_sane(job)
@@ -1055,7 +1059,7 @@ def test_the_patient_way_comes_to_the_same_for_a_whole_region():
 
 @st.composite
 def damaged(draw):
-    """A good answer with some bytes lost, repeated or replaced."""
+    """A valid response with some bytes lost, repeated or replaced."""
     body = as_json(*(whole for whole, _ in samples()[:2]), total=2)
     begin = draw(st.integers(0, len(body)))
     end = draw(st.integers(begin, min(begin + 40, len(body))))
@@ -1078,7 +1082,7 @@ ANY_JSON = st.one_of(
 def test_an_answer_is_decoded_or_no_answer(decoder, body):
     with contextlib.suppress(InvalidResponseError):
         page = decoder(body, workspace="0", now=NOW)
-        assert page.size == len(page.jobs) + len(page.broken)
+        assert page.size == len(page.jobs) + len(page.undecodable)
         assert_bounded(page)
         for job in page.jobs:
             assert_sane(job)

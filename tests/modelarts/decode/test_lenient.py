@@ -1,4 +1,4 @@
-"""The patient decoder keeps what has the right type, and agrees with the fast one."""
+"""The lenient decoder keeps values of the right type, and agrees with the fast one."""
 
 import json
 
@@ -6,7 +6,12 @@ import msgspec
 import pytest
 
 from exporter.errors import BrokenResponseError, InvalidResponseError
-from exporter.modelarts.decode.lenient import UnusableError, json_object, leaf, salvage
+from exporter.modelarts.decode.lenient import (
+    UnusableError,
+    convert_leaf,
+    convert_leniently,
+    parse_object,
+)
 
 
 class Leg(msgspec.Struct, frozen=True):
@@ -24,7 +29,7 @@ class Table(msgspec.Struct, frozen=True):
 
 def made(value):
     wrong = []
-    return salvage(Table, value, wrong), wrong
+    return convert_leniently(Table, value, wrong), wrong
 
 
 def test_what_is_as_documented_is_taken_over():
@@ -83,24 +88,24 @@ def test_elements_are_never_left_out_since_their_number_has_a_meaning():
 @pytest.mark.parametrize("value", [None, 7, "a", [], {}, {"id": None}, {"id": 7}, {"name": "desk"}])
 def test_without_what_is_required_it_is_of_no_use(value):
     with pytest.raises(UnusableError):
-        salvage(Table, value, [])
+        convert_leniently(Table, value, [])
 
 
 @pytest.mark.parametrize(
     ("value", "number"), [(8, 8.0), ("8", 8.0), (8.5, 8.5), ("8.5", 8.5), (10**17, 1e17)]
 )
 def test_numbers_may_be_strings(value, number):
-    assert leaf(float | None, value) == number
+    assert convert_leaf(float | None, value) == number
 
 
 @pytest.mark.parametrize("value", ["", " 8", "8 GB", "0x10", "1_0", "\ud800", True, [8]])
 def test_what_is_no_number(value):
     with pytest.raises(ValueError, match=r".+"):
-        leaf(float | None, value)
+        convert_leaf(float | None, value)
 
 
 def test_raw_json_stays_json():
-    assert json.loads(bytes(leaf(msgspec.Raw, [[1, 2], "\ud800"]))) == [[1, 2], "\ud800"]
+    assert json.loads(bytes(convert_leaf(msgspec.Raw, [[1, 2], "\ud800"]))) == [[1, 2], "\ud800"]
 
 
 # --- Answers --------------------------------------------------------------------------------------
@@ -120,25 +125,25 @@ def test_raw_json_stays_json():
     ],
 )
 def test_objects_are_read_with_patience(body, value):
-    assert json_object(body) == value
+    assert parse_object(body) == value
 
 
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
-        (b"", "the answer is empty"),
-        (b" \r\n", "the answer is empty"),
-        (b"<html><body>502 Bad Gateway", "the answer is an HTML page"),
-        (b"OK", "the answer is no JSON object"),
-        (b"null", "the answer is no JSON object"),
-        (b"[]", "the answer is no JSON object"),
-        (b'"text"', "the answer is no JSON object"),
-        (b"\x1f\x8b\x08\x00", "the answer is no JSON object"),
+        (b"", "the response is empty"),
+        (b" \r\n", "the response is empty"),
+        (b"<html><body>502 Bad Gateway", "the response is an HTML page"),
+        (b"OK", "the response is not a JSON object"),
+        (b"null", "the response is not a JSON object"),
+        (b"[]", "the response is not a JSON object"),
+        (b'"text"', "the response is not a JSON object"),
+        (b"\x1f\x8b\x08\x00", "the response is not a JSON object"),
     ],
 )
 def test_what_is_no_object_is_no_answer(body, complaint):
     with pytest.raises(InvalidResponseError, match=f"^{complaint}$") as caught:
-        json_object(body)
+        parse_object(body)
 
     assert not caught.value.retryable
 
@@ -146,14 +151,14 @@ def test_what_is_no_object_is_no_answer(body, complaint):
 @pytest.mark.parametrize("body", [b"{", b'{"a": ', b'{"a": "secr', b'{"a": 1}}', b"[1,", b"{'a'}"])
 def test_what_was_cut_off_or_garbled_is_worth_another_try(body):
     with pytest.raises(BrokenResponseError) as caught:
-        json_object(body)
+        parse_object(body)
 
     assert caught.value.retryable
 
 
 def test_an_error_does_not_drag_the_body_along():
     with pytest.raises(BrokenResponseError) as caught:
-        json_object(b'{"command": "export TOKEN=hunter2')
+        parse_object(b'{"command": "export TOKEN=hunter2')
 
     assert "hunter2" not in str(caught.value)
     assert caught.value.__context__ is None

@@ -1,11 +1,11 @@
-"""The list of pools → names: what has the right type is taken, however odd the rest is."""
+"""Names from the list of pools: valid items are used, whatever the others are."""
 
 import json
 
 import pytest
 
 from exporter.errors import BrokenResponseError, InvalidResponseError, PollError
-from exporter.modelarts.decode.pools import MOST_POOLS, decode_pools
+from exporter.modelarts.decode.pools import MAX_POOLS, decode_pools
 
 NODES = {"flavor": "modelarts.kat1.8xlarge", "count": 4, "maxCount": 4}
 
@@ -78,14 +78,14 @@ def test_a_pool_that_comes_twice_has_one_name():
 
 
 def test_jobs_without_a_pool_are_not_named():
-    """They go by the label ``public``, which no pool can have for its own."""
+    """They have the label ``public``, which is never the id of a pool."""
     assert decode(pool("public", "evil"), pool()) == decode(pool())
 
 
 @pytest.mark.parametrize("odd", [[], [7]])
 def test_the_number_of_pools_is_bounded(odd):
     names = decode(*odd, *(pool(f"pool-{number}", f"n{number}") for number in range(5000)))
-    assert len(names) == MOST_POOLS
+    assert len(names) == MAX_POOLS
     assert names["pool-999"] == "n999"
 
 
@@ -94,19 +94,19 @@ def test_the_number_of_pools_is_bounded(odd):
     [
         (b"", InvalidResponseError, "empty"),
         (b"<html>", InvalidResponseError, "an HTML page"),
-        (b"[]", InvalidResponseError, "no JSON object"),
-        (b"7", InvalidResponseError, "no JSON object"),
+        (b"[]", InvalidResponseError, "not a JSON object"),
+        (b"7", InvalidResponseError, "not a JSON object"),
         (b"{}", InvalidResponseError, "no list of pools"),
         (b'{"items": null}', InvalidResponseError, "no list of pools"),
         (b'{"items": {}}', InvalidResponseError, "no list of pools"),
-        (b'{"items": [null, 3, {"metadata": null}]}', InvalidResponseError, "none is a pool"),
+        (b'{"items": [null, 3, {"metadata": null}]}', InvalidResponseError, "none .* is a pool"),
         (
             b'{"items": [], "error_code": "X.1", "error_msg": "odd"}',
             InvalidResponseError,
             "X.1 odd",
         ),
         (b'{"error": {"code": 500, "message": "odd"}}', InvalidResponseError, "500 odd"),
-        (b'{"items": [{"metadata"', BrokenResponseError, "cut off"),
+        (b'{"items": [{"metadata"', BrokenResponseError, "truncated"),
         (b'{"items": [' + b"[" * 100_000, InvalidResponseError, "nested too deeply"),
     ],
 )

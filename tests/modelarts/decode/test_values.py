@@ -1,10 +1,10 @@
-"""Single values: used as they are, or unset and said."""
+"""Single values: used as they are, or unset and reported."""
 
 import math
 
 import pytest
 
-from exporter.modelarts.decode.values import MS, SECONDS, Checker, label, shared
+from exporter.modelarts.decode.values import MS, SECONDS, Checker, label, shared_label
 
 NOW = 1_750_000_000.0
 YEAR = 365.25 * 86400
@@ -35,7 +35,7 @@ def check():
 )
 def test_texts_as_labels(text, shown):
     assert label(text) == shown
-    assert shared(text) == shown
+    assert shared_label(text) == shown
 
 
 def test_the_length_of_a_text_may_be_limited_further():
@@ -46,7 +46,7 @@ def test_equal_texts_are_one_object():
     names = [b"zhang_min".decode() for _ in range(2)]
 
     assert names[0] is not names[1]
-    assert shared(names[0]) is shared(names[1])
+    assert shared_label(names[0]) is shared_label(names[1])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_equal_texts_are_one_object():
 )
 def test_times(check, value, unit, seconds):
     assert check.time(value, unit, "field") == seconds
-    assert check.odd == {}
+    assert check.problems == {}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_times(check, value, unit, seconds):
 )
 def test_impossible_times_are_unset_and_said(check, value, unit):
     assert check.time(value, unit, "field") is None
-    assert check.odd == {("field", "invalid"): ""}
+    assert check.problems == {("field", "invalid"): ""}
 
 
 @pytest.mark.parametrize(
@@ -88,65 +88,65 @@ def test_impossible_times_are_unset_and_said(check, value, unit):
 )
 def test_durations(check, value, seconds):
     assert check.duration(value, MS, "field") == seconds
-    assert check.odd == {}
+    assert check.problems == {}
 
 
 @pytest.mark.parametrize("value", [-1.0, 11 * YEAR * 1000, math.nan, math.inf, -math.inf])
 def test_impossible_durations_are_unset_and_said(check, value):
     assert check.duration(value, MS, "field") is None
-    assert check.odd == {("field", "invalid"): ""}
+    assert check.problems == {("field", "invalid"): ""}
 
 
 @pytest.mark.parametrize(("value", "number"), [(None, None), (0.0, None), (1.0, 1), (8.0, 8)])
 def test_counts(check, value, number):
     assert check.count(value, 8, "field") == number
-    assert check.odd == {}
+    assert check.problems == {}
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.5, 9.0, 1e300, math.nan, math.inf])
 def test_impossible_counts_are_unset_and_said(check, value):
     assert check.count(value, 8, "field") is None
-    assert check.odd == {("field", "invalid"): ""}
+    assert check.problems == {("field", "invalid"): ""}
 
 
 @pytest.mark.parametrize(("value", "shown"), [(None, ""), ("", ""), ("GPU", "GPU")])
 def test_choices(check, value, shown):
     assert check.choice(value, ("CPU", "GPU"), "flavor_type") == shown
-    assert check.odd == {}
+    assert check.problems == {}
 
 
 def test_a_choice_that_is_not_documented_is_unknown_and_said(check):
     assert check.choice("gpu", ("CPU", "GPU"), "flavor_type") == "unknown"
-    assert check.odd == {("flavor_type", "unknown"): "gpu"}
+    assert check.problems == {("flavor_type", "unknown"): "gpu"}
 
 
 @pytest.mark.parametrize("value", ["proc_restart", "npu_step_retry", "a_policy_of_2031"])
 def test_recovery_policies_are_an_open_set(check, value):
     assert check.policy(value) == value
-    assert check.odd == {}
+    assert check.problems == {}
 
 
 @pytest.mark.parametrize("value", ["exit with 127", "Proc", "proc_restart\n", "重启", "x" * 65])
 def test_what_cannot_be_a_recovery_policy_is_unknown_and_said(check, value):
     assert check.policy(value) == "unknown"
-    assert check.odd.keys() == {("recovery", "unknown")}
+    assert check.problems.keys() == {("recovery", "unknown")}
 
 
 def test_what_is_said_of_a_value_is_one_short_line(check):
     check.unknown("phase", 'Pa"used\n\x00\ud800' + "x" * 10_000)
 
     shown = r'Pa"used\n\x00\ud800' + "x" * 60 + "…"
-    assert check.odd == {("phase", "unknown"): shown}
+    assert check.problems == {("phase", "unknown"): shown}
 
 
 def test_a_value_that_is_just_short_enough_is_said_in_full(check):
     check.unknown("phase", "x" * 80)
 
-    assert check.odd == {("phase", "unknown"): "x" * 80}
+    assert check.problems == {("phase", "unknown"): "x" * 80}
 
 
 def test_of_a_field_the_first_odd_value_is_said(check):
     check.unknown("phase", "Paused")
     check.unknown("phase", "Frozen")
 
-    assert check.odd == {("phase", "unknown"): "Paused"}
+    assert check.problems == {("phase", "unknown"): "Paused"}

@@ -469,7 +469,7 @@ async def test_the_end_does_not_wait_for_clients_that_do_not(port, files, publis
             do_handshake_on_connect=False,
         )
         await asyncio.to_thread(idle.do_handshake)
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(20):
             await stack.aclose()
         for client in (*clients, silent, idle):
             client.close()

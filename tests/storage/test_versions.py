@@ -1,0 +1,143 @@
+"""Rows of the version before and the version after: fields are only appended, with a default."""
+
+import contextlib
+import importlib
+import logging
+import sys
+
+import msgspec
+import pytest
+from storage.test_store import HISTOGRAM, NOW, OBSERVED, known
+
+import exporter.storage
+from exporter.errors import StateError
+from exporter.jobs.job import Job, Run
+from exporter.jobs.tracker import Restart, TrackedJob
+from exporter.metrics.counters import Series
+from exporter.storage.store import StateChange, StateFile
+
+
+def with_new_field(struct, **types):
+    """The struct as the next version may have it: with one more field, and other field types."""
+    fields = [
+        (field.name, types.get(field.name, field.type))
+        if field.required
+        else (field.name, field.type, field.default)
+        for field in msgspec.structs.fields(struct)
+    ]
+    fields.append(("added", str, "the default"))
+    return msgspec.defstruct(struct.__name__, fields, frozen=True, gc=False, array_like=True)
+
+
+NextRun = with_new_field(Run)
+NextJob = with_new_field(Job, runs=tuple[NextRun, ...] | None)
+NextTrackedJob = with_new_field(TrackedJob, job=NextJob)
+NextSeries = with_new_field(Series)
+
+
+def as_next(struct, **changes):
+    """The same in the next version."""
+    twins = {Run: NextRun, Job: NextJob, TrackedJob: NextTrackedJob, Series: NextSeries}
+    values = {name: getattr(struct, name) for name in struct.__struct_fields__}
+    if isinstance(struct, TrackedJob):
+        values["job"] = as_next(struct.job, **changes)
+    if isinstance(struct, Job) and struct.runs is not None:
+        values["runs"] = tuple(as_next(run, **changes) for run in struct.runs)
+    return twins[type(struct)](**(values | changes))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def next_version(monkeypatch):
+    """The modules of the state file as of the next version; ours come back afterwards."""
+
+    @contextlib.contextmanager
+    def install(tracked_job=NextTrackedJob, series=NextSeries):
+        with monkeypatch.context() as patch:
+            patch.setattr("exporter.jobs.tracker.TrackedJob", tracked_job)
+            patch.setattr("exporter.metrics.counters.Series", series)
+            for name in ("store", "tables"):
+                patch.delattr(exporter.storage, name)
+                patch.delitem(sys.modules, f"exporter.storage.{name}")
+            yield importlib.import_module("exporter.storage.store").StateFile
+
+    return install
+
+
+@contextlib.asynccontextmanager
+async def opened(path, state_file=StateFile):
+    store = await state_file.open(path, problem=lambda: pytest.fail("a problem was counted"))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def committed(path, jobs, series, state_file=StateFile):
+    async with opened(path, state_file) as store:
+        await store.commit("t", StateChange(jobs, (), {"0": NOW}, {HISTOGRAM: series}, [HISTOGRAM]))
+
+
+async def loaded(path, state_file=StateFile):
+    async with opened(path, state_file) as store:
+        saved = await store.load("t", ["0"])
+    assert saved.released == {HISTOGRAM}
+    return saved.jobs, saved.ledger[HISTOGRAM]
+
+
+async def test_rows_of_the_version_before_have_the_default(path, next_version, caplog):
+    await committed(path, {"a": known(), "b": known("b", runs=None)}, OBSERVED)
+
+    with next_version() as state_file:
+        jobs, series = await loaded(path, state_file)
+
+    assert jobs == {"a": as_next(known()), "b": as_next(known("b", runs=None))}
+    assert jobs["a"].added == jobs["a"].job.added == jobs["a"].job.runs[0].added == "the default"
+    assert series == as_next(OBSERVED)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def test_rows_of_the_version_after_are_read_without_the_field(path, next_version, caplog):
+    with next_version() as state_file:
+        jobs = {"a": as_next(known(), added="new"), "b": as_next(known("b"), added="new")}
+        await committed(path, jobs, as_next(OBSERVED, added="new"), state_file)
+        assert await loaded(path, state_file) == (jobs, as_next(OBSERVED, added="new"))
+
+    assert await loaded(path) == ({"a": known(), "b": known("b")}, OBSERVED)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def test_only_rows_that_an_older_version_rewrites_lose_the_field(path, next_version):
+    with next_version() as state_file:
+        jobs = {"a": as_next(known(), added="new"), "b": as_next(known("b"), added="new")}
+        await committed(path, jobs, as_next(OBSERVED, added="new"), state_file)
+
+    async with opened(path) as store:
+        await store.commit("t", StateChange({"b": known("b", name="other")}))
+
+    with next_version() as state_file:
+        saved, series = await loaded(path, state_file)
+    assert saved == {"a": jobs["a"], "b": as_next(known("b", name="other"))}
+    assert series.added == "new"
+
+
+async def test_named_tuples_must_not_grow(path, next_version):
+    """An older version refuses them: hence a change to them needs a new version of the file."""
+    restart = msgspec.defstruct(
+        "Restart", [("start_type", str), ("recovery", str), ("added", str, "")], array_like=True
+    )
+    tracked_job = with_new_field(TrackedJob, restarts=tuple[restart, ...])
+    values = {name: getattr(known(), name) for name in known().__struct_fields__}
+    values["restarts"] = (restart("restarted", "proc_restart", "new"),)
+    assert len(Restart._fields) == 2
+    with next_version(tracked_job) as state_file:
+        await committed(path, {"a": tracked_job(**values)}, as_next(OBSERVED), state_file)
+
+    store = await StateFile.open(path, problem=lambda: None)
+    with pytest.raises(StateError, match=r"damaged \(job 'a'"):
+        await store.load("t", ["0"])
+    await store.close()
