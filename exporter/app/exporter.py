@@ -39,6 +39,7 @@ class Exporter:
     ) -> None:
         self.publisher = publisher
         self._web = settings.web
+        self._interval = settings.poll.interval
         self._pollers = pollers
         self._reload = reload
         self._clocks = clocks
@@ -91,6 +92,7 @@ class Exporter:
             started(urls)
             actors = [group.create_task(self.publisher.run())]
             actors += [group.create_task(guard.run())] if guard else []
+            actors += [group.create_task(self._publish_until_ready())]
             self._pollers.start(group)
             reloading = [group.create_task(self._reload.run())]
             reloading += [group.create_task(self._reload_at(hangup))] if hangup else []
@@ -98,6 +100,12 @@ class Exporter:
             await _end(reloading)  # first: it starts others
             await self._pollers.close()
             await _end(actors)
+
+    async def _publish_until_ready(self) -> None:
+        """Show how the first polls get on, which publish when they end: that can take long."""
+        while not self.publisher.ready:
+            await self._clocks.sleep(self._interval)
+            await self.publisher.publish()
 
     async def _reload_at(self, hangup: asyncio.Event) -> None:
         while True:

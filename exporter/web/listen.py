@@ -105,7 +105,7 @@ class _Listener:
         """Accept connections at an address from now on."""
         try:
             listening = await _bind(host, port)
-        except (OSError, OverflowError, ValueError) as error:
+        except (OSError, ValueError) as error:
             address = _host_port(host, port)
             raise StartError(f"cannot listen on {address}: {_reason(error)}") from error
         self._sockets += listening
@@ -212,6 +212,8 @@ def _connection_limit() -> int:
 
 async def _bind(host: str, port: int) -> list[socket.socket]:
     """Sockets for all addresses that a host name has; with one port for IPv4 and IPv6, if any."""
+    if not 0 <= port < 2**16:  # the C library would take it modulo this
+        raise ValueError("the port must be 0-65535")
     if host in ("", "::") and socket.has_dualstack_ipv6():  # as in Go programs
         both = socket.create_server(
             ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import re
 import resource
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from process.program import COMMAND, TRACE, get, target
@@ -16,10 +16,18 @@ KB = 1000
 DESCRIPTORS = 256
 
 
-def memory(program):
-    """Resident memory in bytes."""
+def resident(program):
     status = Path(f"/proc/{program.pid}/status").read_text()
     return 1024 * int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
+
+
+async def memory(program):
+    """Resident memory in bytes, once it no longer changes."""
+    found = []
+    while len(found) < 4 or len(set(found[-4:])) > 1:
+        await asyncio.sleep(0.3)
+        found.append(resident(program))
+    return found[-1]
 
 
 def descriptors(program):
@@ -29,11 +37,10 @@ def descriptors(program):
 @pytest.fixture
 async def program(start, closed_port):
     """It may open 256 files, and its target does not answer."""
-    endpoint = f"http://127.0.0.1:{closed_port}"
+    service = SimpleNamespace(url=f"http://127.0.0.1:{closed_port}")
     limited = ("sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh", *COMMAND)
     options = {"poll__interval": "1h", "poll__stale_after": "3h", "api__retries": 0}
-    arguments = target(None, target__endpoint=endpoint, **options)
-    program = start(*arguments, command=limited)
+    program = start(*target(service, **options), command=limited)
     program.at = await program.url()
     await program.said("poll failed")
     return program
@@ -122,10 +129,10 @@ def process_time(program):
 async def test_what_clients_send_takes_little_memory(program, connect, data):
     """Ten connections took 300 MB, and it was not given back."""
     await healthy(program)
-    before = memory(program)
+    before = await memory(program)
     await asyncio.gather(*(connect(data) for _ in range(10)))
 
-    assert memory(program) - before < 10 * 200 * KB
+    assert await memory(program) - before < 10 * 200 * KB
     await healthy(program)
     assert not TRACE.search(program.stderr)
     assert await program.stops() == 0
@@ -133,13 +140,13 @@ async def test_what_clients_send_takes_little_memory(program, connect, data):
 
 async def test_all_connections_together_take_little_memory(program, connect):
     await healthy(program)
-    before = memory(program)
+    before = await memory(program)
     fields = b"".join(b"X-%d:\r\n" % n for n in range(61))
     await asyncio.gather(
         *(connect(REQUEST[:-2] + fields + b"X:" + b"a" * 15_000) for _ in range(500))
     )
 
-    assert memory(program) - before < 20_000 * KB
+    assert await memory(program) - before < 20_000 * KB
     await healthy(program)
 
 
@@ -147,14 +154,3 @@ async def test_a_head_that_does_not_end_is_refused(program, connect):
     reader, _ = await connect(REQUEST[:-2] + LARGE)
     assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     assert (await reader.read()).endswith(b"\r\n\r\nrequest header fields too large\n")
-
-
-async def test_a_long_accept_takes_no_time(program, connect):
-    """Eight such clients delayed the health check by a second."""
-    accept = b"Accept: %s\r\n" % b",".join(b"a%d" % n for n in range(2500))
-    data = (REQUEST[:-2] + accept + b"\r\n") * 200
-    await asyncio.gather(*(connect(data) for _ in range(8)))
-    for _ in range(5):
-        started = time.monotonic()
-        await healthy(program)
-        assert time.monotonic() - started < 5
