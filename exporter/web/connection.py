@@ -94,7 +94,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         client: as given.
         busy: True while a request is being answered.
         since: when that, or the wait for a request, began; seconds of the event loop.
-        lost: done when the connection is closed.
+        lost: set when the connection is closed.
     """
 
     def __init__(self, server: Server, client: str, **options: Any) -> None:
@@ -103,25 +103,28 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         self.client = client
         self.busy = False
         self.since = loop.time()
-        self.lost: asyncio.Future[None] = loop.create_future()
+        self.lost = asyncio.Event()
         self._buffer = server.buffer
         self._head = b""
         """What the parser has of a head that is not complete."""
         self._waiting = b""
         """What the parser has not seen: the beginning of further requests."""
         self._dropping = False
+        self._open: asyncio.Transport | None = None
+        """Until it is lost. aiohttp forgets it when it begins to close it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open; with TLS, after the handshake."""
         super().connection_made(transport)
+        self._open = self.transport
         if set_limits := getattr(transport, "set_read_buffer_limits", None):  # asyncio's TLS
             set_limits(high=_READ_SIZE)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is closed."""
         super().connection_lost(exc)
-        if not self.lost.done():
-            self.lost.set_result(None)
+        self._open = None
+        self.lost.set()
 
     def get_buffer(self, _size_hint: int) -> memoryview:
         """Where to put what the client sends. Shared: `buffer_updated` takes it out at once."""
@@ -147,10 +150,11 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         """The response to a request was sent."""
         asyncio.get_running_loop().call_soon(self._next_request)  # once aiohttp has seen it, too
 
-    def abort(self) -> None:
-        """Close the connection at once, whatever is being sent."""
-        if self.transport is not None:
-            self.transport.abort()
+    async def abort(self) -> None:
+        """Close the connection now, whatever is being sent."""
+        if self._open is not None:
+            self._open.abort()
+            await self.lost.wait()
 
     def _next_request(self) -> None:
         self.busy = False

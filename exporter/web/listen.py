@@ -29,6 +29,7 @@ MAX_CONNECTIONS = 128
 """However many descriptors there are: with TLS a connection takes half a megabyte."""
 
 _SHUTDOWN_SECONDS = 1.0  # aiohttp waits twice this long
+_FLUSH_SECONDS = 0.5
 _HANDSHAKE_SECONDS = 10.0
 _BACKLOG = 128
 _RECEIVE_BUFFER = 2**15
@@ -121,8 +122,10 @@ class _Listener:
             listening.close()
 
     async def abort(self) -> None:
-        """Close all connections that are left."""
-        tasks = [*self._open.values(), *self._ending]
+        """Close the connections, those at once that cannot soon send what they still have."""
+        tasks = {*self._open.values(), *self._ending}
+        if tasks:
+            _, tasks = await asyncio.wait(tasks, timeout=_FLUSH_SECONDS)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -159,11 +162,11 @@ class _Listener:
                 ssl=self._tls,
                 ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls else None,
             )
-            await connection.lost
+            await connection.lost.wait()
         except OSError as error:  # of TLS, too
             log.debug("not connected: %r", error, extra={"client": connection.client})
         finally:
-            connection.abort()
+            await connection.abort()
 
     def _forget(self, connection: Connection, client: socket.socket) -> None:
         self._open.pop(connection, None)

@@ -70,7 +70,7 @@ async def healthy(program):
         assert (await get(f"{program.at}/-/healthy"))[0] == 200
 
 
-async def test_more_connections_than_descriptors(program, connect):
+async def test_row_77_more_connections_than_descriptors(program, connect):
     """The log was 188 MB after a minute, and nobody was served."""
     opened = [await connect() for _ in range(2 * DESCRIPTORS)]
     await healthy(program)
@@ -88,7 +88,7 @@ async def test_more_connections_than_descriptors(program, connect):
     assert await program.stops() == 0
 
 
-async def test_descriptors_that_are_used_up_otherwise(program, connect):
+async def test_row_77_descriptors_that_are_used_up_otherwise(program, connect):
     """No accept in a tight loop; once there are descriptors, there are connections."""
     resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (descriptors(program), DESCRIPTORS))
     opened = await connect(REQUEST)
@@ -126,7 +126,7 @@ def process_time(program):
     ],
     ids=["head", "fields", "large-ahead", "ahead", "small-ahead", "body", "chunk", "chunks"],
 )
-async def test_what_clients_send_takes_little_memory(program, connect, data):
+async def test_row_78_what_clients_send_takes_little_memory(program, connect, data):
     """Ten connections took 300 MB, and it was not given back."""
     await healthy(program)
     before = await memory(program)
@@ -138,7 +138,7 @@ async def test_what_clients_send_takes_little_memory(program, connect, data):
     assert await program.stops() == 0
 
 
-async def test_all_connections_together_take_little_memory(program, connect):
+async def test_row_78_all_connections_together_take_little_memory(program, connect):
     await healthy(program)
     before = await memory(program)
     fields = b"".join(b"X-%d:\r\n" % n for n in range(61))
@@ -150,7 +150,7 @@ async def test_all_connections_together_take_little_memory(program, connect):
     await healthy(program)
 
 
-async def test_a_head_that_does_not_end_is_refused(program, connect):
+async def test_row_78_a_head_that_does_not_end_is_refused(program, connect):
     reader, _ = await connect(REQUEST[:-2] + LARGE)
     assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     assert (await reader.read()).endswith(b"\r\n\r\nrequest header fields too large\n")

@@ -148,7 +148,7 @@ async def test_a_target_that_hangs_hides_and_delays_nobody(start, service, tmp_p
     ids=["hangs", "pools-hang", "slow", "fails"],
 )
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
-async def test_before_the_first_poll_has_ended_there_is_something_to_scrape(
+async def test_row_81_before_the_first_poll_has_ended_there_is_something_to_scrape(
     start, service, fault, accept
 ):
     for _ in range(300):
@@ -164,7 +164,7 @@ async def test_before_the_first_poll_has_ended_there_is_something_to_scrape(
     assert not re.search("^modelarts_training", text, re.MULTILINE)
 
 
-async def test_while_the_first_poll_runs_its_requests_are_shown(start, service):
+async def test_row_81_while_the_first_poll_runs_its_requests_are_shown(start, service):
     for _ in range(300):
         service.fleet.create()
     service.faults.add(Fault("latency", seconds=0.3))

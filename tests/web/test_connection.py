@@ -73,7 +73,7 @@ async def test_a_head_of_16_kb_is_read(site):
 
 
 @pytest.mark.parametrize("size", [MAX_HEAD_SIZE + 1, 30 * KB, 500 * KB])
-async def test_a_larger_one_is_refused(site, size):
+async def test_row_78_a_larger_head_is_refused(site, size):
     reader, writer = await site.raw(head_of(size))
     status, headers, body = await response(reader)
 
@@ -104,7 +104,7 @@ async def test_requests_ahead_are_answered_in_order(site):
     writer.close()
 
 
-async def test_requests_ahead_wait_unread(limited):
+async def test_row_78_requests_ahead_wait_unread(limited):
     """A handler that hangs is called once, and only a small buffer of the rest is read."""
     called, release = [], asyncio.Event()
 
@@ -133,7 +133,7 @@ async def test_requests_ahead_wait_unread(limited):
         b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
     ],
 )
-async def test_bodies_are_not_read(serving, head):
+async def test_row_78_bodies_are_not_read(serving, head):
     """They are dropped for a moment, or the client would not see the response; then it is over."""
 
     async def reload():
@@ -169,7 +169,7 @@ async def test_a_post_without_a_body_keeps_the_connection(site):
         (b"GET /" + b"x" * 20_000, "431 Request Header Fields Too Large"),
     ],
 )
-async def test_errors_name_no_software(site, request_head, status):
+async def test_row_82_errors_name_no_software(site, request_head, status):
     reader, writer = await site.raw(request_head)
     got, headers, body = await response(reader)
 
@@ -181,7 +181,7 @@ async def test_errors_name_no_software(site, request_head, status):
     writer.close()
 
 
-async def test_a_bug_is_answered_as_bare(limited, caplog):
+async def test_row_82_a_bug_is_answered_as_bare(limited, caplog):
     async def handler(_):
         raise ZeroDivisionError
 
@@ -197,7 +197,7 @@ async def test_a_bug_is_answered_as_bare(limited, caplog):
 # --- the number of connections --------------------------------------------------------------------
 
 
-async def test_the_oldest_idle_connection_is_closed(limited, caplog):
+async def test_row_77_the_oldest_idle_connection_is_closed(limited, caplog):
     async with limited(3) as served:
         clients = [await answers(served.port) for _ in range(3)]
         clients[0][1].write(HEALTHY)  # now it is the youngest
@@ -217,7 +217,7 @@ async def test_the_oldest_idle_connection_is_closed(limited, caplog):
     assert record.most_from == "127.0.0.1"
 
 
-async def test_one_that_is_being_answered_is_closed_last(limited, publisher, make_size):
+async def test_row_77_one_that_is_being_answered_is_closed_last(limited, publisher, make_size):
     publisher.exposition = make_size(20 * 10**6)
     async with limited(3) as served:
         metrics = HEALTHY.replace(b"/-/healthy", b"/metrics") + HEALTHY
@@ -230,7 +230,7 @@ async def test_one_that_is_being_answered_is_closed_last(limited, publisher, mak
             each.close()
 
 
-async def test_who_does_not_read_cannot_keep_others_out(limited, publisher, make_size):
+async def test_row_77_who_does_not_read_cannot_keep_others_out(limited, publisher, make_size):
     publisher.exposition = make_size(50 * 10**6)
     async with limited(3) as served:
         metrics = HEALTHY.replace(b"/-/healthy", b"/metrics")
@@ -240,7 +240,7 @@ async def test_who_does_not_read_cannot_keep_others_out(limited, publisher, make
             writer.close()
 
 
-async def test_a_client_makes_room_for_itself_not_for_others(limited):
+async def test_row_77_a_client_makes_room_for_itself_not_for_others(limited):
     async with limited(4) as served:
         reader, writer = await answers(served.port, source="127.0.0.2")
         others = [await answers(served.port) for _ in range(20)]
@@ -254,6 +254,6 @@ async def test_a_client_makes_room_for_itself_not_for_others(limited):
     ("descriptors", "limit"),
     [(256, 128), (100, 50), (1024, 128), (2**20, 128), (1, 1), (resource.RLIM_INFINITY, 128)],
 )
-def test_the_limit_leaves_descriptors_for_the_service(monkeypatch, descriptors, limit):
+def test_row_77_the_limit_leaves_descriptors_for_the_service(monkeypatch, descriptors, limit):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
     assert listen._connection_limit() == limit

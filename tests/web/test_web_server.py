@@ -109,7 +109,7 @@ async def test_reload_is_answered_when_it_is_done(serving, problems, status, tex
         ({"Origin": ""}, 403),
     ],
 )
-async def test_a_reload_is_no_matter_of_other_sites(serving, headers, status):
+async def test_row_80_a_reload_is_no_matter_of_other_sites(serving, headers, status):
     async def reload():
         asked.append(True)
         return ()
@@ -133,7 +133,7 @@ REBINDING = (
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("HEAD", "/"), ("POST", "/-/reload")])
-async def test_names_of_others_do_not_lead_here(serving, method, path):
+async def test_row_80_names_of_others_do_not_lead_here(serving, method, path):
     async def reload():
         raise AssertionError
 
