@@ -11,6 +11,7 @@ from exporter.clock import Clocks
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.metrics.self_metrics import Instruments
 from exporter.polling.poller import Poller
+from exporter.polling.registry import TargetRegistry
 from exporter.settings.schema import Settings
 from exporter.web.access import AccessControl
 from exporter.web.listen import serve
@@ -136,7 +137,9 @@ async def exporter(
         store = await open_store(settings.state.file if keep_state else None, instruments, clocks)
         stack.push_async_callback(store.close)
         lockouts = KeyLockouts(clocks.monotonic)
-        context = ProcessContext(environ, clocks, instruments, lockouts, store, publisher.publish)
+        context = ProcessContext(
+            environ, clocks, instruments, lockouts, store, publisher.publish, TargetRegistry()
+        )
         pollers = PollerManager(context, publisher)
         stack.push_async_callback(pollers.close)
         await pollers.apply(await pollers.prepare(plans(settings, environ)))

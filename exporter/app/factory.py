@@ -18,6 +18,7 @@ from exporter.metrics.self_metrics import Instruments, TargetInstruments
 from exporter.modelarts.search import Paging
 from exporter.polling.identity import TargetIdentity
 from exporter.polling.poller import Poller
+from exporter.polling.registry import TargetRegistry
 from exporter.polling.target import Target
 from exporter.settings.options import options
 from exporter.settings.schema import (
@@ -45,6 +46,7 @@ class ProcessContext(NamedTuple):
         lockouts: of the access keys and users.
         store: saves the state beyond the process.
         publish: makes changes visible; returns the generation that shows them.
+        registry: knows all targets.
         connect: makes the connections of a target.
     """
 
@@ -54,6 +56,7 @@ class ProcessContext(NamedTuple):
     lockouts: KeyLockouts
     store: Store
     publish: Callable[[], Awaitable[int]]
+    registry: TargetRegistry
     connect: Callable[..., Session] = Session
 
 
@@ -156,6 +159,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
         session=session,
         credentials=credentials,
         instruments=instruments,
+        registry=context.registry,
         clocks=clocks,
     )
     return Poller(

@@ -1,12 +1,14 @@
-"""State handed to a poller's successor on reload, and how to restrict it to some workspaces."""
+"""State handed to a poller's successor on reload, read from the store, or saved as a whole."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from exporter.jobs.tracker import Base, Fleet
-from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger
+from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger, SeriesKey
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling.anomalies import Anomalies
+from exporter.storage.scopes import StateKey
+from exporter.storage.store import SavedState, StateChange, Whole
 
 
 class Handover(NamedTuple):
@@ -19,17 +21,19 @@ class Handover(NamedTuple):
         loaded: those of which the store holds nothing that is not in memory.
         fleet: its jobs.
         ledger: its counters.
+        last_active: when its bases last had a job or an event.
         zero_init: the series that are held at zero.
         anomalies: those that were reported.
         refreshed: monotonic seconds of the last successful poll; None: no job states are shown.
     """
 
-    key: str
+    key: StateKey
     labels: Mapping[str, str]
     workspaces: frozenset[str]
     loaded: frozenset[str]
     fleet: Fleet
     ledger: Ledger
+    last_active: Mapping[Base, float]
     zero_init: ZeroInit
     anomalies: Anomalies
     refreshed: float | None
@@ -58,7 +62,25 @@ def merge(one: Fleet, other: Fleet) -> Fleet:
     )
 
 
-def accelerators_in(ledger: Ledger) -> dict[Base, frozenset[str]]:
+def whole_state(
+    fleet: Fleet, ledger: Ledger, held: Collection[SeriesKey], last_active: Mapping[Base, float]
+) -> Whole:
+    """Return all of a state when called, for the case that the file is lost."""
+    return lambda: StateChange(
+        jobs=fleet.jobs,
+        newest_created=fleet.newest_created,
+        series=ledger,
+        released=[key for key in ledger if key not in held],
+        last_active=last_active,
+    )
+
+
+def restored_fleet(saved: SavedState) -> Fleet:
+    """The jobs of a saved state, with every combination that a counter has seen."""
+    return Fleet(saved.jobs, _accelerators_in(saved.ledger), saved.newest_created)
+
+
+def _accelerators_in(ledger: Ledger) -> dict[Base, frozenset[str]]:
     """Every combination that a counter has seen, as in `exporter.jobs.tracker.Fleet`."""
     accelerators: dict[Base, frozenset[str]] = {}
     for family, labels in ledger:

@@ -133,7 +133,8 @@ async def test_row_52_the_commit_under_way_is_whole(start, service, fleet, optio
     assert await program.stops() == 0
 
     file = await StateFile.open(tmp_path / "state.db", problem=lambda: None)
-    saved = await file.load(f"{PROJECT_NAME}/{PROJECT_ID}", ["0"])
+    ((key, _),) = await file.saved(PROJECT_NAME, PROJECT_ID)
+    saved = await file.load(key, ["0"])
     await file.close()
     assert saved.jobs.keys() == {job.id for job in fleet}
     failed = ("modelarts_training_jobs_finished_total", ("0", "public", "Ascend", "Failed"))
