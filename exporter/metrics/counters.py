@@ -216,6 +216,8 @@ def add(
 ) -> tuple[Ledger, dict[SeriesKey, Series]]:
     """Add events, and zeros for series that are known before their first event.
 
+    Times of series that are in the future, because the clock was ahead, become the current time.
+
     Args:
         ledger: before.
         events: each is passed once.
@@ -230,6 +232,9 @@ def add(
         for key in zero_series(bases)
         if key not in ledger
     }
+    for key, series in ledger.items():
+        if series.created > now or any(each and each.at > now for each in series.exemplars):
+            changed[key] = _not_after(now, series)
     for event in events:
         for family, key, amount in increments(event):
             series = changed.get(key) or ledger.get(key) or _new(family, now)
@@ -265,6 +270,12 @@ def zero_series(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
 
 def _new(family: EventFamily, now: float) -> Series:
     return Series(now, counts=(0,) * (len(family.buckets) + 1) if family.buckets else ())
+
+
+def _not_after(now: float, series: Series) -> Series:
+    exemplars = [each and each._replace(at=min(each.at, now)) for each in series.exemplars]
+    created = min(series.created, now)
+    return msgspec.structs.replace(series, created=created, exemplars=tuple(exemplars))
 
 
 def _exemplar(family: EventFamily, event: Event, amount: float, now: float) -> Exemplar | None:

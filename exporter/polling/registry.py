@@ -21,8 +21,8 @@ class TargetRegistry:
         targets: all that are polled.
     """
 
-    def __init__(self) -> None:
-        self.targets: Sequence[RegisteredTarget] = ()
+    def __init__(self, targets: Sequence[RegisteredTarget] = ()) -> None:
+        self.targets = targets
 
     def has_labels(self, identity: TargetIdentity, *, other_than: RegisteredTarget) -> bool:
         """Whether another target has the labels of an identity."""

@@ -88,22 +88,16 @@ def open_file(
         real = _regular(path)
         _warn_if_accessible(path, real)
         try:
-            return _open(path, real, layout)
-        except DamagedFileError as damage:
-            try:
-                aside = _move_aside(real, clocks.wall(), "damaged")
-            except OSError as error:
-                raise ConfigError(
-                    f"state.file: {path} {damage} and cannot be moved aside: {error.strerror}"
-                ) from error
+            return _open(path, real, layout, lambda: _move_aside(real, clocks.wall(), "damaged"))
+        except _MovedAsideError as error:
             moved()
             log.error(  # noqa: TRY400 - the message says it all; a traceback would hide it
                 "state file %s %s: moved to %s, all counters start from a new baseline",
                 path,
-                damage,
-                aside,
+                error.damage,
+                error.aside,
             )
-        return _open(path, _regular(path), layout)
+        return _open(path, _regular(path), layout, None)
     except DamagedFileError as damage:
         raise StartError(f"state file {path} {damage}, although it is new") from damage
     except sqlite3.Error as error:
@@ -168,25 +162,57 @@ def _warn_if_accessible(path: Path, real: Path) -> None:
         log.warning(text, access, path, mode)
 
 
-def _open(path: Path, real: Path, layout: Layout) -> sqlite3.Connection:
+class _MovedAsideError(Exception):
+    """A file was damaged and is moved aside."""
+
+    def __init__(self, damage: DamagedFileError, aside: Path) -> None:
+        super().__init__(str(damage))
+        self.damage = damage
+        self.aside = aside
+
+
+def _open(
+    path: Path, real: Path, layout: Layout, move_aside: Callable[[], Path] | None
+) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{real.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=LOCK_SECONDS
     )
     try:
-        version = _examine(connection, path, real, layout)
-        _prepare(connection, path, version, layout)
+        with _explained_damage(real):
+            version = _examine(connection, path, real, layout)
+            _prepare(connection, path, version, layout)
+    except DamagedFileError as damage:
+        traceback.clear_frames(damage.__traceback__)  # a cursor in them would keep the file open
+        if move_aside is None:
+            raise
+        try:
+            # Before it is closed, since SQLite would write the WAL into the file, even a wrong one.
+            raise _MovedAsideError(damage, move_aside()) from damage
+        except OSError as error:
+            text = f"state.file: {path} {damage} and cannot be moved aside: {error.strerror}"
+            raise ConfigError(text) from error
+        finally:
+            connection.close()
     except BaseException as error:
-        traceback.clear_frames(error.__traceback__)  # a cursor in them would keep the file open
+        traceback.clear_frames(error.__traceback__)
         connection.close()
-        if isinstance(error, sqlite3.Error):
-            if _code(error) in _DAMAGE:
-                raise DamagedFileError(f"is damaged ({error})") from error
-            if _code(error) == sqlite3.SQLITE_READONLY:
-                checks.check_header(real)
-        if isinstance(error, UnicodeDecodeError):  # in an error message that quotes the file
-            raise DamagedFileError("is damaged (invalid text)") from error
         raise
     return connection
+
+
+@contextlib.contextmanager
+def _explained_damage(real: Path) -> Iterator[None]:
+    """Turn the errors that mean damage into `DamagedFileError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if _code(error) in _DAMAGE:
+            raise DamagedFileError(f"is damaged ({error})") from error
+        if _code(error) == sqlite3.SQLITE_READONLY:
+            checks.check_header(real)
+        raise
+    except UnicodeDecodeError as error:  # in an error message that quotes the file
+        raise DamagedFileError("is damaged (invalid text)") from error
 
 
 def _examine(connection: sqlite3.Connection, path: Path, real: Path, layout: Layout) -> int:
@@ -315,17 +341,19 @@ def rescue(connection: sqlite3.Connection, real: Path, *, intact: bool, now: flo
 
 def _check_unused(real: Path) -> None:
     """Raise if another process has locked the file."""
-    with contextlib.closing(sqlite3.connect(f"{real.as_uri()}?mode=rw", uri=True)) as other:
-        try:
-            other.execute(f"PRAGMA busy_timeout = {LOCK_SECONDS * 1000:.0f}")
-            other.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            if _code(error) in _BUSY:
-                raise
+    try:
+        other = sqlite3.connect(
+            f"{real.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=LOCK_SECONDS
+        )
+        with contextlib.closing(other), transaction(other):
+            pass
+    except sqlite3.Error as error:
+        if _code(error) in _BUSY:
+            raise
 
 
 def _move_aside(path: Path, now: float, why: str) -> Path:
-    """Rename a file and its companions, without overwriting an earlier one."""
+    """Rename a file and its companions, unless they are empty, without overwriting anything."""
     stem = path.name + time.strftime(f".{why}-%Y%m%dT%H%M%SZ", time.gmtime(now))
     aside, number = path.with_name(stem), 1
     while any(os.path.lexists(f"{aside}{suffix}") for suffix in _COMPANIONS):
@@ -333,5 +361,8 @@ def _move_aside(path: Path, now: float, why: str) -> Path:
         aside = path.with_name(f"{stem}-{number}")
     for suffix in _COMPANIONS:
         with contextlib.suppress(FileNotFoundError):
-            os.rename(f"{path}{suffix}", f"{aside}{suffix}")  # noqa: PTH104
+            if suffix and not os.path.getsize(f"{path}{suffix}"):  # noqa: PTH202
+                os.unlink(f"{path}{suffix}")  # noqa: PTH108
+            else:
+                os.rename(f"{path}{suffix}", f"{aside}{suffix}")  # noqa: PTH104
     return aside
