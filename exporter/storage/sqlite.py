@@ -86,7 +86,6 @@ def open_file(
     """
     try:
         real = _regular(path)
-        _warn_if_accessible(path, real)
         try:
             return _open(path, real, layout, lambda: _move_aside(real, clocks.wall(), "damaged"))
         except _MovedAsideError as error:
@@ -197,6 +196,7 @@ def _open(
         traceback.clear_frames(error.__traceback__)
         connection.close()
         raise
+    _warn_if_accessible(path, real)
     return connection
 
 
@@ -272,6 +272,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, version: int, layout: L
                 layout.steps[step + 1](connection)
             connection.execute(f"PRAGMA application_id = {layout.application_id}")
             connection.execute(f"PRAGMA user_version = {newest}")
+        with contextlib.suppress(sqlite3.Error):  # it can be done later
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if version:
             log.info("migrated state file %s", path)
         else:

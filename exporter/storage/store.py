@@ -265,11 +265,14 @@ class StateFile:
 
     def _checkpoint(self) -> None:
         """Checkpoint the WAL. If it fails the WAL grows until a commit fails and reports it."""
-        if self._connection is None or fingerprint(self._real) != self._fingerprint:
+        before = self._fingerprint
+        if self._connection is None or before is None or fingerprint(self._real) != before:
             return
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        self._fingerprint = fingerprint(self._real)
+        found = fingerprint(self._real)
+        if found is not None and found[:2] == before[:2]:  # not replaced meanwhile
+            self._fingerprint = found
 
     def _close(self) -> None:
         if self._connection is None and self._fingerprint is None:  # opening it failed
