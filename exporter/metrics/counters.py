@@ -17,6 +17,8 @@ from exporter.metrics.exposition import Metric
 BASE = ("workspace", "pool", "flavor_type")
 TERMINAL_PHASES = tuple(phase for phase in PHASES if phase in TERMINAL)
 _BAD_ENDS = ("Failed", "Abnormal")
+_CLOCK_TOLERANCE = 60.0
+"""Seconds by which the clock may be set back without a correction: the time has come soon."""
 _MAX_JOB_ID_LENGTH = 128 - len("job_id")
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -216,7 +218,8 @@ def add(
 ) -> tuple[Ledger, dict[SeriesKey, Series]]:
     """Add events, and zeros for series that are known before their first event.
 
-    Times of series that are in the future, because the clock was ahead, become the current time.
+    Times of series that are far in the future, because the clock was ahead, become the current
+    time.
 
     Args:
         ledger: before.
@@ -232,8 +235,9 @@ def add(
         for key in zero_series(bases)
         if key not in ledger
     }
+    latest = now + _CLOCK_TOLERANCE
     for key, series in ledger.items():
-        if series.created > now or any(each and each.at > now for each in series.exemplars):
+        if series.created > latest or any(each and each.at > latest for each in series.exemplars):
             changed[key] = _not_after(now, series)
     for event in events:
         for family, key, amount in increments(event):

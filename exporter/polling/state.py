@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from exporter.clock import Clocks, wait
 from exporter.errors import StateError
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Base, Event, Fleet, Observation, observe
+from exporter.jobs.tracker import Base, Fleet, Observation, observe
 from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
-from exporter.metrics.idle import advance_activity, idle_bases
+from exporter.metrics.idle import advance_activity, first_activity, idle_bases
 from exporter.metrics.per_job import new_restarts
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.metrics.zero_init import ZeroInit
@@ -68,7 +68,7 @@ class TargetState:
         self._jobs = jobs
         self._key: StateKey | None = None
         self._ledger: Ledger = {}
-        self._last_active: Mapping[Base, float] = {}
+        self._last_active: dict[Base, float] = {}
         self._whole: Whole | None = None
         """What the store would save again if its file was lost; it does not keep this itself."""
         self._zero_init = ZeroInit(poll.interval)
@@ -163,7 +163,8 @@ class TargetState:
         workspaces = frozenset(self._target.identity.workspaces)
         self._set_key(left.key)
         self.unloaded = workspaces - left.loaded
-        self.fleet, self._ledger, self._last_active = left.fleet, left.ledger, left.last_active
+        self.fleet, self._ledger = left.fleet, left.ledger
+        self._last_active = dict(left.last_active)
         if workspaces != left.workspaces:
             self.fleet, self._ledger = await asyncio.to_thread(
                 restrict, left.fleet, left.ledger, workspaces & left.workspaces
@@ -176,7 +177,8 @@ class TargetState:
         self._anomalies.resume(self._target.name, self._instruments)
         if left.refreshed is not None:
             self._fresh_until = left.refreshed + self._poll.stale_after
-            self._gauges = await self._render_gauges(self.fleet, (), (), self._clocks.wall())
+            now = self._clocks.wall()
+            self._gauges = await self._render_gauges(self.fleet, (), (), now, self._last_active)
         self.rendered = {**self._gauges.lines, **await self._render_counters()}
 
     def report(self) -> None:
@@ -202,19 +204,20 @@ class TargetState:
             )
             released = self._zero_init.releasable(self._clocks.monotonic())
             restarts = new_restarts(self.fleet, observed.events)
-            gauges = await self._render_gauges(
-                observed.fleet, released, restarts, now, observed.events
-            )
             new = (ledger.keys() - self._ledger.keys()) | restarts
-            active = advance_activity(
-                self._last_active,
-                observed.fleet.accelerators.keys(),
-                active=gauges.bases.union(event.base for event in observed.events),
+            first = await self._first_activity(observed.fleet, now)
+            events = {event.base: now for event in observed.events}
+            gauges = await self._render_gauges(
+                observed.fleet, released, restarts, now, self._last_active | first | events
+            )
+            active = first | advance_activity(
+                self._last_active | first,
+                active=gauges.bases | events.keys(),
                 left=self._gauges.bases - gauges.bases,
                 retention=self._jobs.idle_retention,
                 now=now,
             )
-            last_active = {**self._last_active, **active}
+            last_active = self._last_active | active
             await self._commit(
                 StateChange(
                     jobs=observed.changed,
@@ -274,13 +277,23 @@ class TargetState:
             await self._withdraw_if_stale()
             await self._release_if_due()
 
+    async def _first_activity(self, fleet: Fleet, now: float) -> dict[Base, float]:
+        """Of bases that were not known before, or were saved by an older version."""
+        missing = fleet.accelerators.keys() - self._last_active.keys()
+        if not (missing and self._jobs.idle_retention):
+            return {}
+        history = self._jobs.history
+        return await asyncio.to_thread(
+            first_activity, fleet.jobs.values(), missing, history=history, now=now
+        )
+
     async def _render_gauges(
         self,
         fleet: Fleet,
         released: Collection[SeriesKey],
         new: Collection[SeriesKey],
         now: float,
-        events: Collection[Event] = (),
+        last_active: Mapping[Base, float],
     ) -> RenderedGauges:
         """The gauges, as if some series were released and others held at zero already."""
 
@@ -288,8 +301,7 @@ class TargetState:
             return key in new or (self._zero_init.is_held(key) and key not in released)
 
         labels, retention = self._target.identity.labels, self._jobs.idle_retention
-        last_active = {**self._last_active, **{event.base: now for event in events}}
-        idle = idle_bases(last_active, fleet.accelerators.keys(), retention, now)
+        idle = idle_bases(last_active, retention, now)
         return await asyncio.to_thread(
             render_gauges, fleet, labels, self._jobs, is_held, now, idle=idle
         )
@@ -354,8 +366,9 @@ class TargetState:
                     whole_state(self.fleet, self._ledger, held, self._last_active),
                 )
                 if self._gauges.lines and counters != released:  # the rest belong to single jobs
+                    now = self._clocks.wall()
                     self._gauges = await self._render_gauges(
-                        self.fleet, released, frozenset(), self._clocks.wall()
+                        self.fleet, released, (), now, self._last_active
                     )
                 self._zero_init.release(released)
                 if trace.is_enabled():
