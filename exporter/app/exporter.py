@@ -116,6 +116,7 @@ async def exporter(
     clocks: Clocks | None = None,
     *,
     keep_state: bool = True,
+    retry_unreachable: bool = True,
     load: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Exporter]:
     """Create the exporter; close its connections at the end.
@@ -125,6 +126,8 @@ async def exporter(
         environ: has the vendor's variables.
         clocks: other than the machine's, for tests.
         keep_state: whether ``state.file`` is used, if one is configured.
+        retry_unreachable: whether requests are retried if there is no connection at all; a user
+            who waits for the result wants to know at once.
         load: reads the settings again; None: they cannot change.
 
     Raises:
@@ -138,7 +141,14 @@ async def exporter(
         stack.push_async_callback(store.close)
         lockouts = KeyLockouts(clocks.monotonic)
         context = ProcessContext(
-            environ, clocks, instruments, lockouts, store, publisher.publish, TargetRegistry()
+            environ,
+            clocks,
+            instruments,
+            lockouts,
+            store,
+            publisher.publish,
+            TargetRegistry(),
+            retry_unreachable=retry_unreachable,
         )
         pollers = PollerManager(context, publisher)
         stack.push_async_callback(pollers.close)

@@ -95,7 +95,7 @@ class Reloader:
                 logs.setup(settings.log.level, settings.log.format)
             self._settings = settings
         for problem in problems:
-            log.error("configuration not reloaded, the old one stays: %s", problem)
+            log.error("configuration not reloaded, keeping the previous one: %s", problem)
         self._succeeded.set(not problems)
         return problems
 

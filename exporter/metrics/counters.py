@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from exporter.jobs.job import PHASES, TERMINAL
-from exporter.jobs.tracker import Base, Event, EventKind
+from exporter.jobs.tracked import Base, Event, EventKind
 from exporter.metrics.exposition import Metric
 
 BASE = ("workspace", "pool", "flavor_type")
@@ -114,6 +114,15 @@ EVENT_FAMILIES = (
     ),
     EventFamily(
         _counter(
+            "faults",
+            "Faults of training jobs whose recovery has ended, by what failed (fault_scenario), "
+            "policy (recover) and result (recover_result), from recover_records.",
+        ),
+        ("fault_scenario", "recovery", "result"),
+        "faulted",
+    ),
+    EventFamily(
+        _counter(
             "recovery_downgrades",
             "Recoveries for which another policy was tried first: end_recover differs from "
             "end_recover_before_downgrade.",
@@ -153,6 +162,17 @@ EVENT_FAMILIES = (
         "finished",
         "seconds",
         _LIFETIME_BUCKETS,
+    ),
+    EventFamily(
+        _histogram(
+            "startup",
+            "Start-up time of runs of training jobs, in seconds: xpu_start_at, when the cards "
+            "began to compute, minus start_at of the run.",
+        ),
+        (),
+        "initialized",
+        "seconds",
+        _GAP_BUCKETS,
     ),
     EventFamily(
         _histogram(

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE, Job
-from exporter.jobs.tracker import Base, Fleet, TrackedJob
+from exporter.jobs.tracked import Base, Fleet, TrackedJob
 from exporter.metrics.counters import BASE
 from exporter.metrics.exposition import Metric, SampleBlock
 from exporter.settings.schema import JobsSettings
@@ -86,6 +86,22 @@ FLEET_FAMILIES = (
         (*BASE, "phase", "accelerator"),
         ACTIVE,
         attrgetter("accelerators"),
+    ),
+    _family(
+        "cpu_cores",
+        "CPU cores requested by unfinished training jobs: cores per node times nodes; jobs with an "
+        "unknown number of cores are omitted.",
+        (*BASE, "phase"),
+        ACTIVE,
+        attrgetter("cpu_cores"),
+    ),
+    _family(
+        "memory_bytes",
+        "Memory requested by unfinished training jobs: memory per node times nodes, in bytes; "
+        "jobs with unknown memory are omitted.",
+        (*BASE, "phase"),
+        ACTIVE,
+        attrgetter("memory"),
     ),
     _family(
         "oldest_pending_timestamp_seconds",

@@ -8,7 +8,7 @@ a tenth of the time after which a base is idle.
 from collections.abc import Collection, Iterable, Mapping
 
 from exporter.jobs.job import TERMINAL
-from exporter.jobs.tracker import Base, TrackedJob, base_of
+from exporter.jobs.tracked import Base, TrackedJob, base_of
 
 _PRECISION = 0.1
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from exporter.jobs.tracker import Base, Fleet
+from exporter.jobs.tracked import Base, Fleet
 from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger, SeriesKey
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling.anomalies import Anomalies
@@ -47,6 +47,8 @@ def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple
             {base: names for base, names in fleet.accelerators.items() if base[0] in workspaces},
             {name: newest for name, newest in fleet.newest_created.items() if name in workspaces},
             fleet.pool_names,
+            fleet.pool_types,
+            fleet.unified & set(workspaces),
         ),
         {key: series for key, series in ledger.items() if key[1][0] in workspaces},
     )
@@ -59,6 +61,8 @@ def merge(one: Fleet, other: Fleet) -> Fleet:
         {**one.accelerators, **other.accelerators},
         {**one.newest_created, **other.newest_created},
         {**one.pool_names, **other.pool_names},
+        {**one.pool_types, **other.pool_types},
+        one.unified | other.unified,
     )
 
 
@@ -69,6 +73,7 @@ def whole_state(
     return lambda: StateChange(
         jobs=fleet.jobs,
         newest_created=fleet.newest_created,
+        unified=fleet.unified,
         series=ledger,
         released=[key for key in ledger if key not in held],
         last_active=last_active,
@@ -77,11 +82,12 @@ def whole_state(
 
 def restored_fleet(saved: SavedState) -> Fleet:
     """The jobs of a saved state, with every combination that a counter has seen."""
-    return Fleet(saved.jobs, _accelerators_in(saved.ledger), saved.newest_created)
+    accelerators = _accelerators_in(saved.ledger)
+    return Fleet(saved.jobs, accelerators, saved.newest_created, unified=saved.unified)
 
 
 def _accelerators_in(ledger: Ledger) -> dict[Base, frozenset[str]]:
-    """Every combination that a counter has seen, as in `exporter.jobs.tracker.Fleet`."""
+    """Every combination that a counter has seen, as in `exporter.jobs.tracked.Fleet`."""
     accelerators: dict[Base, frozenset[str]] = {}
     for family, labels in ledger:
         if family in (CREATED.metric.name, CARD_SECONDS.metric.name):

@@ -11,7 +11,7 @@ from exporter.errors import PollError, StateError, TimedOutError
 from exporter.jobs.job import View
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.polling.state import TargetState
-from exporter.polling.status import PollCost, PollerStatus, PollKind
+from exporter.polling.status import FirstPages, PollCost, PollerStatus, PollKind
 from exporter.polling.target import Target
 from exporter.settings.schema import JobsSettings, PollSettings
 from exporter.storage.store import Store
@@ -108,6 +108,7 @@ class Poller:
             history=self._history,
             pagination=self.target.paging.mode,
             pools_trouble=self.target.pools_trouble,
+            missing_permissions=self.target.missing_permissions,
         )
 
     def show(self) -> None:
@@ -156,6 +157,25 @@ class Poller:
             await self.target.connect()
             self._instruments.rename(self.target.identity.labels["project"])
         return await self._with_pool_names(await self._everything(background=False))
+
+    async def read_first_pages(self) -> FirstPages:
+        """Sign in and read one page of each workspace, without changing the state.
+
+        Raises:
+            PollError: a page could not be read.
+        """
+        started = self._clocks.monotonic()
+        async with self._limit(self._settings.timeout) as deadline:
+            await self.target.connect()
+            results = await self.target.sync.first_pages(deadline=deadline)
+        cost = PollCost(len(results), self._clocks.monotonic() - started)
+        names = await self.target.pools.fetch()
+        listed = [len(each.jobs) if each.complete else each.total for each in results]
+        return FirstPages(
+            listed=None if None in listed else sum(filter(None, listed)),
+            pools=None if names is None else len(names),
+            cost=cost,
+        )
 
     # --- When -------------------------------------------------------------------------------------
 
@@ -264,8 +284,13 @@ class Poller:
 
         Names must never make a poll fail.
         """
-        names = await self.target.pools.fetch()
-        return view._replace(pool_names=names, requests=view.requests + 1)
+        pools = await self.target.pools.fetch()
+        requests = view.requests + self.target.pools.requests
+        if pools is None:
+            return view._replace(requests=requests)
+        return view._replace(
+            pool_names=pools.names, pool_types=pools.flavor_types, requests=requests
+        )
 
     @contextlib.asynccontextmanager
     async def _limit(self, seconds: float) -> AsyncIterator[float]:
@@ -322,6 +347,6 @@ class Poller:
             "seconds": round(cost.seconds, 3),
             "identity": target.credentials.identity,
             "pagination": target.paging.mode or "auto",
-            "missing_permissions": "modelarts:pool:list" if target.pools.forbidden else "none",
+            "missing_permissions": ",".join(target.missing_permissions) or "none",
         }
         log.info("first complete reading of the target", extra=facts)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.tracker import Base, Fleet
+from exporter.jobs.tracked import Base, Fleet
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import FamilyLines, render_block
 from exporter.metrics.fleet import bases_with_jobs, fleet_blocks

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from exporter.clock import Clocks, wait
 from exporter.errors import StateError
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Base, Fleet, Observation, observe
+from exporter.jobs.tracked import Base, Fleet
+from exporter.jobs.tracker import Observation, observe
 from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
 from exporter.metrics.idle import advance_activity, first_activity, idle_bases
@@ -223,6 +224,7 @@ class TargetState:
                     jobs=observed.changed,
                     deleted=observed.deleted,
                     newest_created=observed.fleet.newest_created,
+                    unified=observed.fleet.unified,
                     series=changed,
                     released=released & ledger.keys(),
                     last_active=active,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from exporter.jobs.tracker import Fleet
+from exporter.jobs.tracked import Fleet
 
 PollKind = Literal["sweep", "incremental"]
 
@@ -13,6 +13,20 @@ class PollCost(NamedTuple):
 
     requests: int
     seconds: float
+
+
+class FirstPages(NamedTuple):
+    """What one page of each workspace tells.
+
+    Attributes:
+        listed: jobs that the service lists, as far as it says so or one page holds them all.
+        pools: pools with a name; None = they could not be listed.
+        cost: of reading the pages.
+    """
+
+    listed: int | None
+    pools: int | None
+    cost: PollCost
 
 
 class PollerStatus(NamedTuple):
@@ -30,6 +44,7 @@ class PollerStatus(NamedTuple):
         history: seconds that finished jobs count; 0 = all (``jobs.history``).
         pagination: meaning of ``offset``, ``page`` or ``row``; None = not known yet.
         pools_trouble: why the list of pools could not be read; "" if it could.
+        missing_permissions: optional IAM actions that the identity lacks.
     """
 
     name: str
@@ -43,6 +58,7 @@ class PollerStatus(NamedTuple):
     history: float
     pagination: str | None
     pools_trouble: str
+    missing_permissions: tuple[str, ...] = ()
 
     @property
     def region(self) -> str:

@@ -9,10 +9,10 @@ from exporter.huaweicloud.auth.base import Credentials
 from exporter.huaweicloud.auth.iam import find_project_id
 from exporter.huaweicloud.http import Session
 from exporter.metrics.self_metrics import TargetInstruments
-from exporter.modelarts.client import Client
+from exporter.modelarts.client import LIST_POOLS, Client
 from exporter.modelarts.pools import PoolNames
 from exporter.modelarts.rate_limit import RateLimiter
-from exporter.modelarts.search import Paging
+from exporter.modelarts.search import Paging, UnifiedJobs
 from exporter.modelarts.sync import Sync
 from exporter.modelarts.workspace import JobSource
 from exporter.polling.identity import TargetIdentity
@@ -30,7 +30,9 @@ class Target:
         identity: as configured.
         api: limits on its requests.
         longest_pause: seconds; a ``Retry-After`` is honored up to this.
+        retry_unreachable: whether to retry if there is no connection at all.
         paging: what is known about ``offset`` there.
+        unified: whether to ask for fine-tuning jobs.
         session: its connections.
         credentials: its requests are signed with.
         instruments: count its requests and pages.
@@ -44,6 +46,7 @@ class Target:
         paging: what has been learned about ``offset``.
         registry: as given.
         state_key: the name of its saved state, once that is loaded.
+        unified: whether it accepts to be asked for fine-tuning jobs.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class Target:
         *,
         api: ApiSettings,
         longest_pause: float,
+        retry_unreachable: bool,
         paging: Paging,
+        unified: UnifiedJobs,
         session: Session,
         credentials: Credentials,
         instruments: TargetInstruments,
@@ -64,8 +69,10 @@ class Target:
         self.paging = paging
         self.registry = registry
         self.state_key: StateKey | None = None
+        self.unified = unified
         self._api = api
         self._longest_pause = longest_pause
+        self._retry_unreachable = retry_unreachable
         self._session = session
         self._instruments = instruments
         self._clocks = clocks
@@ -89,6 +96,9 @@ class Target:
         same_endpoint = self.identity.endpoint == other.identity.endpoint
         if same_endpoint and not self.paging.fixed and not other.paging.fixed:
             self.paging = other.paging
+        if same_endpoint:
+            wanted = self.unified.wanted
+            self.unified = replace(other.unified, wanted=wanted)
 
     async def connect(self) -> None:
         """Prepare the first search: look up the project ID, if it is not configured.
@@ -113,10 +123,12 @@ class Target:
         client = self._make_client(project_id)
         clocks, workspaces = self._clocks, self.identity.workspaces
         self._sync = Sync(
-            JobSource(client, self.paging, workspaces, self._instruments, clocks.wall)
+            JobSource(client, self.paging, workspaces, self._instruments, clocks.wall, self.unified)
         )
         max_wait = 1 / self._api.max_requests_per_second
-        self._pools = PoolNames(client, target=self.name, max_wait=max_wait, clocks=clocks)
+        self._pools = PoolNames(
+            client, workspaces, target=self.name, max_wait=max_wait, clocks=clocks
+        )
 
     @property
     def sync(self) -> Sync:
@@ -131,6 +143,12 @@ class Target:
         if self._pools is None:
             raise RuntimeError("not connected")
         return self._pools
+
+    @property
+    def missing_permissions(self) -> tuple[str, ...]:
+        """IAM actions that the identity lacks and that nothing depends on."""
+        denied = self._pools is not None and self._pools.forbidden
+        return (LIST_POOLS,) if denied else ()
 
     @property
     def pools_trouble(self) -> str:
@@ -151,6 +169,7 @@ class Target:
             rate_limiter=RateLimiter(self._api.max_requests_per_second, clocks),
             concurrency=self._api.concurrency,
             retries=self._api.retries,
+            retry_unreachable=self._retry_unreachable,
             longest_pause=self._longest_pause,
             meter=self._instruments,
             clocks=clocks,

@@ -7,7 +7,8 @@ those come from strangers.
 import logging
 from collections.abc import Iterable
 
-from exporter.jobs.tracker import Fleet, Observation, base_of
+from exporter.jobs.tracked import Fleet, base_of
+from exporter.jobs.tracker import Observation
 from exporter.metrics.counters import (
     BASE,
     EVENT_FAMILY_BY_NAME,

@@ -12,6 +12,9 @@ from exporter.storage.scopes import Scope, StateKey
 
 log = logging.getLogger(__name__)
 
+_UNIFIED = "unified:"
+"""Prefix of a workspace in ``horizon``: whether its baseline has fine-tuning jobs (1)."""
+
 PROGRESS_SECONDS = 5.0
 """How often a step that takes long says how far it is."""
 
@@ -89,9 +92,13 @@ def _scopes_from_1(connection: sqlite3.Connection) -> dict[tuple[str, str], int]
     ).fetchall()
     ids = {}
     for number, (target, workspace) in enumerate(sorted(everywhere), 1):
+        if workspace.startswith(_UNIFIED):
+            continue
         region, _, project_id = target.partition("/")
         newest = horizon.get((target, workspace))
-        scopes.write(connection, Scope(number, StateKey(region, project_id), workspace, newest))
+        unified = horizon.get((target, _UNIFIED + workspace)) == 1
+        key = StateKey(region, project_id)
+        scopes.write(connection, Scope(number, key, workspace, newest, unified))
         ids[target, workspace] = number
     return ids
 

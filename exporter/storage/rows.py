@@ -6,7 +6,7 @@ from zlib import crc32
 
 import msgspec
 
-from exporter.jobs.tracker import TrackedJob
+from exporter.jobs.tracked import TrackedJob
 from exporter.metrics.counters import Series
 from exporter.storage.damage import DamagedFileError
 

@@ -7,7 +7,7 @@ endpoint of the target only tell apart the data of two targets of one project: t
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from exporter.storage.rows import checksum, damaged
 
@@ -40,12 +40,14 @@ class Scope(NamedTuple):
         workspace: its ID.
         newest: create time (unix seconds) of its newest job, -inf = it had none; None = it was
             never read, only jobs of other workspaces refer to it.
+        unified: whether its baseline has fine-tuning jobs.
     """
 
     id: int
     key: StateKey
     workspace: str
     newest: float | None
+    unified: bool = False
 
 
 _DELETE = (
@@ -61,7 +63,8 @@ def create(connection: sqlite3.Connection) -> None:
     connection.execute(
         "CREATE TABLE scope ("
         " id INTEGER PRIMARY KEY, region TEXT NOT NULL, project TEXT NOT NULL, name TEXT NOT NULL,"
-        " endpoint TEXT NOT NULL, workspace TEXT NOT NULL, newest REAL, checksum INTEGER NOT NULL,"
+        " endpoint TEXT NOT NULL, workspace TEXT NOT NULL, newest REAL, unified INTEGER NOT NULL,"
+        " checksum INTEGER NOT NULL,"
         " UNIQUE (region, project, name, endpoint, workspace))"
     )
 
@@ -87,22 +90,19 @@ def all_ids(connection: sqlite3.Connection) -> frozenset[int]:
 
 
 def _read(rows: sqlite3.Cursor) -> Iterator[Scope]:
-    for scope_id, *key, workspace, newest, found in rows.fetchall():
-        scope = Scope(scope_id, StateKey(*key), workspace, newest)
-        if found != _checksum(scope):
+    for *values, found in rows.fetchall():
+        scope_id, *key, workspace, newest, unified = values
+        if found != checksum(values):
             raise damaged("scope", str(workspace), "wrong checksum")
-        yield scope
-
-
-def _checksum(scope: Scope) -> int:
-    return checksum((scope.id, *scope.key, scope.workspace, scope.newest))
+        yield Scope(scope_id, StateKey(*key), workspace, newest, bool(unified))
 
 
 def write(connection: sqlite3.Connection, scope: Scope) -> None:
     """Insert or replace a scope."""
-    values: tuple[Any, ...] = (scope.id, *scope.key, scope.workspace, scope.newest)
+    values = (scope.id, *scope.key, scope.workspace, scope.newest, int(scope.unified))
     connection.execute(
-        "INSERT OR REPLACE INTO scope VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*values, _checksum(scope))
+        "INSERT OR REPLACE INTO scope VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*values, checksum(values)),
     )
 
 
@@ -114,15 +114,19 @@ def add(connection: sqlite3.Connection, key: StateKey, workspace: str) -> Scope:
     return scope
 
 
-def write_newest_created(
-    connection: sqlite3.Connection, key: StateKey, newest_created: Mapping[str, float]
+def write_workspaces(
+    connection: sqlite3.Connection,
+    key: StateKey,
+    newest_created: Mapping[str, float],
+    unified: Collection[str],
 ) -> None:
-    """Save the create time of the newest job of each workspace."""
+    """Save the create time of the newest job of workspaces, and which have fine-tuning jobs."""
     known = scopes_of(connection, key)
     for workspace, newest in newest_created.items():
         scope = known.get(workspace) or add(connection, key, workspace)
-        if scope.newest != newest:
-            write(connection, scope._replace(newest=newest))
+        changed = scope._replace(newest=newest, unified=workspace in unified)
+        if changed != scope:
+            write(connection, changed)
 
 
 def rename(

@@ -109,6 +109,14 @@ def open_file(
         raise ConfigError(f"state.file: {path}: {error.strerror}") from error
 
 
+def newer_version_error(path: Path, version: int, newest: int) -> ConfigError:
+    """The error for a file of a version that is newer than those known here."""
+    return ConfigError(
+        f"state.file: {path} was written by a newer version of the exporter (format {version},"
+        f" this one reads up to {newest}): use that version, or another file"
+    )
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Commit the block, or roll it back if it raises."""
@@ -157,7 +165,10 @@ def _warn_if_accessible(path: Path, real: Path) -> None:
     mode = real.stat().st_mode & 0o777
     if mode & (_OTHERS_READ | _OTHERS_WRITE):
         access = "change" if mode & _OTHERS_WRITE else "read"
-        text = "other users can %s state file %s (mode %03o); use chmod o-rwx"
+        text = (
+            "every user of this machine can %s state file %s (mode %03o): restrict its mode, for "
+            "example with chmod o-rwx"
+        )
         log.warning(text, access, path, mode)
 
 
@@ -244,10 +255,7 @@ def _refuse_newer(
     flipped = content is not None and (version ^ content.format).bit_count() == 1
     if flipped and version > newest + _LEAP:
         raise DamagedFileError(f"is damaged (format {version} in its header)")
-    raise ConfigError(
-        f"state.file: {path} was written by a newer version of the exporter (format {version},"
-        f" this one reads up to {newest}): use that version, or another file"
-    )
+    raise newer_version_error(path, version, newest)
 
 
 def _expected_schema(layout: Layout, version: int) -> checks.SchemaObjects:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from exporter.clock import Clocks
 from exporter.errors import ConfigError, StartError, StateError
-from exporter.jobs.tracker import Base, TrackedJob
+from exporter.jobs.tracked import Base, TrackedJob
 from exporter.metrics.counters import Series, SeriesKey
 from exporter.storage import generation, scopes, tables
 from exporter.storage.damage import DamagedFileError
@@ -40,10 +40,11 @@ class StateChange(NamedTuple):
     Attributes:
         jobs: new and changed ones, by ID.
         deleted: IDs of jobs to forget.
-        newest_created: by workspace, unix seconds or -inf, as in `exporter.jobs.tracker.Fleet`.
+        newest_created: by workspace, unix seconds or -inf, as in `exporter.jobs.tracked.Fleet`.
         series: new and changed ones.
         released: series that are no longer held at zero; saved before, or in ``series``.
         last_active: unix seconds at which bases last had a job or an event.
+        unified: those of the workspaces of ``newest_created`` whose baseline has fine-tuning jobs.
     """
 
     jobs: Mapping[str, TrackedJob] = {}
@@ -52,6 +53,7 @@ class StateChange(NamedTuple):
     series: Mapping[SeriesKey, Series] = {}
     released: Collection[SeriesKey] = ()
     last_active: Mapping[Base, float] = {}
+    unified: Collection[str] = ()
 
 
 Whole: TypeAlias = Callable[[], StateChange]
@@ -66,6 +68,7 @@ class SavedState(NamedTuple):
     ledger: dict[SeriesKey, Series]
     released: frozenset[SeriesKey]
     last_active: Mapping[Base, float] = {}
+    unified: frozenset[str] = frozenset()
 
 
 class Store(Protocol):
@@ -252,6 +255,7 @@ class StateFile:
                 ledger,
                 released,
                 tables.read_activity(connection, ours),
+                frozenset(scope.workspace for scope in ours.values() if scope.unified),
             )
 
     def _commit(self, target: StateKey, change: StateChange, whole: Whole | None) -> None:
@@ -348,7 +352,7 @@ class StateFile:
 def _write(connection: sqlite3.Connection, target: StateKey, change: StateChange) -> None:
     tables.write_jobs(connection, target, change.jobs)
     tables.forget_jobs(connection, target, change.deleted)
-    scopes.write_newest_created(connection, target, change.newest_created)
+    scopes.write_workspaces(connection, target, change.newest_created, change.unified)
     tables.write_series(connection, target, change.series)
     tables.release_series(connection, target, change.released)
     tables.write_activity(connection, target, change.last_active)

@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from exporter.jobs.job import Job, Run
-from exporter.jobs.tracker import Base, TrackedJob
+from exporter.jobs.job import Fault, Job, Run
+from exporter.jobs.tracked import Base, TrackedJob
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, Series, SeriesKey
 from exporter.storage import generation, migrations, rows, scopes
 from exporter.storage.rows import damaged, key_of, verified
@@ -111,11 +111,13 @@ def read_jobs(
 
 _JOB_TEXTS = (
     "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type", "flavor",
-    "accelerator", "engine", "failed_task", "message",
+    "accelerator", "engine", "failed_task", "message", "policy", "algorithm", "runtime_type",
 )  # fmt: skip
 _RUN_TEXTS = ("start_type", "recovery", "recovery_before", "reason")
+_FAULT_TEXTS = ("scenario", "recovery", "result")
 _texts_of_job: Callable[[Job], tuple[str, ...]] = attrgetter(*_JOB_TEXTS)
 _texts_of_run: Callable[[Run], tuple[str, ...]] = attrgetter(*_RUN_TEXTS)
+_texts_of_fault: Callable[[Fault], tuple[str, ...]] = attrgetter(*_FAULT_TEXTS)
 
 
 class _Interner:
@@ -124,6 +126,7 @@ class _Interner:
     def __init__(self) -> None:
         self._groups: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._texts: dict[str, str] = {}
+        self._bases: dict[Base, Base] = {}
 
     def intern(self, known: TrackedJob) -> TrackedJob:
         """Share equal strings. Mutates the struct in place: nothing else refers to it yet."""
@@ -131,6 +134,12 @@ class _Interner:
         deque(map(_set, repeat(job), _JOB_TEXTS, self._shared(_texts_of_job(job))), 0)
         for run in job.runs or ():
             deque(map(_set, repeat(run), _RUN_TEXTS, self._shared(_texts_of_run(run))), 0)
+            for fault in run.faults or ():
+                deque(
+                    map(_set, repeat(fault), _FAULT_TEXTS, self._shared(_texts_of_fault(fault))), 0
+                )
+        if known.base is not None:
+            _set(known, "base", self._bases.setdefault(known.base, known.base))
         if known.ended == job.ended:
             _set(known, "ended", job.ended)
         if known.run_seconds_counted == job.duration:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from jobs.oracle import Expected, Look
 
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Fleet, observe
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES, EVENT_FAMILY_BY_NAME, add
 from exporter.modelarts.decode.jobs import decode_page
 from exporter.simulator.catalog import DEFAULT_WORKSPACE, POOLS, VISION_WORKSPACE

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from exporter.jobs.tracker import Base, Event
+from exporter.jobs.tracked import Base, Event
 from exporter.metrics.counters import EVENT_FAMILIES, EVENT_FAMILY_BY_NAME, Exemplar, Series, add
 
 T = 1_750_000_000.0
@@ -109,6 +109,14 @@ def test_a_zero_and_its_first_event_may_come_together():
             event("downgraded", "proc_restart", "pod_reschedule"),
             {(f"{NAME}recovery_downgrades_total", (*BASE, "proc_restart", "pod_reschedule")): 1},
         ),
+        (
+            event("faulted", "chip_fault", "npu_step_retry", "success"),
+            {(f"{NAME}faults_total", (*BASE, "chip_fault", "npu_step_retry", "success")): 1},
+        ),
+        (
+            event("initialized", seconds=40.0),
+            {(f"{NAME}startup_duration_seconds", BASE): (40, 1)},
+        ),
         (event("ran", "910B", cards=800.0), {(CARDS, (*BASE, "910B")): 800}),
         (
             event("finished", "Failed", seconds=50.0, cards=800.0),
@@ -144,6 +152,8 @@ def test_labels_are_in_the_order_of_the_contract():
         "run_duration_seconds": ("phase",),
         "recovery_duration_seconds": ("recovery",),
         "attempt_duration_seconds": ("recovery",),
+        "faults_total": ("fault_scenario", "recovery", "result"),
+        "startup_duration_seconds": (),
     }
 
 
@@ -320,7 +330,7 @@ def test_nothing_ever_falls():
 
 
 def test_times_that_are_in_the_future_are_corrected():
-    """Row 19: a clock that was ahead by a day left its times in `_created` and exemplars."""
+    """A clock that was ahead by a day left its times in `_created` and exemplars."""
     bases = {BASE: frozenset({"910B"})}
     events = [event("created"), event("started", seconds=40.0), event("finished", "Failed")]
     ahead = added(*events, bases=bases, now=T + 86_400)

@@ -247,6 +247,7 @@ class Rig:
         workspaces=("0",),
         pagination="auto",
         retries=5,
+        retry_unreachable=True,
         ca_file=None,
         jobs=None,
         store=None,
@@ -294,6 +295,7 @@ class Rig:
             publish=self.publisher.publish,
             registry=self.registry,
             connect=connect,
+            retry_unreachable=retry_unreachable,
         )
         poller = await make_poller(plan, context)
         self._stack.push_async_callback(poller.target.close)

@@ -145,6 +145,16 @@ def test_a_broken_item_is_counted_and_logged_once(anomalies, instruments, lines)
     ]
 
 
+def test_a_service_that_makes_up_broken_items_does_not_fill_the_memory(anomalies, instruments):
+    take(anomalies, view(undecodable=["#lasting"]))
+    for poll in range(30):
+        made_up = [f"#{poll}-{number}" for number in range(1000)]
+        take(anomalies, view(undecodable=[*made_up, "#lasting"]))
+
+    assert instruments.invalid_jobs == [1] + [1000] * 30
+    assert len(anomalies._undecodable) == 10_000
+
+
 def test_thousands_of_invalid_jobs_are_counted_but_not_all_logged(anomalies, instruments, lines):
     take(anomalies, view(*(invalid(f"job-{number:04}") for number in range(3000))))
 

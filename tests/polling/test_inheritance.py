@@ -1,4 +1,4 @@
-"""Which saved state is whose: two targets of one project, renamed and moved targets (row 2)."""
+"""Which saved state is whose: two targets of one project, renamed and moved targets."""
 
 import contextlib
 import logging
@@ -261,7 +261,7 @@ async def test_a_reload_that_renames(rig, life, path):
 
 
 async def test_what_is_written_anew_is_whole(rig, life, path):
-    """Row 10: whatever happened to the file, a clean stop loses nothing."""
+    """Whatever happened to the file, a clean stop loses nothing."""
     await rig.serve()
     ids = rig.populate(30)
     async with life({"name": "one"}, {"name": "two"}) as pollers:

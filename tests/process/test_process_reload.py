@@ -216,7 +216,7 @@ def same_labels(configuration):
 
 
 def secret_that_is_not_there(configuration):
-    auth = {"access_key": "AK", "secret_key_file": "no-such-file"}
+    auth = {"access_key": "AK", "secret_key_file": "/run/secrets/no-such-file"}
     two = configuration.target("two", auth=auth)
     configuration.document["targets"] = [configuration.target("one"), two]
     configuration.write()
@@ -269,7 +269,7 @@ async def test_row_75_a_bad_file_is_refused_and_a_good_one_is_not(running, confi
         assert values(found, GAUGE) == [0]
         assert projects(found, POLLS) == projects(found) == {"one"}
         for line in text.splitlines()[1:]:
-            error = f"ERROR configuration not reloaded, the old one stays: {line}"
+            error = f"ERROR configuration not reloaded, keeping the previous one: {line}"
             assert error in running.program.stderr
         live(fleet)
         await agrees(running.url, book)

@@ -16,7 +16,7 @@ from storage.test_store import NOTHING, NOW, OTHER, ZERO, T, created, known, ope
 
 from exporter.clock import Clocks
 from exporter.errors import ConfigError, StartError, StateError
-from exporter.jobs.tracker import Base
+from exporter.jobs.tracked import Base
 from exporter.storage.store import SavedState, StateChange, StateFile
 
 KEY, SERIES = created()
@@ -207,7 +207,7 @@ async def killed(path, folder, *numbers, checkpoint=True):
 async def test_a_file_beside_the_log_of_another_time_is_noticed(
     path, *, file, wal, checkpoint, caplog
 ):
-    """Row 16. The log fits if nothing was checkpointed between, or only what it begins after."""
+    """The log fits if nothing was checkpointed between, or only what it begins after."""
     live = path.parent / "live/state.db"
     live.parent.mkdir()
     copies = await killed(live, path.parent, file, wal, checkpoint=checkpoint)
@@ -276,7 +276,7 @@ async def test_a_log_of_a_file_without_numbers(path, tmp_path):
     ],
 )
 async def test_foreign_objects(path, statement, caplog):
-    """Row 20. A view or trigger could change what is read or saved."""
+    """A view or trigger could change what is read or saved."""
     await filled(path)
     before = await reloaded(path)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
@@ -299,9 +299,9 @@ async def test_foreign_objects(path, statement, caplog):
         (0o600, None),
         (0o640, None),
         (0o660, None),
-        (0o644, "other users can read state file {} (mode 644); use chmod o-rwx"),
-        (0o666, "other users can change state file {} (mode 666); use chmod o-rwx"),
-        (0o602, "other users can change state file {} (mode 602); use chmod o-rwx"),
+        (0o644, "read"),
+        (0o666, "change"),
+        (0o602, "change"),
     ],
 )
 async def test_access_of_others_is_a_warning(path, mode, said, caplog):
@@ -313,7 +313,11 @@ async def test_access_of_others_is_a_warning(path, mode, said, caplog):
     assert len((await reloaded(path)).jobs) == 40
 
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert warnings == ([said.format(path)] if said else [])
+    expected = (
+        f"every user of this machine can {said} state file {path} (mode {mode:o}): restrict its "
+        "mode, for example with chmod o-rwx"
+    )
+    assert warnings == ([expected] if said else [])
 
 
 # --- One bit of the header ------------------------------------------------------------------------
@@ -363,7 +367,7 @@ async def check_bits(path, bits):
 
 @pytest.mark.parametrize("position", [0, 16, 18, 19, 20, 44, 47, 56, 59, 60, 63, 68])
 async def test_a_bit_of_the_header(path, position):
-    """Row 21: what SQLite refuses as read-only or unsupported was an endless loop of restarts."""
+    """What SQLite refuses as read-only or unsupported was an endless loop of restarts."""
     await check_bits(path, [(position, bit) for bit in range(8)])
 
 

@@ -87,6 +87,24 @@ async def test_what_format_1_had_not_released_is_not_released(path):
     assert len(saved.ledger.keys() - saved.released) == 3
 
 
+async def test_which_workspaces_have_fine_tuning_jobs_is_kept(path):
+    """The last versions of format 1 kept it beside the newest create times."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO horizon SELECT target, 'unified:' || workspace, 1.0 FROM horizon"
+            " WHERE workspace = '0'"
+        )
+        connection.execute(
+            "INSERT INTO horizon SELECT target, 'unified:' || workspace, NULL FROM horizon"
+            f" WHERE workspace = '{EMPTY}'"
+        )
+
+    saved = await loaded(path)
+
+    assert saved.unified == {"0"}
+    assert saved.newest_created.keys() == {"0", EMPTY}
+
+
 async def test_a_file_of_format_1_with_the_log_that_a_kill_leaves(path, tmp_path):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -17,7 +17,7 @@ from storage.test_store import NOTHING, NOW, OTHER, ZERO, T, created, known, ope
 
 from exporter.clock import Clocks
 from exporter.errors import ConfigError, StartError, StateError
-from exporter.jobs.tracker import Base
+from exporter.jobs.tracked import Base
 from exporter.metrics.counters import CREATED, FINISHED
 from exporter.storage import sqlite as database
 from exporter.storage.damage import DamagedFileError
@@ -150,6 +150,7 @@ async def test_an_index_that_disagrees_is_damage(path, caplog):
         ("scope", "workspace", "2"),
         ("scope", "newest", NOW + 1),
         ("scope", "newest", None),
+        ("scope", "unified", 1),
         ("activity", "scope", 2),
         ("activity", "at", NOW + 1),
         (

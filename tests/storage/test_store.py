@@ -17,7 +17,7 @@ from jobs import examples
 
 from exporter.errors import StateError
 from exporter.jobs.job import Run
-from exporter.jobs.tracker import Restart, TrackedJob
+from exporter.jobs.tracked import Base, Restart, TrackedJob
 from exporter.metrics.counters import CREATED, QUEUE, Exemplar, Series
 from exporter.storage import rows, tables
 from exporter.storage.scopes import StateKey
@@ -29,6 +29,7 @@ NOW = 1_700_000_000.0
 NEVER = float("-inf")
 NOTHING = SavedState({}, {}, {}, frozenset())
 ZERO = ("0", "pool-1", "Ascend")
+ZERO_BASE = Base(*ZERO)
 
 
 def known(job_id="a", **changes):
@@ -105,7 +106,7 @@ def test_what_is_kept_is_known_by_its_version():
 
     assert max(tables.LAYOUT.steps) == 2
     assert hashlib.sha256("\n".join(kept).encode()).hexdigest() == (
-        "0598f5832e99d5fd9134f1d0e12fa3358847cba06083503026ddf71f65cfbf1e"
+        "2c57dc08325f25e06dc181ce4504b40050491aa29b4d16177b392c4a812ac8ae"
     )
 
 
@@ -134,7 +135,12 @@ async def test_everything_comes_back_as_it_was(path):
     )
     key, counted = created()
     change = StateChange(
-        {"a": known(), "b": bare}, (), {"0": NOW, "1": NEVER}, {key: counted, HISTOGRAM: OBSERVED}
+        {"a": known(), "b": bare},
+        (),
+        {"0": NOW, "1": NEVER},
+        {key: counted, HISTOGRAM: OBSERVED},
+        last_active={ZERO_BASE: NOW, Base("1", "public", "GPU"): NOW - 1},
+        unified={"1"},
     )
     async with opened(path) as store:
         await store.commit(T, change)
@@ -145,8 +151,13 @@ async def test_everything_comes_back_as_it_was(path):
         {"0": NOW, "1": NEVER},
         {key: counted, HISTOGRAM: OBSERVED},
         frozenset([key]),
+        {ZERO_BASE: NOW, Base("1", "public", "GPU"): NOW - 1},
+        frozenset({"1"}),
     )
     assert await reloaded(path, workspaces=("0", "1")) == expected
+    async with opened(path) as store:
+        await store.commit(T, StateChange(newest_created={"1": NOW}, last_active={ZERO_BASE: NOW}))
+    assert (await reloaded(path, workspaces=("1",))).unified == frozenset()
 
 
 async def test_later_changes_replace_earlier_ones(path):

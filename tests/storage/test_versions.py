@@ -12,7 +12,7 @@ from storage.test_store import HISTOGRAM, NOW, OBSERVED, T, known
 import exporter.storage
 from exporter.errors import StateError
 from exporter.jobs.job import Job, Run
-from exporter.jobs.tracker import Restart, TrackedJob
+from exporter.jobs.tracked import Restart, TrackedJob
 from exporter.metrics.counters import Series
 from exporter.storage.store import StateChange, StateFile
 
@@ -58,7 +58,7 @@ def next_version(monkeypatch):
     @contextlib.contextmanager
     def install(tracked_job=NextTrackedJob, series=NextSeries):
         with monkeypatch.context() as patch:
-            patch.setattr("exporter.jobs.tracker.TrackedJob", tracked_job)
+            patch.setattr("exporter.jobs.tracked.TrackedJob", tracked_job)
             patch.setattr("exporter.metrics.counters.Series", series)
             for name in ("store", "tables", "migrations", "scopes", "rows"):
                 patch.delattr(exporter.storage, name)

@@ -18,7 +18,7 @@ from jobs import examples
 from jobs.examples import NOW
 
 from exporter.jobs.job import PHASES, Run
-from exporter.jobs.tracker import Fleet, Restart, TrackedJob
+from exporter.jobs.tracked import Fleet, Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
 from exporter.settings.schema import JobsSettings
 from exporter.web.page import MAX_QUERY, StatusPage
@@ -157,6 +157,13 @@ async def test_nothing_runs_or_loads_but_what_the_policy_names(site, publisher, 
         assert not {name for name in attributes if name.startswith("on")} | {"style", "src"} & {
             *attributes
         }
+
+
+def test_input_12_a_failure_without_an_exit_code_has_its_message(render):
+    html = render(fleet(job(3, "Failed", exit_code=None, message="image pull failed")))
+
+    (row,) = section(html, "failures")[0]
+    assert "Failed worker-1 image pull failed" in row
 
 
 def test_jobs_and_why_they_failed(render):

@@ -30,6 +30,7 @@ from exporter.commands.console import (
     show_progress,
 )
 from exporter.errors import ConfigError, ExporterError, PollError, StartError
+from exporter.jobs.flavor_types import complete_all
 from exporter.jobs.job import Job
 from exporter.settings.schema import Settings
 
@@ -129,7 +130,7 @@ async def _read(
                 # As of now, so that the last sample equals the first one of a live scrape.
                 read = TargetRead(labels["region"], labels["project"], now, len(view.jobs), pools)
                 targets.append(read)
-                jobs += ((read, job) for job in view.jobs.values())
+                jobs += ((read, job) for job in complete_all(view.jobs, view.pool_types).values())
     if problems:
         raise UnreadableTargetsError(*problems)
     options = _options(settings, arguments)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from exporter.commands.backfill.curve import Curve
 from exporter.commands.backfill.grid import Grid
-from exporter.jobs.tracker import Base
+from exporter.jobs.tracked import Base
 
 Spans = Sequence[tuple[int, int]]
 """Positions of the grid: each from the first to before the second, in order."""

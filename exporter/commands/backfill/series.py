@@ -16,7 +16,8 @@ from exporter.commands.backfill.idle import ShownCurve, ShownSpans
 from exporter.commands.backfill.oldest import OldestWaiting
 from exporter.commands.backfill.reconstruct import JobState, reconstruct
 from exporter.jobs.job import TERMINAL, Job, View
-from exporter.jobs.tracker import Base, Event, Fleet, base_of, observe
+from exporter.jobs.tracked import Base, Event, Fleet, base_of
+from exporter.jobs.tracker import observe
 from exporter.metrics.counters import (
     BASE,
     EVENT_FAMILIES,
@@ -37,6 +38,8 @@ from exporter.metrics.fleet import (
 LabelValues: TypeAlias = tuple[str, ...]
 
 _NO_HORIZON = float("-inf")
+_GAUGES = frozenset(family.metric.name for family in FLEET_FAMILIES)
+_DIGITS = 6  # so that CPU cores that are added and subtracted again leave nothing
 
 EVENTS = tuple(row for row in EVENT_FAMILIES if row.kind != "deleted")
 """Without deleted jobs: the service no longer lists them."""
@@ -152,7 +155,7 @@ class SeriesBuilder:
         curves = self._curves.setdefault(name, {})
         curve = curves.get(labels)
         if curve is None:
-            curve = curves[labels] = Curve()
+            curve = curves[labels] = Curve(_DIGITS if name in _GAUGES else None)
         return curve
 
     def _histogram(self, row: EventFamily, labels: LabelValues) -> HistogramCurve:

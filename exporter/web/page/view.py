@@ -12,7 +12,7 @@ from exporter.web.page.summary import FEW_ROWS, MAX_QUERY, ROWS, Summary, search
 _MAX_ERROR_LENGTH = 400
 
 if TYPE_CHECKING:
-    from exporter.jobs.tracker import Fleet
+    from exporter.jobs.tracked import Fleet
 
 
 class StatusPage:
