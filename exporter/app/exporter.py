@@ -42,6 +42,7 @@ class Exporter:
     ) -> None:
         self.publisher = publisher
         self._web = settings.web
+        self._interval = settings.poll.interval
         self._pollers = pollers
         self._reloader = reloader
         self._clocks = clocks
@@ -85,6 +86,7 @@ class Exporter:
             access=access,
             clock=self._clocks.wall,
         )
+        await self.publisher.update()  # from the first request on, there is something to serve
         async with (
             _closing(access),
             serve(app, self._web.listen_address, access.tls if access else None) as urls,
@@ -93,6 +95,7 @@ class Exporter:
             started(urls)
             tasks = [group.create_task(self.publisher.run())]
             tasks += [group.create_task(access.run())] if access else []
+            tasks += [group.create_task(self._publish_until_ready())]
             self._pollers.start(group)
             reloading = [group.create_task(self._reloader.run())]
             reloading += [group.create_task(self._reload_at(hangup))] if hangup else []
@@ -100,6 +103,12 @@ class Exporter:
             await _end(reloading)  # first, since a reload starts pollers
             await self._pollers.close()
             await _end(tasks)
+
+    async def _publish_until_ready(self) -> None:
+        """Show how the first polls get on, which publish when they end: that can take long."""
+        while not self.publisher.ready:
+            await self._clocks.sleep(self._interval)
+            await self.publisher.publish()
 
     async def _reload_at(self, hangup: asyncio.Event) -> None:
         while True:
@@ -115,6 +124,7 @@ async def exporter(
     clocks: Clocks | None = None,
     *,
     keep_state: bool = True,
+    retry_unreachable: bool = True,
     load: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Exporter]:
     """Create the exporter; close its connections at the end.
@@ -124,6 +134,8 @@ async def exporter(
         environ: has the vendor's variables.
         clocks: other than the machine's, for tests.
         keep_state: whether ``state.file`` is used, if one is configured.
+        retry_unreachable: whether requests are retried if there is no connection at all; a user
+            who waits for the result wants to know at once.
         load: reads the settings again; None: they cannot change.
 
     Raises:
@@ -136,7 +148,15 @@ async def exporter(
         store = await open_store(settings.state.file if keep_state else None, instruments, clocks)
         stack.push_async_callback(store.close)
         lockouts = KeyLockouts(clocks.monotonic)
-        context = ProcessContext(environ, clocks, instruments, lockouts, store, publisher.publish)
+        context = ProcessContext(
+            environ,
+            clocks,
+            instruments,
+            lockouts,
+            store,
+            publisher.publish,
+            retry_unreachable=retry_unreachable,
+        )
         pollers = PollerManager(context, publisher)
         stack.push_async_callback(pollers.close)
         await pollers.apply(await pollers.prepare(plans(settings, environ)))

@@ -4,10 +4,11 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
+from exporter.app.permissions import warn_of_readable_secrets
 from exporter.clock import Clocks
 from exporter.errors import AuthError, ConfigError
 from exporter.huaweicloud.auth import sdk_config
@@ -20,6 +21,8 @@ from exporter.polling.identity import TargetIdentity
 from exporter.polling.poller import Poller
 from exporter.polling.target import Target
 from exporter.settings.options import options
+from exporter.settings.problems import InvalidValueError, problem
+from exporter.settings.proxies import proxy_for
 from exporter.settings.schema import (
     ApiSettings,
     JobsSettings,
@@ -27,6 +30,7 @@ from exporter.settings.schema import (
     Settings,
     TargetSettings,
 )
+from exporter.settings.types import IAM_URL, PROJECT_ID, OptionType, without_path
 from exporter.storage.store import MemoryStore, StateFile, Store
 from exporter.web.access import AccessControl
 from exporter.web.config.file import WebFile
@@ -46,6 +50,7 @@ class ProcessContext(NamedTuple):
         store: saves the state beyond the process.
         publish: makes changes visible; returns the generation that shows them.
         connect: makes the connections of a target.
+        retry_unreachable: whether requests are retried if there is no connection at all.
     """
 
     environ: Mapping[str, str]
@@ -55,6 +60,7 @@ class ProcessContext(NamedTuple):
     store: Store
     publish: Callable[[], Awaitable[int]]
     connect: Callable[..., Session] = Session
+    retry_unreachable: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class TargetPlan:
 
 
 def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
-    """Plan the poller of each target. Reads files.
+    """Plan the poller of each target. Reads files, warns of secrets that others can read.
 
     Args:
         settings: validated.
@@ -92,6 +98,7 @@ def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
     """
     targets = settings.all_targets()
     known = _profile(environ)
+    warn_of_readable_secrets(settings, environ, known)
     return [
         TargetPlan(
             options=target,
@@ -128,7 +135,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
         timeout=plan.api.timeout,
         meter=instruments,
         target=identity.display_name,
-        proxy=given.proxy,
+        proxy_for=partial(proxy_for, option=given.proxy, environ=context.environ),
         ca_file=given.ca_file,
     )
     auth_context = AuthContext(
@@ -149,6 +156,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
         identity,
         api=plan.api,
         longest_pause=plan.poll.timeout,
+        retry_unreachable=context.retry_unreachable,
         paging=Paging(
             None if given.pagination == "auto" else given.pagination,
             fixed=given.pagination != "auto",
@@ -197,18 +205,34 @@ async def open_store(file: str | None, instruments: Instruments, clocks: Clocks)
 
 
 def _identity(given: TargetSettings, known: sdk_config.SdkConfig | None) -> TargetIdentity:
-    """Where the target is. The profile file fills in what its options leave open."""
-    iam_endpoint = given.iam_endpoint
+    """Where the target is. The profile file fills in what its options leave open.
+
+    Raises:
+        ConfigError: a value is needed from the profile file, and not valid there.
+    """
+    iam_endpoint, project_id = given.iam_endpoint, given.project_id
     if known and known.iam_endpoint and "iam_endpoint" not in given.model_fields_set:
-        iam_endpoint = known.iam_endpoint
+        url = without_path(known.iam_endpoint)
+        iam_endpoint = _from_profile(known, "iam_endpoint", IAM_URL, url)
+    if known and known.project_id and project_id is None:
+        project_id = _from_profile(known, "project_id", PROJECT_ID, known.project_id)
     return TargetIdentity(
         name=given.name,
         region=given.region,
-        project_id=given.project_id or (known and known.project_id) or None,
+        project_id=project_id,
         endpoint=given.endpoint,
         iam_endpoint=iam_endpoint,
         workspaces=tuple(given.workspaces),
     )
+
+
+def _from_profile(
+    known: sdk_config.SdkConfig, name: str, option_type: OptionType, value: str
+) -> str:
+    try:
+        return str(option_type.take(value))
+    except InvalidValueError as error:
+        raise ConfigError(problem(f"target.{name}", str(error), known.origin)) from None
 
 
 def _profile(environ: Mapping[str, str]) -> sdk_config.SdkConfig | None:

@@ -28,6 +28,7 @@ from exporter.commands.console import (
 )
 from exporter.commands.parser import PROGRAM, CommandLine, help_text, parse
 from exporter.commands.preflight import preflight
+from exporter.commands.signals import on_signal
 from exporter.errors import ConfigError, StartError
 from exporter.settings.load import load
 from exporter.settings.options import PREFIX
@@ -174,7 +175,9 @@ def _check(line: CommandLine, environ: Mapping[str, str]) -> int:
     async def work() -> int:
         findings: list[check.Finding] = []
         # Also made with --offline: that a target has credentials is part of the configuration.
-        async with exporter(settings, environ, keep_state=False) as running:
+        async with exporter(
+            settings, environ, keep_state=False, retry_unreachable=False
+        ) as running:
             if not arguments.offline:
                 findings = await check.read_targets(running, quick=arguments.quick)
         print_output(check.OUTPUTS[arguments.output](findings, notes, settings.poll))
@@ -190,10 +193,20 @@ def _dump(line: CommandLine, environ: Mapping[str, str]) -> int:
         async with exporter(settings, environ, keep_state=False) as running:
             succeeded = await running.poll_once()
             body = running.publisher.exposition.text
-        print_output(body)
+        print_output(_without_process(body))
         return _SUCCESS if succeeded else _FAILURE
 
     return asyncio.run(_interruptible(work()))
+
+
+def _without_process(body: bytes) -> bytes:
+    """The families of the exporter, without those that every exporter has.
+
+    In a file for node_exporter's textfile collector they would collide with its own.
+    """
+    lines = body.splitlines(keepends=True)
+    ours = (b"modelarts_", b"# HELP modelarts_", b"# TYPE modelarts_")
+    return b"".join(line for line in lines if line.startswith(ours))
 
 
 def _backfill(line: CommandLine, environ: Mapping[str, str]) -> int:
@@ -244,10 +257,9 @@ class _SignalEvents:
         self.stop = asyncio.Event()
         self.hangup = asyncio.Event()
         self._terminal_closed = terminal_watcher()
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+            on_signal(number, partial(self._on_stop, number))
+        on_signal(signal.SIGHUP, self._on_hangup)
 
     def _on_stop(self, number: signal.Signals) -> None:
         if not self.stop.is_set():
@@ -255,6 +267,8 @@ class _SignalEvents:
         self.stop.set()
 
     def _on_hangup(self) -> None:
+        if self.stop.is_set():
+            return
         if self._terminal_closed():
             self.stop.set()  # nobody is left to read a log line
         else:
@@ -263,10 +277,10 @@ class _SignalEvents:
 
 
 async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
-    """Do the work; SIGINT and SIGTERM cancel it."""
+    """Do the work; the first SIGINT or SIGTERM cancels it, further ones do not disturb its end."""
     task = asyncio.create_task(work)
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        on_signal(number, lambda: task.cancelling() or task.cancel())
     try:
         return await task
     except asyncio.CancelledError:

@@ -70,7 +70,7 @@ class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     Attributes:
         phase: one of `PHASES`, or `UNKNOWN_PHASE`.
-        pool: pool id, or ``public``.
+        pool: pool id, id of a group of pools, or ``public``.
         flavor_type: one of ``CPU``, ``GPU``, ``Ascend``, or ``unknown``.
         flavor: flavor id, or "".
         accelerator: product name, or ``unknown``.
@@ -80,8 +80,16 @@ class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
         current_nodes: nodes in use while the job runs, else ``nodes``.
         accelerators: cards of the whole job; None = unknown or none.
         runs: None = the response had no running records; the job may still have some.
-        failed_task, exit_code: the first task with a nonzero exit code.
+        failed_task, exit_code: the first task that failed, once the job has ended; exit_code is
+            None if only a message says so.
         message: the message of that task, for display; at most 200 characters.
+        cpu_cores: CPU cores of the whole job; None = unknown.
+        memory: bytes of memory of the whole job; None = unknown.
+        policy: how the resources are paid for, such as ``regular`` or ``economic``, or "".
+        algorithm: name of the algorithm, else its id, or "".
+        runtime_type: ``production``, ``debug``, ..., or "".
+        restart_limit: budget of automatic restarts; None = unset.
+        priority: None = unset.
     """
 
     id: str
@@ -107,6 +115,13 @@ class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
     failed_task: str
     exit_code: int | None
     message: str
+    cpu_cores: float | None = None
+    memory: float | None = None
+    policy: str = ""
+    algorithm: str = ""
+    runtime_type: str = ""
+    restart_limit: int | None = None
+    priority: int | None = None
 
 
 class Problem(msgspec.Struct, frozen=True):

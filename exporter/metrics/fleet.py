@@ -88,6 +88,22 @@ FLEET_FAMILIES = (
         attrgetter("accelerators"),
     ),
     _family(
+        "cpu_cores",
+        "CPU cores requested by unfinished training jobs: cores per node times nodes; jobs with an "
+        "unknown number of cores are omitted.",
+        (*BASE, "phase"),
+        ACTIVE,
+        attrgetter("cpu_cores"),
+    ),
+    _family(
+        "memory_bytes",
+        "Memory requested by unfinished training jobs: memory per node times nodes, in bytes; "
+        "jobs with unknown memory are omitted.",
+        (*BASE, "phase"),
+        ACTIVE,
+        attrgetter("memory"),
+    ),
+    _family(
         "oldest_pending_timestamp_seconds",
         "Creation time (metadata.create_time) of the oldest training job in Creating or Pending, "
         "in unix seconds; absent if no job is waiting.",

@@ -48,7 +48,8 @@ def _info(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
             (
                 job.id, job.name, job.user, job.workspace, job.pool,
                 job.pool_name or context.pool_names.get(job.pool, ""),
-                job.flavor_type, job.flavor, job.accelerator, job.engine, job.kind,
+                job.flavor_type, job.flavor, job.accelerator, job.engine, job.kind, job.policy,
+                job.algorithm, job.runtime_type,
             ),
             1,
         )
@@ -80,7 +81,7 @@ def _exit_code(jobs: Sequence[TrackedJob], _context: SampleContext) -> Samples:
 
 _INFO_LABELS = (
     "job_name", "user", "workspace", "pool", "pool_name", "flavor_type", "flavor", "accelerator",
-    "engine", "kind",
+    "engine", "kind", "policy", "algorithm", "runtime_type",
 )  # fmt: skip
 
 RESTARTS = Metric(
@@ -139,9 +140,36 @@ JOB_FAMILIES = (
         lambda job: job.current_nodes,
     ),
     _gauge(
+        "nodes_requested",
+        "Nodes requested by a training job (spec.resource.node_count); more than "
+        "modelarts_training_job_nodes if it has lost some.",
+        lambda job: job.nodes,
+    ),
+    _gauge(
         "accelerators",
         "Cards (NPUs, GPUs) of a training job: cards per node times nodes; absent if unknown.",
         lambda job: job.accelerators,
+    ),
+    _gauge(
+        "cpu_cores",
+        "CPU cores of a training job: cores per node times nodes; absent if unknown.",
+        lambda job: job.cpu_cores,
+    ),
+    _gauge(
+        "memory_bytes",
+        "Memory of a training job: memory per node times nodes, in bytes; absent if unknown.",
+        lambda job: job.memory,
+    ),
+    _gauge(
+        "restart_limit",
+        "Budget of automatic restarts of a training job (annotation fault-tolerance/job-retry-num);"
+        " absent if unset.",
+        lambda job: job.restart_limit,
+    ),
+    _gauge(
+        "priority",
+        "Priority of a training job (spec.schedule_policy.priority); absent if unset.",
+        lambda job: job.priority,
     ),
     JobFamily(
         RESTARTS,
@@ -152,7 +180,8 @@ JOB_FAMILIES = (
         Metric(
             "modelarts_training_job_exit_code",
             "gauge",
-            "Exit code of the first failed task of a training job (status.task_statuses).",
+            "Exit code of the first failed task of a training job (status.task_statuses); absent "
+            "until the job has ended.",
         ),
         ("task",),
         _exit_code,

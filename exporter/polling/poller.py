@@ -284,8 +284,13 @@ class Poller:
 
         Names must never make a poll fail.
         """
-        names = await self.target.pools.fetch()
-        return view._replace(pool_names=names, requests=view.requests + 1)
+        pools = await self.target.pools.fetch()
+        requests = view.requests + self.target.pools.requests
+        if pools is None:
+            return view._replace(requests=requests)
+        return view._replace(
+            pool_names=pools.names, pool_types=pools.flavor_types, requests=requests
+        )
 
     @contextlib.asynccontextmanager
     async def _limit(self, seconds: float) -> AsyncIterator[float]:

@@ -24,6 +24,7 @@ class Target:
         identity: as configured.
         api: limits on its requests.
         longest_pause: seconds; a ``Retry-After`` is honored up to this.
+        retry_unreachable: whether to retry if there is no connection at all.
         paging: what is known about ``offset`` there.
         unified: whether to ask for fine-tuning jobs.
         session: its connections.
@@ -45,6 +46,7 @@ class Target:
         *,
         api: ApiSettings,
         longest_pause: float,
+        retry_unreachable: bool,
         paging: Paging,
         unified: UnifiedJobs,
         session: Session,
@@ -58,6 +60,7 @@ class Target:
         self.unified = unified
         self._api = api
         self._longest_pause = longest_pause
+        self._retry_unreachable = retry_unreachable
         self._session = session
         self._instruments = instruments
         self._clocks = clocks
@@ -104,7 +107,9 @@ class Target:
             JobSource(client, self.paging, workspaces, self._instruments, clocks.wall, self.unified)
         )
         max_wait = 1 / self._api.max_requests_per_second
-        self._pools = PoolNames(client, target=self.name, max_wait=max_wait, clocks=clocks)
+        self._pools = PoolNames(
+            client, workspaces, target=self.name, max_wait=max_wait, clocks=clocks
+        )
 
     @property
     def sync(self) -> Sync:
@@ -145,6 +150,7 @@ class Target:
             rate_limiter=RateLimiter(self._api.max_requests_per_second, clocks),
             concurrency=self._api.concurrency,
             retries=self._api.retries,
+            retry_unreachable=self._retry_unreachable,
             longest_pause=self._longest_pause,
             meter=self._instruments,
             clocks=clocks,

@@ -127,7 +127,7 @@ def _job(target: str, workspace: str, job_id: str, blob: Any) -> TrackedJob:
 
 _JOB_TEXTS = (
     "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type", "flavor",
-    "accelerator", "engine", "failed_task", "message",
+    "accelerator", "engine", "failed_task", "message", "policy", "algorithm", "runtime_type",
 )  # fmt: skip
 _RUN_TEXTS = ("start_type", "recovery", "recovery_before", "reason")
 _FAULT_TEXTS = ("scenario", "recovery", "result")

@@ -202,10 +202,10 @@ def test_bad_configurations(run, tmp_path, monkeypatch, command, name):
 
 
 def test_row_74_names_the_path(run):
-    _, _, err = run(REGION, "--target.auth.access-key=A", "--target.auth.secret-key-file=nowhere")
+    _, _, err = run(REGION, "--target.auth.access-key=A", "--target.auth.secret-key-file=/run/x/sk")
     (line,) = err
     assert line == (
-        'modelarts-exporter: target.auth.secret_key_file: cannot read "nowhere": No such file '
+        'modelarts-exporter: target.auth.secret_key_file: cannot read "/run/x/sk": No such file '
         "or directory (from flag --target.auth.secret-key-file)"
     )
 

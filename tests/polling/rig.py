@@ -245,6 +245,7 @@ class Rig:
         workspaces=("0",),
         pagination="auto",
         retries=5,
+        retry_unreachable=True,
         ca_file=None,
         jobs=None,
         store=None,
@@ -291,6 +292,7 @@ class Rig:
             store=store or MemoryStore(),
             publish=self.publisher.publish,
             connect=connect,
+            retry_unreachable=retry_unreachable,
         )
         poller = await make_poller(plan, context)
         self._stack.push_async_callback(poller.target.close)

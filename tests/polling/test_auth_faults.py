@@ -160,6 +160,22 @@ async def test_row_42_a_wrong_secret_of_one_target_does_not_stop_the_other(rig, 
     assert rig.value(RETRIES) == 0
 
 
+async def test_row_42_only_a_success_forgets_failures(rig, accounts):
+    poller = await rig.add(auth=signature())
+    for nth in range(1, 41):
+        status, code = (401, "APIG.0301") if nth % 2 else (403, "APIG.0302")
+        rig.service.faults.add(
+            Fault("status", "search", status=status, code=code, nth=nth, times=1)
+        )
+
+    for _ in range(20):
+        assert not await poller.poll()
+
+    seen = [one.status for one in rig.service.requests if one.operation == "search"]
+    assert seen == [401, 403, 401, 403, 401]
+    assert "access key AKEX… was refused several times in a row" in poller.error
+
+
 @pytest.mark.parametrize("auth", [password, signature])
 async def test_row_43_a_missing_permission(rig, clock, received, auth):
     nobody = replace(USER, permissions=frozenset({GET_JOB}))
@@ -174,7 +190,8 @@ async def test_row_43_a_missing_permission(rig, clock, received, auth):
 
     assert received("search") == 10
     assert received("token") == (auth is password)
-    assert "grant modelarts:trainJob:list to this identity in this project" in poller.error
+    grant = "grant modelarts:trainJob:list to this identity in this project and workspace 0"
+    assert grant in poller.error
     assert accounts.failures == {}
 
     accounts.keys[KEY.access] = KEY

@@ -1,5 +1,6 @@
 """The service fails, or the way to it: rows 1-15 of the fault matrix."""
 
+import json
 import socket
 import ssl
 from copy import copy
@@ -10,8 +11,19 @@ from urllib.parse import urlsplit
 
 import pytest
 import trustme
-from polling.rig import POLLS, REQUESTS, RETRIES, START, both_ways, events, states, until
+from polling.rig import (
+    POLLS,
+    REQUESTS,
+    RETRIES,
+    START,
+    RecordedSession,
+    both_ways,
+    events,
+    states,
+    until,
+)
 
+from exporter.huaweicloud.http import Response
 from exporter.simulator.faults import Fault
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import AccessKey, Accounts, Identity
@@ -52,6 +64,39 @@ async def test_row_01_connection_refused(rig, poller):
 
     await rig.service.start(port=port)
     await rig.recovers(poller)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "modelarts.invalid"])
+async def test_somebody_who_waits_is_told_at_once_that_there_is_no_connection(
+    rig, monkeypatch, host
+):
+    await rig.serve()
+
+    def resolve(name, *arguments, real=socket.getaddrinfo, **options):
+        if name == "modelarts.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    poller = await rig.add(endpoint=f"http://{host}", retry_unreachable=False)
+
+    step = await rig.step(poller)
+
+    assert not step.ok
+    assert step.grew(REQUESTS, "code") == {"connection": 1}
+    assert step.grew(RETRIES, "reason") == {}
+
+
+async def test_a_lost_connection_is_retried_for_somebody_who_waits_too(rig):
+    await rig.serve()
+    rig.populate(3)
+    poller = await rig.add(retry_unreachable=False)
+    rig.service.faults.add(Fault("reset", times=2))
+
+    step = await rig.step(poller)
+
+    assert step.ok
+    assert step.grew(RETRIES, "reason") == {"upstream": 2}
 
 
 @pytest.mark.parametrize("do", ["reset", "cut"])
@@ -323,6 +368,30 @@ async def test_row_09_states_are_withdrawn_when_stale_and_counters_stay(rig, clo
         await rig.polled(poller, 62)
         assert states(rig.samples()).keys() == states(shown).keys()
         assert rig.value("modelarts_up") == 1
+
+
+@pytest.mark.parametrize("wrong", ["0", WORKSPACE])
+@pytest.mark.parametrize(
+    ("status", "place"),
+    [
+        (400, "check target.endpoint, target.project_id and target.workspaces (here {})"),
+        (404, "check target.endpoint, target.project_id and target.workspaces (here {})"),
+        (403, "grant modelarts:trainJob:list to this identity in this project and workspace {}"),
+    ],
+)
+async def test_a_refusal_names_the_workspace(rig, monkeypatch, status, place, wrong):
+    await rig.serve()
+
+    async def answer(session, request, real=RecordedSession.__call__):
+        if request.body and json.loads(request.body)["workspace_id"] == wrong:
+            body = b'{"error_code": "ModelArts.0102", "error_msg": "Bad parameters."}'
+            return Response(status, {}, body)
+        return await real(session, request)
+
+    monkeypatch.setattr(RecordedSession, "__call__", answer)
+    poller = await rig.add(workspaces=("0", WORKSPACE))
+    assert not await poller.poll()
+    assert f"{status} ModelArts.0102 Bad parameters.; {place.format(wrong)}" in poller.error
 
 
 @pytest.mark.parametrize(

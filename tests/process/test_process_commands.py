@@ -279,8 +279,20 @@ async def test_dump_writes_what_would_be_served(start, still):
     assert samples(once.stdout)
     assert len(states(once.stdout)) > 120
     assert states(once.stdout) == states(served)
-    assert families(once.stdout) == families(served)
+    ours = [each for each in families(served) if each.startswith("modelarts_")]
+    assert families(once.stdout) == ours  # process_* would collide in node_exporter's collector
+    assert {"modelarts_up gauge", "modelarts_exporter_polls_total counter"} <= {*ours}
     assert once.stderr == ""
+
+
+async def test_check_does_not_retry_where_nobody_listens(start, closed_port):
+    """With so many retries, it would not end before the test does."""
+    unreachable = SimulatedService(Fleet())
+    unreachable.url = f"http://127.0.0.1:{closed_port}"
+    program = start("check", *target(unreachable, api__retries=10_000))
+
+    assert await program.ended() == 1
+    assert "FAILED: cannot connect to" in program.stdout
 
 
 async def test_dump_of_a_target_that_fails(start, closed_port):

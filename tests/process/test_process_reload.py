@@ -216,7 +216,7 @@ def same_labels(configuration):
 
 
 def secret_that_is_not_there(configuration):
-    auth = {"access_key": "AK", "secret_key_file": "no-such-file"}
+    auth = {"access_key": "AK", "secret_key_file": "/run/secrets/no-such-file"}
     two = configuration.target("two", auth=auth)
     configuration.document["targets"] = [configuration.target("one"), two]
     configuration.write()
@@ -356,7 +356,8 @@ async def test_a_target_that_is_added_makes_nobody_unready(running, configuratio
     found = await running.reload(targets=[configuration.target("one"), configuration.target("two")])
     await running.program.until(lambda: fault.hits)
 
-    assert projects(found) == {"one"}
+    assert values(found, "modelarts_up", project="one") == [1]
+    assert values(found, "modelarts_up", project="two") == [0]
     assert projects(found, POLLS) == {"one", "two"}
     assert (await get(f"{running.url}/-/ready"))[0] == 200
     await ends_well(running)

@@ -35,7 +35,7 @@ PROBLEMS = {
     "nobody": (
         "not allowed: 403 ModelArts.0112 Policy doesn't allow modelarts:trainJob:list to be "
         "performed by user exporter. (request ID); grant modelarts:trainJob:list to this identity "
-        "in this project"
+        "in this project and workspace 0"
     ),
     "refused": (
         "cannot connect to http://127.0.0.1:PORT: Connection refused; check target.endpoint and "
@@ -43,7 +43,7 @@ PROBLEMS = {
     ),
     "tls": (
         "TLS to https://127.0.0.1:PORT failed: unable to get local issuer certificate; check "
-        "target.endpoint, or give the issuing CA with target.ca_file"
+        "target.endpoint, and whether target.ca_file contains the issuing CA"
     ),
 }
 
@@ -74,7 +74,7 @@ target          cn-north-4/nobody
 identity        access key NOBO… from target.auth
 result          FAILED: not allowed: 403 ModelArts.0112 Policy doesn't allow
                 modelarts:trainJob:list to be performed by user exporter. (request ID); grant
-                modelarts:trainJob:list to this identity in this project
+                modelarts:trainJob:list to this identity in this project and workspace 0
 
 target          cn-north-4/refused
 identity        access key GOOD… from target.auth
@@ -84,7 +84,8 @@ result          FAILED: cannot connect to http://127.0.0.1:PORT: Connection refu
 target          cn-north-4/tls
 identity        access key GOOD… from target.auth
 result          FAILED: TLS to https://127.0.0.1:PORT failed: unable to get local issuer
-                certificate; check target.endpoint, or give the issuing CA with target.ca_file
+                certificate; check target.endpoint, and whether target.ca_file contains the issuing
+                CA
 
 5 of 6 targets failed.
 """

@@ -159,6 +159,13 @@ async def test_nothing_runs_or_loads_but_what_the_policy_names(site, publisher, 
         }
 
 
+def test_input_12_a_failure_without_an_exit_code_has_its_message(render):
+    html = render(fleet(job(3, "Failed", exit_code=None, message="image pull failed")))
+
+    (row,) = section(html, "failures")[0]
+    assert "Failed worker-1 image pull failed" in row
+
+
 def test_jobs_and_why_they_failed(render):
     html = render(
         fleet(

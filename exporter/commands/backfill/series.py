@@ -37,6 +37,8 @@ from exporter.metrics.fleet import (
 LabelValues: TypeAlias = tuple[str, ...]
 
 _NO_HORIZON = float("-inf")
+_GAUGES = frozenset(family.metric.name for family in FLEET_FAMILIES)
+_DIGITS = 6  # so that CPU cores that are added and subtracted again leave nothing
 
 EVENTS = tuple(row for row in EVENT_FAMILIES if row.kind != "deleted")
 """Without deleted jobs: the service no longer lists them."""
@@ -140,7 +142,7 @@ class SeriesBuilder:
         curves = self._curves.setdefault(name, {})
         curve = curves.get(labels)
         if curve is None:
-            curve = curves[labels] = Curve()
+            curve = curves[labels] = Curve(_DIGITS if name in _GAUGES else None)
         return curve
 
     def _histogram(self, row: EventFamily, labels: LabelValues) -> HistogramCurve:

@@ -93,7 +93,7 @@ class Agency(Credentials):
             with redacting(token, doing="asking the metadata service for the agency's key"):
                 response = await self._ask("GET", _KEY_PATH, headers)
                 if response.status != _OK:
-                    raise _no_key(response)
+                    raise _no_key(response, token)
                 return _key(response, self._clock())
         except PollError as error:
             if not self._tried or self._refresher.grant is not None:
@@ -129,12 +129,12 @@ class Agency(Credentials):
         )
 
 
-def _no_key(response: Response) -> PollError:
+def _no_key(response: Response, token: str | None) -> PollError:
     if response.status == _NOT_FOUND or b"Agency" in response.body:
         return AuthError(
             "no agency is attached to this server: attach one with permission to list jobs"
         )
-    return error_of(response)
+    return error_of(response, secrets=(token,))
 
 
 class _Credential(msgspec.Struct):

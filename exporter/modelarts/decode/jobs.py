@@ -6,6 +6,7 @@ right is unset and reported as a `Problem`, never guessed. Pure: time is an argu
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from sys import intern
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from exporter.modelarts.decode.schema import (
     DecodedItems,
     Engine,
     Item,
+    Number,
     Record,
     RecoverRecord,
     Spec,
@@ -36,6 +38,7 @@ from exporter.modelarts.decode.schema import (
     Text,
     decode_item,
     decode_listing,
+    decode_names,
     decode_resource,
 )
 from exporter.modelarts.decode.values import (
@@ -52,6 +55,10 @@ _PHASES = {phase: phase for phase in PHASES}
 _MAX_MESSAGE = 200
 _MAX_TOTAL = 2**53
 _MAX_EXIT_CODE = 2**32
+_MAX_RESTARTS = 100_000
+_MAX_PRIORITY = 1000
+_FAILED = ("Failed", "Abnormal")
+_RESTART_LIMIT = "metadata.annotations.fault-tolerance/job-retry-num"
 # The text after the last comma of [[ms, nodes], ...]; or an empty list, or null.
 _LAST_NODES = re.compile(rb"(?:\s*(\d{1,6})\s*\]\s*\]|\s*\[\s*\]|null)\s*\Z")
 _TAIL = 128
@@ -120,20 +127,32 @@ def _plausible_total(number: float | None) -> int | None:
 def _job(item: Item, workspace: str, check: Checker) -> Job:
     metadata = item.metadata
     status = item.status or _NO_STATUS
-    resource = bytes((item.spec or _NO_SPEC).resource)
+    spec = item.spec or _NO_SPEC
+    algorithm = item.algorithm or _NO_ALGORITHM
+    resource = bytes(spec.resource)
     find = _hardware if len(resource) <= _MAX_CACHED_RESOURCE else _hardware.__wrapped__
-    pool, pool_name, flavor_type, flavor, accelerator, engine, nodes, cards, problems = find(
-        resource, (item.algorithm or _NO_ALGORITHM).engine, item.tasks or ()
-    )
+    tasks = item.tasks or ()
+    workers = _workers(status, tasks) if tasks else ()
+    (
+        pool, pool_name, flavor_type, flavor, accelerator, engine, policy, nodes, cards, cpu_cores,
+        memory, problems,
+    ) = find(resource, algorithm.engine, tasks, workers)  # fmt: skip
     if problems:
         check.problems.update(problems)
     phase = _PHASES.get(status.phase or "") or _unknown_phase(status.phase, check)
     started = check.time(status.start_time, MS, "status.start_time")
     duration = check.duration(status.duration, MS, "status.duration")
     runs = _runs(status.running_records, check)
-    failed_task, exit_code, message = (
-        _first_failure(status.task_statuses, check) if status.task_statuses else _NO_FAILURE
-    )
+    failed_task, exit_code, message = _NO_FAILURE
+    if status.task_statuses and phase in TERMINAL:  # while it runs, they are of an earlier run
+        failed_task, exit_code, message = _first_failure(status.task_statuses, phase, check)
+    restart_limit = priority = None
+    if metadata.annotations:
+        retries = metadata.annotations.job_retry_num
+        restart_limit = _whole(retries, _MAX_RESTARTS, _RESTART_LIMIT, check)
+    if spec.schedule_policy:
+        order = spec.schedule_policy.priority
+        priority = _whole(order, _MAX_PRIORITY, "spec.schedule_policy.priority", check)
     # Positional: keyword arguments alone would take a third of the decoding time.
     return Job(
         metadata.id,
@@ -159,19 +178,46 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
         failed_task,
         exit_code,
         message,
+        cpu_cores,
+        memory,
+        policy,
+        shared_label(algorithm.name or algorithm.id) if algorithm.name or algorithm.id else "",
+        shared_label(spec.runtime_type) if spec.runtime_type else "",
+        restart_limit,
+        priority,
     )
+
+
+def _whole(value: Number, most: int, field: str, check: Checker) -> int | None:
+    number = check.amount(value, most, field)
+    return None if number is None else int(number)
 
 
 # Cached by the JSON itself: a fleet has few different resources, and most fields of a job come from
 # them. Nothing else is cached as JSON: tasks and algorithms may hold secrets.
 @functools.lru_cache(maxsize=1024)
-def _hardware(resource: bytes, engine: Engine | None, tasks: tuple[Task, ...]) -> Hardware:
+def _hardware(
+    resource: bytes, engine: Engine | None, tasks: tuple[Task, ...], workers: tuple[int | None, ...]
+) -> Hardware:
     decoded, invalid = decode_resource(resource)
     check = Checker()
     for path in invalid:
         check.invalid(path)
-    hardware = find_hardware(decoded, engine, tasks)
+    hardware = find_hardware(decoded, engine, tasks, workers)
     return hardware._replace(problems={**check.problems, **hardware.problems})
+
+
+def _workers(status: Status, tasks: tuple[Task, ...]) -> tuple[int | None, ...]:
+    """Return for each task how many workers ``status.tasks`` names for its role: ``learner-0``.
+
+    None if that is unknown, or if two tasks have the same role.
+    """
+    names = decode_names(bytes(status.tasks)) if status.tasks else None
+    counts = Counter(name.rpartition("-")[0] for name in set(names or ()))
+    roles = Counter(task.role for task in tasks)
+    return tuple(
+        counts[task.role] or None if task.role and roles[task.role] == 1 else None for task in tasks
+    )
 
 
 def _unknown_phase(phase: Text, check: Checker) -> str:
@@ -288,13 +334,26 @@ def _current_nodes(status: Status, nodes: int | None, check: Checker) -> int | N
     return nodes if last[1] is None else int(last[1])
 
 
-def _first_failure(statuses: Sequence[TaskStatus], check: Checker) -> tuple[str, int | None, str]:
-    """Return name, exit code and message of the first task that failed."""
+def _first_failure(
+    statuses: Sequence[TaskStatus], phase: str, check: Checker
+) -> tuple[str, int | None, str]:
+    """Return name, exit code and message of the first task that failed.
+
+    That is the first with an exit code. If no task has one, it is the first with a message, and in
+    a failed job even one with exit code 0, which may stand for none.
+    """
+    without_code = with_zero = _NO_FAILURE
     for status in statuses:
         code = status.exit_code
-        if not code:
+        if not code and not status.message:
             continue
-        if code.is_integer() and abs(code) < _MAX_EXIT_CODE:
-            return intern(label(status.task)), int(code), label(status.message, _MAX_MESSAGE)
-        check.invalid("status.task_statuses.exit_code")
-    return _NO_FAILURE
+        task, message = intern(label(status.task)), label(status.message, _MAX_MESSAGE)
+        if code:
+            if code.is_integer() and abs(code) < _MAX_EXIT_CODE:
+                return task, int(code), message or without_code[2]
+            check.invalid("status.task_statuses.exit_code")
+        if message and code != 0 and not without_code[2]:
+            without_code = task, None, message
+        elif message and phase in _FAILED and not with_zero[2]:
+            with_zero = task, None, message
+    return without_code if without_code[2] else with_zero

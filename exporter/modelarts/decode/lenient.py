@@ -15,6 +15,9 @@ import msgspec
 
 from exporter.errors import BrokenResponseError, InvalidResponseError
 
+IF_INVALID = "if_invalid"
+"""Key in the ``extra`` of a field: its value if the type is wrong, instead of the default."""
+
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _MAX_DIGITS = 18
 
@@ -61,7 +64,8 @@ def convert_leniently(
 
     Args:
         struct: the type to convert to: fields are leaves, structs, or tuples of structs without
-            required fields; each with a default of its own or required.
+            required fields; each with a default of its own or required. A leaf may have a value
+            for `IF_INVALID`.
         value: JSON of any type.
         invalid: receives the paths of fields left out, such as ``status.start_time``.
         path: the position of ``value``, such as ``status.``.
@@ -73,11 +77,14 @@ def convert_leniently(
         raise UnusableError
     converted: dict[str, Any] = {}
     for field in _fields(struct):
-        if value.get(field.name) is not None:
+        found = value.get(field.json_name)
+        if found is not None:
             try:
-                converted[field.name] = _convert_field(field, value[field.name], invalid, path)
+                converted[field.name] = _convert_field(field, found, invalid, path)
             except (UnusableError, ValueError):
-                invalid.append(path + field.name)
+                invalid.append(path + field.json_name)
+                if found != "":  # Go writes an unset string like this
+                    converted |= field.if_invalid
         if field.required and field.name not in converted:
             raise UnusableError
     return struct(**converted)
@@ -91,13 +98,23 @@ def convert_leaf(kind: Any, value: Any) -> Any:
 
 
 class _Field(NamedTuple):
-    """A field of a struct; ``struct`` is the type of its value or, if ``many``, its elements."""
+    """A field of a struct.
+
+    Attributes:
+        name, json_name: in the struct, and in JSON.
+        kind: its type.
+        struct: the type of its value or, if ``many``, of its elements; None = a leaf.
+        required: whether it has no default.
+        if_invalid: its name and value if the type is wrong; empty = the default.
+    """
 
     name: str
+    json_name: str
     kind: Any
     struct: type[msgspec.Struct] | None
     many: bool
     required: bool
+    if_invalid: dict[str, Any]
 
 
 @functools.cache
@@ -107,19 +124,29 @@ def _fields(struct: type[msgspec.Struct]) -> tuple[_Field, ...]:
 
 def _describe_fields(struct: type[msgspec.Struct]) -> Iterator[_Field]:
     for field in msgspec.structs.fields(struct):
-        kind = field.type
+        kind, if_invalid = field.type, {}
+        if typing.get_origin(kind) is typing.Annotated:
+            kind, meta = typing.get_args(kind)
+            if_invalid = {field.name: meta.extra[IF_INVALID]}
+        leaf = kind
         if isinstance(kind, types.UnionType):  # with None
             kind = typing.get_args(kind)[0]
         many = typing.get_origin(kind) is tuple
         inner = typing.get_args(kind)[0] if many else kind
         nested = isinstance(inner, type) and issubclass(inner, msgspec.Struct)
         yield _Field(
-            field.name, field.type, inner if nested else None, many and nested, field.required
+            name=field.name,
+            json_name=field.encode_name,
+            kind=leaf,
+            struct=inner if nested else None,
+            many=many and nested,
+            required=field.required,
+            if_invalid=if_invalid,
         )
 
 
 def _convert_field(field: _Field, value: Any, invalid: list[str], path: str) -> Any:
-    path += field.name
+    path += field.json_name
     if field.struct is None:
         return convert_leaf(field.kind, value)
     if not field.many:

@@ -19,12 +19,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
 from exporter.errors import InvalidResponseError, one_line
 from exporter.modelarts.decode.lenient import (
+    IF_INVALID,
     UnusableError,
     convert_leaf,
     convert_leniently,
@@ -36,6 +37,15 @@ _Result = TypeVar("_Result")
 Text: TypeAlias = str | None
 Number: TypeAlias = float | None
 """Also an integer, or a string of digits: the service mixes them. NaN and inf are possible."""
+Amount: TypeAlias = Annotated[float | None, msgspec.Meta(extra={IF_INVALID: float("nan")})]
+"""As `Number`. NaN if its type is wrong, because an unusable value is not an absent one: no other
+field takes its place."""
+
+
+class Annotations(msgspec.Struct, frozen=True, gc=False):
+    """``metadata.annotations``."""
+
+    job_retry_num: Number = msgspec.field(default=None, name="fault-tolerance/job-retry-num")
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +60,7 @@ class Metadata(msgspec.Struct, frozen=True, gc=False):
     workspace_id: Text = None
     user_name: Text = None
     create_time: Number = None
+    annotations: Annotations | None = None
 
 
 class TaskStatus(msgspec.Struct, frozen=True, gc=False):
@@ -86,13 +97,15 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class Status(msgspec.Struct, frozen=True, gc=False):
     """``items[].status``; ``duration`` and ``start_time`` in ms.
 
-    ``node_count_metrics`` stays JSON: only one of its hundreds of points is needed.
+    ``node_count_metrics`` stays JSON: only one of its hundreds of points is needed. So does
+    ``tasks``, the names of all workers, which only heterogeneous jobs need (`decode_names`).
     """
 
     phase: Text = None
     duration: Number = None
     start_time: Number = None
     node_count_metrics: msgspec.Raw = msgspec.Raw()
+    tasks: msgspec.Raw = msgspec.Raw()
     task_statuses: tuple[TaskStatus, ...] | None = None
     running_records: tuple[Record, ...] | None = None
 
@@ -105,7 +118,15 @@ class Engine(msgspec.Struct, frozen=True, gc=False):
 
 
 class Algorithm(msgspec.Struct, frozen=True, gc=False):
-    """``items[].algorithm`` and ``tasks[].algorithm``; its other fields may hold secrets."""
+    """``items[].algorithm``; its other fields may hold secrets."""
+
+    id: Text = None
+    name: Text = None
+    engine: Engine | None = None
+
+
+class TaskAlgorithm(msgspec.Struct, frozen=True, gc=False):
+    """``tasks[].algorithm``; its other fields may hold secrets."""
 
     engine: Engine | None = None
 
@@ -113,61 +134,107 @@ class Algorithm(msgspec.Struct, frozen=True, gc=False):
 class Accelerator(msgspec.Struct, frozen=True, gc=False):
     """``flavor_info.npu`` and ``flavor_info.gpu``: cards of one node."""
 
-    unit_num: Number = None
+    unit_num: Amount = None
     product_name: Text = None
+
+
+class Cpu(msgspec.Struct, frozen=True, gc=False):
+    """``flavor_info.cpu``: CPU cores of one node."""
+
+    core_num: Amount = None
+
+
+class Memory(msgspec.Struct, frozen=True, gc=False):
+    """``flavor_info.memory``: memory of one node."""
+
+    size: Amount = None
+    unit: Text = None
 
 
 class FlavorInfo(msgspec.Struct, frozen=True, gc=False):
     """``flavor_info`` of a flavor."""
 
+    cpu: Cpu | None = None
     npu: Accelerator | None = None
     gpu: Accelerator | None = None
+    memory: Memory | None = None
 
 
 class Flavor(msgspec.Struct, frozen=True, gc=False):
-    """``spec.resource.flavor_detail`` and ``tasks[].task_resource``; the last two newer."""
+    """``flavor_detail``."""
 
+    flavor_type: Text = None
+    flavor_info: FlavorInfo | None = None
+
+
+class CustomizedFlavor(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``main_container_customized_flavor``: requested, of one node; ``mem_size`` in GiB."""
+
+    cpu_core_num: Amount = None
+    mem_size: Amount = None
+    accelerator_num: Amount = None
+
+
+class AllocatedResources(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``main_container_allocated_resources``: of one node; ``mem_size`` in GiB."""
+
+    cpu_core_num: Amount = None
+    mem_size: Amount = None
+    accelerator_num: Amount = None
+    accelerator_type: Text = None
+
+
+class PoolInfo(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``pool_info``: the flavor requested, of one node; ``mem_size`` in GiB."""
+
+    core_num: Amount = None
+    mem_size: Amount = None
+    accelerator_num: Amount = None
+    accelerator_type: Text = None
+    pool_resource_flavor: Text = None
+
+
+class Resource(msgspec.Struct, frozen=True, gc=False):
+    """``spec.resource`` and ``tasks[].task_resource``: each may have the fields of the other."""
+
+    policy: Text = None
     flavor_id: Text = None
     flavor_type: Text = None
     flavor_info: FlavorInfo | None = None
+    flavor_detail: Flavor | None = None
+    node_count: Amount = None
     pool_id: Text = None
-    node_count: Number = None
+    pool_group_id: Text = None
+    pool_name: Text = None
+    main_container_allocated_resources: AllocatedResources | None = None
+    main_container_customized_flavor: CustomizedFlavor | None = None
+    pool_info: PoolInfo | None = None
 
 
 class Task(msgspec.Struct, frozen=True, gc=False):
     """``items[].tasks[]``, heterogeneous jobs only."""
 
-    algorithm: Algorithm | None = None
-    task_resource: Flavor | None = None
+    role: Text = None
+    algorithm: TaskAlgorithm | None = None
+    task_resource: Resource | None = None
 
 
-class Allocation(msgspec.Struct, frozen=True, gc=False):
-    """Newer ``main_container_allocated_resources`` and ``pool_info``: cards of one node."""
+class SchedulePolicy(msgspec.Struct, frozen=True, gc=False):
+    """Newer ``spec.schedule_policy``."""
 
-    accelerator_num: Number = None
-    accelerator_type: Text = None
-
-
-class Resource(msgspec.Struct, frozen=True, gc=False):
-    """``spec.resource``."""
-
-    flavor_id: Text = None
-    node_count: Number = None
-    pool_id: Text = None
-    pool_name: Text = None
-    flavor_detail: Flavor | None = None
-    main_container_allocated_resources: Allocation | None = None
-    pool_info: Allocation | None = None
+    priority: Number = None
 
 
 class Spec(msgspec.Struct, frozen=True, gc=False):
-    """``items[].spec``; ``resource`` stays JSON until `decode_resource`."""
+    """``items[].spec``; ``resource`` stays JSON until `decode_resource`; the others are newer."""
 
     resource: msgspec.Raw = msgspec.Raw(b"null")
+    runtime_type: Text = None
+    schedule_policy: SchedulePolicy | None = None
 
 
 class DecodedSpec(msgspec.Struct, frozen=True, gc=False):
-    """As `Spec`, with ``resource`` decoded."""
+    """The ``resource`` of a `Spec`, decoded."""
 
     resource: Resource | None = None
 
@@ -184,11 +251,15 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 
 class Listing(msgspec.Struct, frozen=True, gc=False):
-    """The response to a search; one with an error is not a list, whatever its HTTP status."""
+    """The response to a search; one with an error is not a list, whatever its HTTP status.
 
-    items: list[Item]
+    ``items`` may be null (`_is_empty_list`), but not absent.
+    """
+
+    items: list[Item] | None
     total: Number = None
     count: Number = None
+    offset: Number = None
     error_code: Text = None
     error_code_: Text = msgspec.field(default=None, name="errorCode")
     error: msgspec.Raw = msgspec.Raw()
@@ -220,6 +291,7 @@ _IDENTIFIERS = re.compile(f"(?:{_IDENTIFIER})*")
 _LISTING = msgspec.json.Decoder(Listing, strict=False)
 _ITEM = msgspec.json.Decoder(Item, strict=False)
 _SPEC = msgspec.json.Decoder(DecodedSpec, strict=False)
+_NAMES = msgspec.json.Decoder(list[str])
 
 # Everything that msgspec raises for unexpected input, such as invalid UTF-8, is a ValueError.
 _NOT_AS_DOCUMENTED = (ValueError, RecursionError)
@@ -235,8 +307,11 @@ def decode_listing(body: bytes) -> DecodedItems:
     with contextlib.suppress(*_NOT_AS_DOCUMENTED):
         listing = _LISTING.decode(body)
         failed = listing.error_code or listing.error_code_ or listing.error
-        if not failed and _have_valid_ids(listing.items):
-            return DecodedItems(listing.items, total=listing.total, count=listing.count)
+        items = listing.items
+        if items is None and _is_empty_list(listing.total, listing.count, listing.offset):
+            items = []
+        if not failed and items is not None and _have_valid_ids(items):
+            return DecodedItems(items, total=listing.total, count=listing.count)
     return _decode_leniently(_convert_listing, body)
 
 
@@ -264,6 +339,22 @@ def decode_resource(resource: bytes) -> tuple[Resource, list[str]]:
     return spec.resource or Resource(), invalid
 
 
+def decode_names(names: bytes) -> list[str] | None:
+    """Decode a list of strings, such as ``status.tasks``; None if it is anything else."""
+    with contextlib.suppress(*_NOT_AS_DOCUMENTED):
+        return _NAMES.decode(names)
+    return None
+
+
+def _is_empty_list(total: Number, count: Number, offset: Number) -> bool:
+    """Whether ``items: null`` means no items: Go writes an empty list like this.
+
+    It does if the response says itself that nothing matches, or if the page is not the first.
+    Otherwise it contradicts itself, and is an error.
+    """
+    return 0 in (total, count) or (offset is not None and offset > 0)
+
+
 def _have_valid_ids(items: list[Item]) -> bool:
     """Whether all ids are valid; checked together, which takes a third of the time."""
     lines = "".join([f"{item.metadata.id}\n" for item in items])
@@ -281,9 +372,12 @@ def _decode_leniently(convert: Callable[[dict[str, Any]], _Result], body: bytes)
 
 def _convert_listing(response: dict[str, Any]) -> DecodedItems:
     items = response.get("items")
+    total, count, offset = (_number(response, key) for key in ("total", "count", "offset"))
+    if items is None and "items" in response and _is_empty_list(total, count, offset):
+        items = []
     if any(map(response.get, ERROR_FIELDS)) or not isinstance(items, list):
         raise InvalidResponseError(error_message(response, missing="list of items"))
-    return _convert_items(items, _number(response, "total"), _number(response, "count"))
+    return _convert_items(items, total, count)
 
 
 def _convert_single(response: dict[str, Any]) -> DecodedItems:

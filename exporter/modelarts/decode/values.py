@@ -87,12 +87,12 @@ class Checker:
         self.invalid(field)
         return None
 
-    def count(self, value: Number, most: int, field: str) -> int | None:
-        """Return a whole number from 1 to ``most``; 0 is unset."""
-        if not value:
+    def amount(self, value: Number, most: float, field: str, *, whole: bool = True) -> float | None:
+        """Return a number from 0 to ``most``; ``whole``: without a fraction."""
+        if value is None:
             return None
-        if 0 < value <= most and value.is_integer():
-            return int(value)
+        if 0 <= value <= most and (not whole or value.is_integer()):
+            return value
         self.invalid(field)
         return None
 

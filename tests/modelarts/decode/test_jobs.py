@@ -110,6 +110,13 @@ def test_the_vendors_example():
                 failed_task="",
                 exit_code=None,
                 message="",
+                cpu_cores=8.0,
+                memory=64 * 2.0**30,
+                policy="economic",
+                algorithm="",
+                runtime_type="",
+                restart_limit=None,
+                priority=None,
             )
         ],
         undecodable=[],
@@ -189,6 +196,39 @@ def test_totals_are_passed_on_if_they_can_be_right(total, kept):
 
 def test_an_empty_list_is_a_page():
     assert decode(total=0, count=0) == JobPage([], [], [], [], total=0, count=0, size=0)
+
+
+@pytest.mark.parametrize("garbled", [{}, {"group_by": "\ud800"}], ids=["fast", "patient"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"total": 0},
+        {"total": 0, "count": 0},
+        {"total": 5059, "count": 0},
+        {"total": "0"},
+        {"total": 50, "count": 50, "offset": 1},
+    ],
+)
+def test_input_15_null_is_an_empty_list_where_nothing_is_to_be_listed(more, garbled):
+    body = json.dumps({"items": None, **more, **garbled}).encode()
+    page = decode_page(body, workspace="0", now=NOW)
+
+    assert (page.jobs, page.size) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"total": 5}, {"total": 5, "count": 5, "offset": 0}, {"error_code": "X", "total": 0}],
+)
+def test_null_is_no_list_where_there_are_jobs_to_be_listed(more):
+    with pytest.raises(InvalidResponseError):
+        decode_page(json.dumps({"items": None, **more}).encode(), workspace="0", now=NOW)
+
+
+@pytest.mark.parametrize("total", [0, "0", None])
+def test_an_absent_list_is_no_answer(total):
+    with pytest.raises(InvalidResponseError, match=r"^the response has no list of items$"):
+        decode_page(json.dumps({"total": total, "count": 0}).encode(), workspace="0", now=NOW)
 
 
 # --- Times ----------------------------------------------------------------------------------------
@@ -515,12 +555,192 @@ def test_a_garbled_resource_is_a_garbled_answer():
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"main_container_allocated_resources": {"accelerator_num": "eight"}},
+        {"pool_info": {"accelerator_num": [8]}},
+        {"flavor_detail": {"flavor_info": {"npu": {"unit_num": True}}}},
+    ],
+)
+def test_a_number_of_a_wrong_type_is_not_replaced_either(resource):
+    resource |= {"node_count": 1, "flavor_id": "modelarts.pool.visual.8xlarge"}
+    job, problems = with_problems(decode(item(spec={"resource": resource})))
+
+    assert job.accelerators is None
+    assert [kind for kind, _ in problems] == ["invalid"]
+
+
+def test_an_empty_text_is_no_number():
+    info = {"npu": {"unit_num": ""}, "gpu": {"unit_num": 8}}
+    resource = {"node_count": 1, "flavor_detail": {"flavor_info": info}}
+    job, _ = with_problems(decode(item(spec={"resource": resource})))
+
+    assert job.accelerators == 8
+
+
+# --- Heterogeneous jobs ---------------------------------------------------------------------------
+
+
+def roles(*tasks, workers, **more):
+    return item(
+        tasks=list(tasks), status={"tasks": workers}, spec={"resource": {"node_count": 2}}, **more
+    )
+
+
+def part(role, kind, cards, **more):
+    info = {"npu": {"unit_num": str(cards)}} if cards else {"cpu": {"core_num": 8}}
+    return {"role": role, "task_resource": {"flavor_type": kind, "flavor_info": info, **more}}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "workers", "cards"),
+    [
+        pytest.param(
+            [part("learner", "Ascend", 8), part("actor", "CPU", 0)],
+            ["learner-0", "actor-0"],
+            8,
+            id="input 4",
+        ),
+        pytest.param(
+            [part("learner", "Ascend", 8), part("actor", "Ascend", 1)],
+            ["learner-0", "learner-1", "actor-0", "actor-1", "actor-2", "learner-1"],
+            19,
+            id="many workers",
+        ),
+        pytest.param(
+            [part("worker", "Ascend", 8), part("worker-big", "Ascend", 1)],
+            ["worker-0", "worker-big-0", "worker-big-1"],
+            10,
+            id="a role that begins with another",
+        ),
+        pytest.param(
+            [part("learner", "Ascend", 8), part("learner", "Ascend", 1)],
+            ["learner-0", "learner-1"],
+            None,
+            id="one role twice",
+        ),
+        pytest.param([part("learner", "Ascend", 8), part("a", "CPU", 0)], None, None, id="null"),
+        pytest.param([part("learner", "Ascend", 8), part("a", "CPU", 0)], [7], None, id="odd"),
+        pytest.param([part(None, "Ascend", 8), part("a", "CPU", 0)], ["-0"], None, id="no role"),
+        pytest.param(
+            [part("learner", "Ascend", 8, node_count=1), part("actor", "CPU", 0)],
+            ["learner-0", "learner-1"],
+            8,
+            id="its own number first",
+        ),
+    ],
+)
+def test_cards_of_tasks_by_their_workers(tasks, workers, cards):
+    assert only(decode(roles(*tasks, workers=workers))).accelerators == cards
+
+
+# --- Other properties -----------------------------------------------------------------------------
+
+
+def test_input_5_a_task_in_a_pool_of_its_own():
+    flavor = {"flavor_id": "modelarts.pool.visual.8xlarge", "pool_id": "p", "node_count": 3}
+    job = one(tasks=[{"task_resource": flavor}], spec={"resource": {"node_count": 3}})
+
+    assert (job.accelerators, job.pool, job.nodes) == (24, "p", 3)
+
+
+def test_properties_of_newer_documents():
+    job = one(
+        metadata={"annotations": {"fault-tolerance/job-retry-num": "3", "job_template": "RL"}},
+        algorithm={"id": "a-1", "name": "llama", "engine": {"engine_name": "PyTorch"}},
+        spec={
+            "runtime_type": "debug",
+            "schedule_policy": {"priority": 2, "preemptible": True},
+            "resource": {
+                "policy": "economic",
+                "node_count": 2,
+                "pool_info": {"core_num": 24, "mem_size": 192},
+            },
+        },
+    )
+
+    assert (job.restart_limit, job.algorithm, job.runtime_type) == (3, "llama", "debug")
+    assert (job.priority, job.policy) == (2, "economic")
+    assert (job.cpu_cores, job.memory) == (48.0, 384 * 2.0**30)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "shown"),
+    [({}, ""), ({"id": "a-1"}, "a-1"), ({"id": "a-1", "name": ""}, "a-1"), ({"name": "n"}, "n")],
+)
+def test_an_algorithm_goes_by_its_name_or_its_id(algorithm, shown):
+    assert one(algorithm=algorithm).algorithm == shown
+
+
+@pytest.mark.parametrize("priority", [0, 3, "2"])
+def test_0_is_a_priority_and_a_limit(priority):
+    job = one(
+        metadata={"annotations": {"fault-tolerance/job-retry-num": str(priority)}},
+        spec={"schedule_policy": {"priority": priority}},
+    )
+
+    assert (job.priority, job.restart_limit) == (int(priority), int(priority))
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, 10**9, "nan", "many", [1]])
+def test_a_priority_or_limit_that_cannot_be_right_is_said(value):
+    job, problems = with_problems(
+        decode(
+            item(
+                metadata={"annotations": {"fault-tolerance/job-retry-num": value}},
+                spec={"schedule_policy": {"priority": value}},
+            )
+        )
+    )
+
+    assert (job.priority, job.restart_limit) == (None, None)
+    assert problems == invalid(
+        "metadata.annotations.fault-tolerance/job-retry-num", "spec.schedule_policy.priority"
+    )
+
+
 # --- Exit codes -----------------------------------------------------------------------------------
 
 
-def failure(*statuses):
-    job, problems = with_problems(decode(item(status={"task_statuses": statuses})))
+def failure(*statuses, phase="Failed"):
+    job, problems = with_problems(decode(item(status={"task_statuses": statuses, "phase": phase})))
     return job.failed_task, job.exit_code, job.message, problems
+
+
+@pytest.mark.parametrize("code", [{}, {"exit_code": None}, {"exit_code": 0}])
+@pytest.mark.parametrize("phase", ["Failed", "Abnormal"])
+def test_input_12_a_message_without_a_code_is_a_reason(phase, code):
+    status = {"task": "worker-0", "message": "image pull failed"} | code
+    expected = ("worker-0", None, "image pull failed", {})
+
+    assert failure(status, phase=phase) == expected
+    assert failure({"task": "worker-1"}, status, phase=phase) == expected
+
+
+def test_a_code_says_more_than_a_message():
+    assert failure(
+        {"task": "worker-0", "message": "peer lost"}, {"task": "worker-1", "exit_code": 137}
+    ) == ("worker-1", 137, "peer lost", {})
+
+
+def test_a_message_of_a_task_that_went_well_is_no_reason():
+    status = {"task": "worker-0", "exit_code": 0, "message": "fine"}
+
+    assert failure(status, phase="Completed") == ("", None, "", {})
+    assert failure(status, {"task": "w", "message": "lost"})[0] == "w"
+
+
+@pytest.mark.parametrize("phase", [*PHASES[:4], "Unknown"])
+def test_input_13_a_job_that_is_not_over_has_no_exit_code(phase):
+    old = {"task": "worker-0", "exit_code": 137, "message": "killed"}
+    page = decode(item(status={"task_statuses": [old], "phase": phase}))
+
+    assert (page.jobs[0].failed_task, page.jobs[0].exit_code, page.jobs[0].message) == (
+        "",
+        None,
+        "",
+    )
 
 
 def test_the_first_task_that_failed_counts():
@@ -572,14 +792,24 @@ def all_nasty():
         "flavor_id": NASTY,
         "flavor_type": NASTY,
         "pool_id": NASTY,
-        "flavor_info": {"npu": {"product_name": NASTY, "unit_num": NASTY}},
+        "pool_group_id": NASTY,
+        "flavor_info": {
+            "npu": {"product_name": NASTY, "unit_num": NASTY},
+            "memory": {"size": NASTY, "unit": NASTY},
+        },
     }
-    allocation = {"accelerator_type": NASTY}
+    allocation = {"accelerator_type": NASTY, "pool_resource_flavor": NASTY, "mem_size": NASTY}
     return item(
         kind=NASTY,
-        metadata={"name": NASTY, "user_name": NASTY, "workspace_id": NASTY},
+        metadata={
+            "name": NASTY,
+            "user_name": NASTY,
+            "workspace_id": NASTY,
+            "annotations": {"fault-tolerance/job-retry-num": NASTY},
+        },
         status={
-            "phase": NASTY,
+            "phase": "Failed",
+            "tasks": [NASTY],
             "task_statuses": [{"task": NASTY, "exit_code": 1, "message": NASTY}],
             "running_records": [
                 {
@@ -590,18 +820,25 @@ def all_nasty():
                 }
             ],
         },
-        algorithm={"engine": {"engine_id": NASTY, "engine_name": NASTY}},
+        algorithm={
+            "id": NASTY,
+            "name": NASTY,
+            "engine": {"engine_id": NASTY, "engine_name": NASTY},
+        },
         spec={
+            "runtime_type": NASTY,
+            "schedule_policy": {"priority": NASTY},
             "resource": {
+                "policy": NASTY,
                 "flavor_id": NASTY,
                 "pool_id": NASTY,
                 "pool_name": NASTY,
                 "flavor_detail": flavor,
                 "main_container_allocated_resources": allocation,
                 "pool_info": allocation,
-            }
+            },
         },
-        tasks=[{"task_resource": flavor}],
+        tasks=[{"role": NASTY, "task_resource": flavor}],
     )
 
 
@@ -851,7 +1088,8 @@ def test_documented_answers_are_decoded_in_one_go(monkeypatch):
 
 
 EQUAL = ("name", "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type")
-EQUAL += ("accelerator", "nodes", "created", "started", "failed_task", "exit_code")
+EQUAL += ("accelerator", "nodes", "created", "started", "failed_task", "exit_code", "cpu_cores")
+EQUAL += ("policy", "algorithm", "runtime_type", "priority", "restart_limit", "message")
 
 
 @pytest.mark.parametrize("name", EQUAL)
@@ -875,6 +1113,10 @@ def test_flavors_are_what_they_are_where_there_is_one():
     assert all(flavor == truth["flavor"] for flavor, truth in one_flavor)
 
 
+def test_memory_is_what_it_is():
+    assert all(memory == truth["memory_bytes"] for memory, truth in told("memory"))
+
+
 def test_durations_are_what_they_are():
     assert all(
         seconds == pytest.approx(truth["duration"], abs=1e-3) for seconds, truth in told("duration")
@@ -890,6 +1132,8 @@ def test_nodes_at_work_are_what_they_are():
 
 def test_ends_are_what_they_are_to_the_second():
     ended = [pair for pair in told("ended") if pair[1]["runs"] and pair[1]["ended"]]
+    assert all(end <= truth["ended"] for end, truth in ended)
+    ended = [pair for pair in ended if not pair[1]["runs"][-1]["recovery"]]  # not while recovering
 
     assert len(ended) > 500
     assert all(0 <= truth["ended"] - end < 1 for end, truth in ended)
@@ -904,7 +1148,8 @@ def test_without_records_ends_are_never_later_than_they_are():
     ended = [job for job in region() if job.ended is not None and job.runs]
 
     assert all(job.started <= ends[job.id] <= job.ended + 0.01 for job in ended)
-    assert all(ends[job.id] > job.ended - 0.01 for job in ended if len(job.runs) == 1)
+    once = [job for job in ended if len(job.runs) == 1 and not job.runs[0].recovery]
+    assert all(ends[job.id] > job.ended - 0.01 for job in once)
 
 
 def test_runs_are_what_they_are():
@@ -934,27 +1179,38 @@ def test_restarts_are_what_they_are():
 
 # --- Whatever comes -------------------------------------------------------------------------------
 
-HARDWARE = "pool flavor_type flavor accelerator engine accelerators"
+HARDWARE = (
+    "pool pool_name flavor_type flavor accelerator engine accelerators nodes current_nodes "
+    "cpu_cores memory"
+)
+SIZES = "flavor_type accelerator accelerators cpu_cores memory"
 AFFECTED = {
     "kind": "kind",
     "metadata.name": "name",
     "metadata.user_name": "user",
     "metadata.workspace_id": "workspace",
     "metadata.create_time": "created",
-    "status.phase": "phase ended current_nodes",
+    "metadata.annotations": "restart_limit",
+    "status.phase": "phase ended current_nodes failed_task exit_code message",
     "status.duration": "duration ended",
     "status.start_time": "started ended",
     "status.node_count_metrics": "current_nodes",
     "status.task_statuses": "failed_task exit_code message",
     "status.running_records": "runs ended",
+    "status.tasks": "accelerators cpu_cores memory nodes",
     "algorithm.engine": "engine flavor_type",
-    "spec.resource.node_count": "nodes current_nodes accelerators",
-    "spec.resource.pool_id": "pool",
+    "algorithm.id": "algorithm",
+    "algorithm.name": "algorithm",
+    "spec.runtime_type": "runtime_type",
+    "spec.schedule_policy": "priority",
+    "spec.resource.policy": "policy",
+    "spec.resource.node_count": "nodes current_nodes accelerators cpu_cores memory",
+    "spec.resource.pool_id": "pool pool_name",
     "spec.resource.pool_name": "pool_name",
-    "spec.resource.flavor_id": "flavor flavor_type accelerators",
-    "spec.resource.flavor_detail": "flavor_type accelerator accelerators",
-    "spec.resource.main_container_allocated_resources": "flavor_type accelerator accelerators",
-    "spec.resource.pool_info": "flavor_type accelerator accelerators",
+    "spec.resource.flavor_id": "flavor flavor_type accelerator accelerators",
+    "spec.resource.flavor_detail": SIZES,
+    "spec.resource.main_container_allocated_resources": SIZES,
+    "spec.resource.pool_info": SIZES,
     "tasks": HARDWARE,
 }
 """Which fields of a job come from where."""
@@ -1033,6 +1289,10 @@ def assert_sane(job):
     for number in (job.nodes, job.current_nodes, job.accelerators):
         assert number is None or (isinstance(number, int) and 0 <= number < 2**31)
     assert job.exit_code is None or isinstance(job.exit_code, int)
+    for amount in (job.cpu_cores, job.memory):
+        assert amount is None or 0 < amount < 2.0**70
+    for number in (job.restart_limit, job.priority):
+        assert number is None or (isinstance(number, int) and number >= 0)
 
 
 @pytest.mark.slow
