@@ -84,14 +84,15 @@ class Rig:
 
     def __init__(self, config):
         self.config = config
-        self.world = Fleet(config["seed"], START, pools=(p for some in POOLS for p in some))
+        self.world = Fleet(config["seed"], START, pools={p for some in POOLS for p in some})
         self.history = History(self.world)
         self.hands = Hands(self.world, POOLS[config["pools"]])
-        self.behaviour = Behaviour(offset=config["offset"], gzip=False)
+        self.unified = config.get("unified", "taken")
+        self.behaviour = Behaviour(offset=config["offset"], gzip=False, unified_jobs=self.unified)
         self.wire = Wire(self.world, self.history, self.hands, self.behaviour, self.service_clock)
         self.wire.latency = config["latency"]
         self.wire.at_request = lambda: self.point("request")
-        self.oracle = Oracle(self.world, self.history)
+        self.oracle = self._new_oracle()
         self.running = set()
         self.counts = Counter()
         self.workspaces = WORKSPACES
@@ -133,6 +134,9 @@ class Rig:
         self._patches.close()
         logging.getLogger("exporter").removeHandler(self._log)
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _new_oracle(self):
+        return Oracle(self.world, self.history, unified=self.unified == "taken")
 
     # --- Clocks -----------------------------------------------------------------------------------
 
@@ -249,7 +253,7 @@ class Rig:
             self._generation += 1
             self._path = self._directory / f"state-{self._generation}"
         if lose_state or self.config["state"] == "memory":
-            self.oracle = Oracle(self.world, self.history)
+            self.oracle = self._new_oracle()
             self._values, self._born, self._restarts = {}, {}, {}
         self.oracle.phase_filter = True
         self.full_disk = 0
@@ -467,26 +471,25 @@ class Rig:
     def _gauges(self):
         """What is, by the world."""
         gauges = Counter()
-        for job in self.world:
-            if job.workspace not in self.workspaces:
-                continue
+        listed = self.oracle.listed(self.workspaces)
+        for job in listed:
             phase = shown_phase(job.phase)
-            gauges[_line("modelarts_training_jobs", (*_BASE, "phase"), (*job.base, phase))] += 1
+            base = self.oracle.bases.shown(job.id)
+            gauges[_line("modelarts_training_jobs", (*_BASE, "phase"), (*base, phase))] += 1
             if not job.active or phase == "Unknown":
                 continue
-            gauges[_line("modelarts_training_nodes", (*_BASE, "phase"), (*job.base, phase))] += (
+            gauges[_line("modelarts_training_nodes", (*_BASE, "phase"), (*base, phase))] += (
                 job.nodes
             )
             names = (*_BASE, "phase", "accelerator")
-            labels = (*job.base, phase, job.accelerator)
+            labels = (*base, phase, job.accelerator)
             gauges[_line("modelarts_training_accelerators", names, labels)] += job.cards
-        there = {job.id for job in self.world if job.workspace in self.workspaces}
-        gauges[f"modelarts_exporter_tracked_jobs{{{CONSTANT}}}"] = len(there)
+        gauges[f"modelarts_exporter_tracked_jobs{{{CONSTANT}}}"] = len(listed)
         gauges[f"modelarts_up{{{CONSTANT}}}"] = 1
         return gauges
 
     def _check_known(self):
-        active = {job.id for job in self.world if job.active and job.workspace in self.workspaces}
+        active = {job.id for job in self.oracle.listed(self.workspaces) if job.active}
         shown = {
             _labels(key)["job_id"]: _labels(key)["phase"]
             for key in self._lines

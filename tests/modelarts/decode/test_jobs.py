@@ -1160,6 +1160,20 @@ def test_runs_are_what_they_are():
         assert shown == truth["runs"]
 
 
+def test_start_ups_and_faults_are_what_they_are():
+    for found, truth in told("runs"):
+        startups = [run.computing and run.computing - run.start for run in found or ()]
+        faults = Counter(
+            (fault.scenario, fault.recovery, fault.result)
+            for run in found or ()
+            for fault in run.faults or ()
+            if fault.result != "recovering"
+        )
+        rows = [tuple(row.values()) for row in truth["faults"]]
+        assert startups == truth["startups"]
+        assert sorted((*labels, number) for labels, number in faults.items()) == rows
+
+
 def test_restarts_are_what_they_are():
     fleet = observe(Fleet(), View(decoded()), NOW).fleet
     counted = {
