@@ -11,6 +11,7 @@ from exporter.clock import Clocks
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.metrics.self_metrics import Instruments
 from exporter.polling.poller import Poller
+from exporter.polling.registry import TargetRegistry
 from exporter.settings.schema import Settings
 from exporter.web.access import AccessControl
 from exporter.web.listen import serve
@@ -155,6 +156,7 @@ async def exporter(
             lockouts,
             store,
             publisher.publish,
+            TargetRegistry(),
             retry_unreachable=retry_unreachable,
         )
         pollers = PollerManager(context, publisher)

@@ -24,6 +24,7 @@ from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.self_metrics import Instruments
 from exporter.modelarts.sync import Sync
+from exporter.polling.registry import TargetRegistry
 from exporter.settings.schema import Settings
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.fleet import Fleet
@@ -200,6 +201,7 @@ class Rig:
             lockouts=KeyLockouts(clocks.monotonic),
             store=WatchedStore(self, self.store),
             publish=self._publish,
+            registry=TargetRegistry(),
             connect=self.wire.connect,
         )
         (plan,) = plans(settings, {})
@@ -565,7 +567,13 @@ class WatchedStore:
         await self._rig.point("load")
         return await self._store.load(*arguments)
 
-    async def commit(self, target, change):
+    async def saved(self, *arguments):
+        return await self._store.saved(*arguments)
+
+    async def rename(self, *arguments):
+        await self._store.rename(*arguments)
+
+    async def commit(self, target, change, whole=None):
         rig, attempt = self._rig, ATTEMPT.get()
         await rig.point("before_commit")
         if rig.full_disk > 0:
@@ -574,7 +582,7 @@ class WatchedStore:
             rig.running.discard(attempt)
             raise StateError("disk full")
         try:
-            await self._store.commit(target, change)
+            await self._store.commit(target, change, whole)
         finally:  # what was begun is done, even if nobody waits for it
             rig.dirty = True
             if attempt is not None:

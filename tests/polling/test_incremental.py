@@ -347,6 +347,7 @@ async def test_row_36_a_permission_is_narrowed_for_good(rig):
 # --- Row 38: the detail call is forbidden ---------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_row_38_no_filter_and_no_call_leaves_it_to_sweeps(rig):
     """A long list is never read by an incremental poll, which has to be quick."""
     poller = await forbidding(rig, restricted())
@@ -370,6 +371,7 @@ async def test_row_38_no_filter_and_no_call_leaves_it_to_sweeps(rig):
     assert rig.counted("jobs_finished") == {"Failed": 1}
 
 
+@pytest.mark.slow
 async def test_row_38_thousands_end_at_once(rig):
     """A poll decides as many as it can; a sweep decides them all."""
     await rig.serve()
