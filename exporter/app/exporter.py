@@ -43,6 +43,7 @@ class Exporter:
     ) -> None:
         self.publisher = publisher
         self._web = settings.web
+        self._interval = settings.poll.interval
         self._pollers = pollers
         self._reloader = reloader
         self._clocks = clocks
@@ -86,6 +87,7 @@ class Exporter:
             access=access,
             clock=self._clocks.wall,
         )
+        await self.publisher.update()  # from the first request on, there is something to serve
         async with (
             _closing(access),
             serve(app, self._web.listen_address, access.tls if access else None) as urls,
@@ -94,6 +96,7 @@ class Exporter:
             started(urls)
             tasks = [group.create_task(self.publisher.run())]
             tasks += [group.create_task(access.run())] if access else []
+            tasks += [group.create_task(self._publish_until_ready())]
             self._pollers.start(group)
             reloading = [group.create_task(self._reloader.run())]
             reloading += [group.create_task(self._reload_at(hangup))] if hangup else []
@@ -101,6 +104,12 @@ class Exporter:
             await _end(reloading)  # first, since a reload starts pollers
             await self._pollers.close()
             await _end(tasks)
+
+    async def _publish_until_ready(self) -> None:
+        """Show how the first polls get on, which publish when they end: that can take long."""
+        while not self.publisher.ready:
+            await self._clocks.sleep(self._interval)
+            await self.publisher.publish()
 
     async def _reload_at(self, hangup: asyncio.Event) -> None:
         while True:
