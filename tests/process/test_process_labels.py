@@ -1,4 +1,4 @@
-"""Labels of targets that become equal at run time, because a project is looked up (row 88)."""
+"""Labels of targets that become equal at run time, because a project is looked up."""
 
 import aiohttp
 import pytest
@@ -52,7 +52,7 @@ def series(text):
 
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("configured", [{"project_id": PROJECT_ID}, {"name": PROJECT_ID}])
-async def test_row_88_a_project_that_was_looked_up(start, write, order, configured):
+async def test_a_project_that_was_looked_up(start, write, order, configured):
     """Whichever polls first: what is configured has its labels from the start."""
     if "name" in configured:
         configured = configured | {"project_id": "another-project"}
@@ -74,7 +74,7 @@ async def test_row_88_a_project_that_was_looked_up(start, write, order, configur
     assert await program.stops() == 0
 
 
-async def test_row_88_a_reload_that_adds_the_target_that_was_looked_up(start, write):
+async def test_a_reload_that_adds_the_target_that_was_looked_up(start, write):
     write({})
     program = start("--config.file=exporter.yml")
     url = await program.url()

@@ -326,7 +326,7 @@ async def test_check_and_dump_leave_the_file_alone(start, service, fleet, option
     assert await program.stops() == 0
 
 
-# --- What others do to the file (rows 83 to 87) ---------------------------------------------------
+# --- What others do to the file ---------------------------------------------------
 
 
 def remove(folder):
@@ -345,9 +345,7 @@ def overwrite(folder):
 
 @pytest.mark.parametrize("loss", [remove, replace, overwrite], ids=lambda loss: loss.__name__)
 @pytest.mark.parametrize("polls", [True, False], ids=["and goes on", "and is stopped"])
-async def test_row_83_the_file_is_lost_while_in_use(
-    start, fleet, options, tmp_path, *, loss, polls
-):
+async def test_the_file_is_lost_while_in_use(start, fleet, options, tmp_path, *, loss, polls):
     slow = [each.replace("interval=0.2", "interval=1h") for each in options]
     # With the long interval, there is no commit between the loss and the stop.
     program = start(*(options if polls else [*slow, "--poll.stale-after=3h"]))
@@ -377,7 +375,7 @@ async def test_row_83_the_file_is_lost_while_in_use(
     assert await program.stops() == 0
 
 
-async def test_row_84_an_older_file_beside_a_newer_log(start, service, fleet, options, tmp_path):
+async def test_an_older_file_beside_a_newer_log(start, service, fleet, options, tmp_path):
     """A backup was restored after a kill, without removing the log."""
     program = start(*options)
     url = await program.url()
@@ -402,7 +400,7 @@ async def test_row_84_an_older_file_beside_a_newer_log(start, service, fleet, op
     assert await program.stops() == 0
 
 
-async def test_row_86_access_of_others_is_said(start, service, options, tmp_path):
+async def test_access_of_others_is_said(start, service, options, tmp_path):
     program = start(*options)
     await up(await program.url())
     assert await program.stops() == 0
@@ -418,7 +416,7 @@ async def test_row_86_access_of_others_is_said(start, service, options, tmp_path
     assert await program.stops() == 0
 
 
-async def test_row_87_two_targets_with_one_project_id(start, fleet, tmp_path):
+async def test_two_targets_with_one_project_id(start, fleet, tmp_path):
     """Each keeps its own jobs and counters, although the project and the workspace are the same."""
     other = Fleet(2, time.time() - 1000)
     other.pause()
