@@ -38,7 +38,8 @@ def test_references_are_found_in_every_form():
 
 
 def test_rows_are_numbered_without_a_gap():
-    assert [*ROWS] == [*range(1, 77)]
+    assert len(ROWS) >= 76
+    assert [*ROWS] == [*range(1, len(ROWS) + 1)]
 
 
 @pytest.mark.parametrize("row", ROWS)

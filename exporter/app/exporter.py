@@ -11,6 +11,7 @@ from exporter.clock import Clocks
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.metrics.self_metrics import Instruments
 from exporter.polling.poller import Poller
+from exporter.polling.registry import TargetRegistry
 from exporter.settings.schema import Settings
 from exporter.web.access import AccessControl
 from exporter.web.listen import serve
@@ -42,6 +43,7 @@ class Exporter:
     ) -> None:
         self.publisher = publisher
         self._web = settings.web
+        self._interval = settings.poll.interval
         self._pollers = pollers
         self._reloader = reloader
         self._clocks = clocks
@@ -85,6 +87,7 @@ class Exporter:
             access=access,
             clock=self._clocks.wall,
         )
+        await self.publisher.update()  # from the first request on, there is something to serve
         async with (
             _closing(access),
             serve(app, self._web.listen_address, access.tls if access else None) as urls,
@@ -93,6 +96,7 @@ class Exporter:
             started(urls)
             tasks = [group.create_task(self.publisher.run())]
             tasks += [group.create_task(access.run())] if access else []
+            tasks += [group.create_task(self._publish_until_ready())]
             self._pollers.start(group)
             reloading = [group.create_task(self._reloader.run())]
             reloading += [group.create_task(self._reload_at(hangup))] if hangup else []
@@ -100,6 +104,12 @@ class Exporter:
             await _end(reloading)  # first, since a reload starts pollers
             await self._pollers.close()
             await _end(tasks)
+
+    async def _publish_until_ready(self) -> None:
+        """Show how the first polls get on, which publish when they end: that can take long."""
+        while not self.publisher.ready:
+            await self._clocks.sleep(self._interval)
+            await self.publisher.publish()
 
     async def _reload_at(self, hangup: asyncio.Event) -> None:
         while True:
@@ -146,6 +156,7 @@ async def exporter(
             lockouts,
             store,
             publisher.publish,
+            TargetRegistry(),
             retry_unreachable=retry_unreachable,
         )
         pollers = PollerManager(context, publisher)

@@ -19,6 +19,7 @@ from exporter.metrics.self_metrics import Instruments, TargetInstruments
 from exporter.modelarts.search import Paging, UnifiedJobs
 from exporter.polling.identity import TargetIdentity
 from exporter.polling.poller import Poller
+from exporter.polling.registry import TargetRegistry
 from exporter.polling.target import Target
 from exporter.settings.options import options
 from exporter.settings.problems import InvalidValueError, problem
@@ -49,6 +50,7 @@ class ProcessContext(NamedTuple):
         lockouts: of the access keys and users.
         store: saves the state beyond the process.
         publish: makes changes visible; returns the generation that shows them.
+        registry: knows all targets.
         connect: makes the connections of a target.
         retry_unreachable: whether requests are retried if there is no connection at all.
     """
@@ -59,6 +61,7 @@ class ProcessContext(NamedTuple):
     lockouts: KeyLockouts
     store: Store
     publish: Callable[[], Awaitable[int]]
+    registry: TargetRegistry
     connect: Callable[..., Session] = Session
     retry_unreachable: bool = True
 
@@ -165,6 +168,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
         session=session,
         credentials=credentials,
         instruments=instruments,
+        registry=context.registry,
         clocks=clocks,
     )
     return Poller(

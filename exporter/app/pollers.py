@@ -6,9 +6,11 @@ which takes over the state of the old one once that has stopped: no target ever 
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from exporter.app.factory import ProcessContext, TargetPlan, make_poller
+from exporter.errors import ConfigError
 from exporter.polling.poller import Poller
 from exporter.polling.target import Target
 from exporter.web.publisher import Publisher
@@ -61,7 +63,8 @@ class PollerManager:
         """Make the missing pollers, without changing anything yet.
 
         Raises:
-            ConfigError: the credentials of a target can never work.
+            ConfigError: the credentials of a target can never work, or a target would have the
+                labels of one whose project was looked up.
             OSError: a file of a target cannot be read any more.
         """
         members: list[Member] = []
@@ -73,6 +76,7 @@ class PollerManager:
                     member = Member(plan, await make_poller(plan, self._context))
                     new.append(member.poller)
                 members.append(member)
+            _check_labels([member.poller for member in members], new, self._leaving(members))
         except BaseException:
             await _close(new)
             raise
@@ -80,9 +84,8 @@ class PollerManager:
 
     async def apply(self, pending: Pending) -> Changes:
         """Stop the pollers that are not in a prepared change, and start the new ones."""
-        before = [member.poller for member in self._members]
         after = [member.poller for member in pending.members]
-        leaving = [poller for poller in before if poller not in after]
+        leaving = self._leaving(pending.members)
         predecessors = _predecessors(pending.new, leaving)
         try:
             await self._end(leaving)
@@ -102,6 +105,7 @@ class PollerManager:
         for poller in pending.new:
             poller.show()
         self._members = pending.members
+        self._context.registry.targets = [poller.target for poller in after]
         self._publisher.set_pollers(after)
         self._start(pending.new)
         return Changes(
@@ -114,6 +118,10 @@ class PollerManager:
     async def close(self) -> None:
         """Stop all pollers and close their connections."""
         await self._end([member.poller for member in self._members])
+
+    def _leaving(self, members: Iterable[Member]) -> list[Poller]:
+        staying = {member.poller for member in members}
+        return [member.poller for member in self._members if member.poller not in staying]
 
     def _start(self, pollers: Iterable[Poller]) -> None:
         if self._group is not None:
@@ -133,18 +141,38 @@ async def _close(pollers: Iterable[Poller]) -> None:
     await asyncio.gather(*(poller.target.close() for poller in pollers))
 
 
+def _check_labels(
+    pollers: Iterable[Poller], new: Iterable[Poller], leaving: Iterable[Poller]
+) -> None:
+    """Targets differ in their configured labels; here are those whose project was looked up."""
+    predecessors = _predecessors(new, leaving)
+    seen = set()
+    for poller in pollers:
+        identity = poller.target.identity
+        if not identity.has_label and poller in predecessors:
+            identity = replace(identity, project_id=predecessors[poller].target.identity.project_id)
+        if identity.has_label and identity.display_name in seen:
+            raise ConfigError(
+                f"targets: the project {identity.labels['project']} of region {identity.region} is "
+                "also that of a target whose project is looked up; use a name that is unique in "
+                "the region (target.name)"
+            )
+        seen.add(identity.display_name)
+
+
 IsSameTarget: TypeAlias = Callable[[Target, Target], bool]
 
 
 def _predecessors(new: Iterable[Poller], old: Iterable[Poller]) -> dict[Poller, Poller]:
     """Find the old poller of the target of each new poller.
 
-    Targets are matched by project. If that is not known, because it is looked up at the first
-    poll, by name; `exporter.polling.state.TargetState.load` notices if that was wrong.
+    Targets are matched as in `exporter.polling.inheritance`: by project, and by name or endpoint.
+    If the project is not known, because it is looked up at the first poll, they are matched by
+    name; `exporter.polling.state.TargetState.load` notices if that was wrong.
     """
     found: dict[Poller, Poller] = {}
     left = list(old)
-    for is_same in (_same_project_and_name, _same_project, _same_name):
+    for is_same in (_is_unchanged, _is_renamed, _has_moved, _same_name):
         for poller in new:
             for other in left if poller not in found else ():
                 if poller.target.identity.region == other.target.identity.region and is_same(
@@ -161,8 +189,16 @@ def _same_project(one: Target, other: Target) -> bool:
     return project_id is not None and project_id == other.identity.project_id
 
 
-def _same_project_and_name(one: Target, other: Target) -> bool:
-    return _same_project(one, other) and one.identity.name == other.identity.name
+def _is_renamed(one: Target, other: Target) -> bool:
+    return _same_project(one, other) and one.identity.endpoint == other.identity.endpoint
+
+
+def _has_moved(one: Target, other: Target) -> bool:
+    return _same_project(one, other) and one.identity.labels == other.identity.labels
+
+
+def _is_unchanged(one: Target, other: Target) -> bool:
+    return _is_renamed(one, other) and _has_moved(one, other)
 
 
 def _same_name(one: Target, other: Target) -> bool:

@@ -28,6 +28,7 @@ from exporter.commands.console import (
 )
 from exporter.commands.parser import PROGRAM, CommandLine, help_text, parse
 from exporter.commands.preflight import preflight
+from exporter.commands.signals import on_signal
 from exporter.errors import ConfigError, StartError
 from exporter.settings.load import load
 from exporter.settings.options import PREFIX
@@ -256,10 +257,9 @@ class _SignalEvents:
         self.stop = asyncio.Event()
         self.hangup = asyncio.Event()
         self._terminal_closed = terminal_watcher()
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+            on_signal(number, partial(self._on_stop, number))
+        on_signal(signal.SIGHUP, self._on_hangup)
 
     def _on_stop(self, number: signal.Signals) -> None:
         if not self.stop.is_set():
@@ -267,6 +267,8 @@ class _SignalEvents:
         self.stop.set()
 
     def _on_hangup(self) -> None:
+        if self.stop.is_set():
+            return
         if self._terminal_closed():
             self.stop.set()  # nobody is left to read a log line
         else:
@@ -275,10 +277,10 @@ class _SignalEvents:
 
 
 async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
-    """Do the work; SIGINT and SIGTERM cancel it."""
+    """Do the work; the first SIGINT or SIGTERM cancels it, further ones do not disturb its end."""
     task = asyncio.create_task(work)
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        on_signal(number, lambda: task.cancelling() or task.cancel())
     try:
         return await task
     except asyncio.CancelledError:

@@ -17,6 +17,8 @@ from exporter.metrics.exposition import Metric
 BASE = ("workspace", "pool", "flavor_type")
 TERMINAL_PHASES = tuple(phase for phase in PHASES if phase in TERMINAL)
 _BAD_ENDS = ("Failed", "Abnormal")
+_CLOCK_TOLERANCE = 60.0
+"""Seconds by which the clock may be set back without a correction: the time has come soon."""
 _MAX_JOB_ID_LENGTH = 128 - len("job_id")
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -236,6 +238,9 @@ def add(
 ) -> tuple[Ledger, dict[SeriesKey, Series]]:
     """Add events, and zeros for series that are known before their first event.
 
+    Times of series that are far in the future, because the clock was ahead, become the current
+    time.
+
     Args:
         ledger: before.
         events: each is passed once.
@@ -250,6 +255,10 @@ def add(
         for key in zero_series(bases)
         if key not in ledger
     }
+    latest = now + _CLOCK_TOLERANCE
+    for key, series in ledger.items():
+        if series.created > latest or any(each and each.at > latest for each in series.exemplars):
+            changed[key] = _not_after(now, series)
     for event in events:
         for family, key, amount in increments(event):
             series = changed.get(key) or ledger.get(key) or _new(family, now)
@@ -285,6 +294,12 @@ def zero_series(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
 
 def _new(family: EventFamily, now: float) -> Series:
     return Series(now, counts=(0,) * (len(family.buckets) + 1) if family.buckets else ())
+
+
+def _not_after(now: float, series: Series) -> Series:
+    exemplars = [each and each._replace(at=min(each.at, now)) for each in series.exemplars]
+    created = min(series.created, now)
+    return msgspec.structs.replace(series, created=created, exemplars=tuple(exemplars))
 
 
 def _exemplar(family: EventFamily, event: Event, amount: float, now: float) -> Exemplar | None:

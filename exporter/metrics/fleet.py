@@ -5,7 +5,7 @@
 """
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import product
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
@@ -162,21 +162,25 @@ class PoolNameTable:
 
 
 def fleet_blocks(
-    fleet: Fleet, constant: Mapping[str, str], *, jobs: JobsSettings, now: float
+    fleet: Fleet,
+    constant: Mapping[str, str],
+    *,
+    jobs: JobsSettings,
+    now: float,
+    idle: Collection[Base] = (),
 ) -> list[SampleBlock]:
-    """The fleet gauges of one target.
+    """The fleet gauges of one target, the number of jobs first.
 
     Args:
         fleet: its jobs.
         constant: the target's labels.
         jobs: which of them count.
         now: unix seconds.
+        idle: bases that are shown only if a job counts in them.
     """
-    totals: dict[str, dict[LabelValues, float]] = {
+    counted: dict[str, dict[LabelValues, float]] = {
         family.metric.name: {} for family in FLEET_FAMILIES
     }
-    for family, labels in zero_samples(dict(sorted(fleet.accelerators.items()))):
-        totals[family.metric.name][labels] = 0
     pool_names = PoolNameTable()
     for known in fleet.jobs.values():  # all of history, after every poll: must be fast
         job = known.job
@@ -188,16 +192,33 @@ def fleet_blocks(
             value = family.value(job)
             if value is not None:
                 labels = family.label_values(job)
-                series = totals[family.metric.name]
+                series = counted[family.metric.name]
                 seen = series.get(labels)
                 series[labels] = value if seen is None else family.aggregate(seen, value)
-    totals[POOL_INFO.metric.name] = pool_names.samples(fleet.pool_names)
+    counted[POOL_INFO.metric.name] = pool_names.samples(fleet.pool_names)
+    withdrawn = frozenset(idle).difference(_bases(counted[FLEET_FAMILIES[0].metric.name]))
+    totals: dict[str, dict[LabelValues, float]] = {name: {} for name in counted}
+    shown = {base: names for base, names in fleet.accelerators.items() if base not in withdrawn}
+    for family, labels in zero_samples(dict(sorted(shown.items()))):
+        totals[family.metric.name][labels] = 0
     return [
         SampleBlock(
-            family.metric, family.labels, constant, list(totals[family.metric.name].items())
+            family.metric,
+            family.labels,
+            constant,
+            list((totals[family.metric.name] | counted[family.metric.name]).items()),
         )
         for family in FLEET_FAMILIES
     ]
+
+
+def bases_with_jobs(jobs: SampleBlock) -> frozenset[Base]:
+    """The bases in which a job counts, from the first block of `fleet_blocks`."""
+    return _bases(labels for labels, number in jobs.samples if number)
+
+
+def _bases(series: Iterable[LabelValues]) -> frozenset[Base]:
+    return frozenset(Base(*labels[: len(BASE)]) for labels in series)
 
 
 def ended_within(known: TrackedJob, seconds: float, now: float) -> bool:

@@ -55,7 +55,11 @@ class Instruments:
         def counter(name: str, text: str, labels: Sequence[str] = TARGET) -> Counter:
             return Counter(name, text, labels, registry=registry)
 
-        self.up = gauge("modelarts_up", "1 if the last poll of the target succeeded, otherwise 0.")
+        self.up = gauge(
+            "modelarts_up",
+            "1 if the last poll of the target succeeded, otherwise 0, also before the first poll "
+            "has ended.",
+        )
         self.last_success = gauge(
             "modelarts_exporter_last_success_timestamp_seconds",
             "End of the last successful poll of the target, in unix seconds.",
@@ -196,8 +200,9 @@ class TargetInstruments:
                 instrument.remove_by_labels(dict(zip(TARGET, self._labels, strict=True)))
 
     def show(self) -> None:
-        """Expose every counter, at zero unless it has counted already."""
+        """Expose every counter, at zero unless it has counted already, and `modelarts_up`."""
         self._is_shown = True
+        self._all.up.labels(*self._labels)
         for kind in KINDS:
             self._all.poll_duration.labels(*self._labels, kind)
             for result in RESULTS:

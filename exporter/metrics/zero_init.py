@@ -48,6 +48,10 @@ class ZeroInit:
         """Whether a series is held at zero."""
         return key in self._held
 
+    def held(self) -> frozenset[SeriesKey]:
+        """The series that are held at zero."""
+        return frozenset(self._held)
+
     def unpublished(self) -> list[SeriesKey]:
         """Series that are held and were never published."""
         return [key for key, held in self._held.items() if held.published_at is None]

@@ -1,13 +1,15 @@
-"""State handed to a poller's successor on reload, and how to restrict it to some workspaces."""
+"""State handed to a poller's successor on reload, read from the store, or saved as a whole."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from exporter.jobs.tracked import Base, Fleet
-from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger
+from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger, SeriesKey
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling.anomalies import Anomalies
 from exporter.polling.label_limit import LabelLimiter
+from exporter.storage.scopes import StateKey
+from exporter.storage.store import SavedState, StateChange, Whole
 
 
 class Handover(NamedTuple):
@@ -20,49 +22,24 @@ class Handover(NamedTuple):
         loaded: those of which the store holds nothing that is not in memory.
         fleet: its jobs.
         ledger: its counters.
+        last_active: when its bases last had a job or an event.
         zero_init: the series that are held at zero.
         anomalies: those that were reported.
         label_limiter: knows which label values have names.
         refreshed: monotonic seconds of the last successful poll; None: no job states are shown.
     """
 
-    key: str
+    key: StateKey
     labels: Mapping[str, str]
     workspaces: frozenset[str]
     loaded: frozenset[str]
     fleet: Fleet
     ledger: Ledger
+    last_active: Mapping[Base, float]
     zero_init: ZeroInit
     anomalies: Anomalies
     label_limiter: LabelLimiter
     refreshed: float | None
-
-
-_UNIFIED = "unified:"
-"""Prefix of a workspace in the saved create times: whether its baseline has fine-tuning jobs."""
-
-
-def saved_names(workspaces: Collection[str]) -> frozenset[str]:
-    """The names under which the store has the state of some workspaces."""
-    return frozenset(workspaces) | {_UNIFIED + workspace for workspace in workspaces}
-
-
-def to_save(fleet: Fleet) -> dict[str, float]:
-    """What the store keeps for workspaces as a whole; the reverse of `from_saved`."""
-    never = float("-inf")
-    unified = {
-        _UNIFIED + workspace: 1.0 if workspace in fleet.unified else never
-        for workspace in fleet.newest_created
-    }
-    return {**fleet.newest_created, **unified}
-
-
-def from_saved(saved: Mapping[str, float]) -> tuple[dict[str, float], frozenset[str]]:
-    """The create time of the newest job by workspace, and the workspaces read with all jobs."""
-    never = float("-inf")
-    newest = {name: at for name, at in saved.items() if not name.startswith(_UNIFIED)}
-    unified = {name for name in newest if saved.get(_UNIFIED + name, never) != never}
-    return newest, frozenset(unified)
 
 
 def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fleet, Ledger]:
@@ -92,7 +69,27 @@ def merge(one: Fleet, other: Fleet) -> Fleet:
     )
 
 
-def accelerators_in(ledger: Ledger) -> dict[Base, frozenset[str]]:
+def whole_state(
+    fleet: Fleet, ledger: Ledger, held: Collection[SeriesKey], last_active: Mapping[Base, float]
+) -> Whole:
+    """Return all of a state when called, for the case that the file is lost."""
+    return lambda: StateChange(
+        jobs=fleet.jobs,
+        newest_created=fleet.newest_created,
+        unified=fleet.unified,
+        series=ledger,
+        released=[key for key in ledger if key not in held],
+        last_active=last_active,
+    )
+
+
+def restored_fleet(saved: SavedState) -> Fleet:
+    """The jobs of a saved state, with every combination that a counter has seen."""
+    accelerators = _accelerators_in(saved.ledger)
+    return Fleet(saved.jobs, accelerators, saved.newest_created, unified=saved.unified)
+
+
+def _accelerators_in(ledger: Ledger) -> dict[Base, frozenset[str]]:
     """Every combination that a counter has seen, as in `exporter.jobs.tracked.Fleet`."""
     accelerators: dict[Base, frozenset[str]] = {}
     for family, labels in ledger:

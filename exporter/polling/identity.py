@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from exporter.storage.scopes import StateKey
+
 _UNKNOWN_PROJECT = "unknown"
 """Label ``project`` of a target without a name whose project ID has not been looked up yet."""
 
@@ -38,6 +40,12 @@ class TargetIdentity:
         return "/".join(self.labels.values())
 
     @property
-    def key(self) -> str:
-        """The name of the target's saved state. Does not depend on its labels."""
-        return f"{self.region}/{self.project_id}"
+    def has_label(self) -> bool:
+        """Whether the label ``project`` is final."""
+        return bool(self.name or self.project_id)
+
+    @property
+    def key(self) -> StateKey:
+        """The name of the target's saved state."""
+        project = self.project_id or _UNKNOWN_PROJECT
+        return StateKey(self.region, project, self.labels["project"], self.endpoint)

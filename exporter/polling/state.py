@@ -2,34 +2,29 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from exporter.clock import Clocks, wait
 from exporter.errors import StateError
 from exporter.jobs.job import View
-from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracked import Base, Fleet
 from exporter.jobs.tracker import Observation, observe
 from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
+from exporter.metrics.idle import advance_activity, first_activity, idle_bases
 from exporter.metrics.per_job import new_restarts
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
-from exporter.polling.handover import (
-    Handover,
-    accelerators_in,
-    from_saved,
-    merge,
-    restrict,
-    saved_names,
-    to_save,
-)
+from exporter.polling.handover import Handover, merge, restored_fleet, restrict, whole_state
+from exporter.polling.inheritance import inherit
 from exporter.polling.label_limit import LabelLimiter
 from exporter.polling.render import Rendered, RenderedGauges, render_gauges
 from exporter.polling.target import Target
 from exporter.settings.schema import JobsSettings, PollSettings
-from exporter.storage.store import SavedState, StateChange, Store
+from exporter.storage.scopes import StateKey
+from exporter.storage.store import StateChange, Store, Whole
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +68,11 @@ class TargetState:
         self._publish = publish
         self._clocks = clocks
         self._jobs = jobs
-        self._key: str | None = None
+        self._key: StateKey | None = None
         self._ledger: Ledger = {}
+        self._last_active: dict[Base, float] = {}
+        self._whole: Whole | None = None
+        """What the store would save again if its file was lost; it does not keep this itself."""
         self._zero_init = ZeroInit(poll.interval)
         self._anomalies = Anomalies(target.name, instruments)
         self._label_limiter = LabelLimiter(jobs.max_label_values, target.name)
@@ -109,23 +107,38 @@ class TargetState:
         if self.loaded and self._key == key:
             return
         async with self._applying:
-            if self._key not in (None, key):
-                self._forget()
-            saved = await self._store.load(key, saved_names(self.unloaded))
+            if self._key is not None and self._key != key:
+                await self._rename_or_forget(self._key, key)
+            if self.unloaded:
+                await inherit(self._target, self.unloaded, self._store)
+            saved = await self._store.load(key, self.unloaded)
             await asyncio.to_thread(
                 self._label_limiter.learn, saved.jobs.values(), saved.ledger.keys()
             )
             # No await from here on: a concurrent publish must not show series that will be held.
             known = frozenset(self._target.identity.workspaces) - self.unloaded
             fleet, ledger = restrict(self.fleet, self._ledger, known)
-            self.fleet = merge(fleet, _restored(saved))
+            self.fleet = merge(fleet, restored_fleet(saved))
             self._ledger = {**ledger, **saved.ledger}
+            self._last_active = {**self._last_active, **saved.last_active}
             self._zero_init.retain(self._exists)
             held = saved.ledger.keys() - saved.released
             self._zero_init.hold(held)
             if trace.is_enabled():
                 trace.log_held(self._target.name, held)
-            self._key, self.unloaded = key, frozenset()
+            self._set_key(key)
+            self.unloaded = frozenset()
+
+    async def _rename_or_forget(self, old: StateKey, new: StateKey) -> None:
+        """The state in memory is that of this target under another name, or of another project."""
+        if (old.region, old.project_id) != (new.region, new.project_id):
+            self._forget()
+            return
+        await self._store.rename(old, new, self._target.identity.workspaces)
+        self._set_key(new)
+
+    def _set_key(self, key: StateKey | None) -> None:
+        self._key = self._target.state_key = key
 
     def hand_over(self) -> Handover | None:
         """The state for a successor, once this poller has stopped for good; None: there is none."""
@@ -142,6 +155,7 @@ class TargetState:
             loaded=loaded,
             fleet=self.fleet,
             ledger=self._ledger,
+            last_active=self._last_active,
             zero_init=self._zero_init,
             anomalies=self._anomalies,
             label_limiter=self._label_limiter,
@@ -155,8 +169,10 @@ class TargetState:
         forgets everything if the target turns out to be another project than assumed.
         """
         workspaces = frozenset(self._target.identity.workspaces)
-        self._key, self.unloaded = left.key, workspaces - left.loaded
+        self._set_key(left.key)
+        self.unloaded = workspaces - left.loaded
         self.fleet, self._ledger = left.fleet, left.ledger
+        self._last_active = dict(left.last_active)
         if workspaces != left.workspaces:
             self.fleet, self._ledger = await asyncio.to_thread(
                 restrict, left.fleet, left.ledger, workspaces & left.workspaces
@@ -171,7 +187,8 @@ class TargetState:
         self._label_limiter.resume(self._jobs.max_label_values, self._target.name)
         if left.refreshed is not None:
             self._fresh_until = left.refreshed + self._poll.stale_after
-            self._gauges = await self._render_gauges(self.fleet, (), (), self._clocks.wall())
+            now = self._clocks.wall()
+            self._gauges = await self._render_gauges(self.fleet, (), (), now, self._last_active)
         self.rendered = {**self._gauges.lines, **await self._render_counters()}
 
     def report(self) -> None:
@@ -203,22 +220,39 @@ class TargetState:
             )
             released = self._zero_init.releasable(self._clocks.monotonic())
             restarts = new_restarts(self.fleet, observed.events)
-            gauges = await self._render_gauges(observed.fleet, released, restarts, now)
+            new = (ledger.keys() - self._ledger.keys()) | restarts
+            first = await self._first_activity(observed.fleet, now)
+            events = {event.base: now for event in observed.events}
+            gauges = await self._render_gauges(
+                observed.fleet, released, restarts, now, self._last_active | first | events
+            )
+            active = first | advance_activity(
+                self._last_active | first,
+                active=gauges.bases | events.keys(),
+                left=self._gauges.bases - gauges.bases,
+                retention=self._jobs.idle_retention,
+                now=now,
+            )
+            last_active = self._last_active | active
             await self._commit(
                 StateChange(
                     jobs=observed.changed,
                     deleted=observed.deleted,
-                    newest_created=to_save(observed.fleet),
+                    newest_created=observed.fleet.newest_created,
+                    unified=observed.fleet.unified,
                     series=changed,
                     released=released & ledger.keys(),
+                    last_active=active,
+                ),
+                whole_state(
+                    observed.fleet, ledger, self._zero_init.held() - released | new, last_active
                 ),
             )
             # No await from here on: a concurrent publish shows all of it or nothing.
-            new = (ledger.keys() - self._ledger.keys()) | restarts
             self._zero_init.release(released)
             self._zero_init.hold(new)
             before, self.fleet = self.fleet, observed.fleet
-            self._ledger, self._gauges = ledger, gauges
+            self._ledger, self._gauges, self._last_active = ledger, gauges, last_active
             if trace.is_enabled():
                 trace.log_events(self._target.name, before, observed)
                 trace.log_held(self._target.name, new)
@@ -260,16 +294,34 @@ class TargetState:
             await self._withdraw_if_stale()
             await self._release_if_due()
 
+    async def _first_activity(self, fleet: Fleet, now: float) -> dict[Base, float]:
+        """Of bases that were not known before, or were saved by an older version."""
+        missing = fleet.accelerators.keys() - self._last_active.keys()
+        if not (missing and self._jobs.idle_retention):
+            return {}
+        history = self._jobs.history
+        return await asyncio.to_thread(
+            first_activity, fleet.jobs.values(), missing, history=history, now=now
+        )
+
     async def _render_gauges(
-        self, fleet: Fleet, released: Collection[SeriesKey], new: Collection[SeriesKey], now: float
+        self,
+        fleet: Fleet,
+        released: Collection[SeriesKey],
+        new: Collection[SeriesKey],
+        now: float,
+        last_active: Mapping[Base, float],
     ) -> RenderedGauges:
         """The gauges, as if some series were released and others held at zero already."""
 
         def is_held(key: SeriesKey) -> bool:
             return key in new or (self._zero_init.is_held(key) and key not in released)
 
-        labels = self._target.identity.labels
-        return await asyncio.to_thread(render_gauges, fleet, labels, self._jobs, is_held, now)
+        labels, retention = self._target.identity.labels, self._jobs.idle_retention
+        idle = idle_bases(last_active, retention, now)
+        return await asyncio.to_thread(
+            render_gauges, fleet, labels, self._jobs, is_held, now, idle=idle
+        )
 
     async def _render_counters(self) -> Rendered:
         return await asyncio.to_thread(
@@ -280,9 +332,10 @@ class TargetState:
             self._line_cache,
         )
 
-    async def _commit(self, change: StateChange) -> None:
+    async def _commit(self, change: StateChange, whole: Whole) -> None:
         try:
-            await self._store.commit(self._key or self._target.identity.key, change)
+            await self._store.commit(self._key or self._target.identity.key, change, whole)
+            self._whole = whole
         except asyncio.CancelledError:
             self._commit_interrupted = True
             raise
@@ -299,7 +352,9 @@ class TargetState:
         self._zero_init = ZeroInit(self._poll.interval)
         self._anomalies = Anomalies(self._target.name, self._instruments)
         self._label_limiter = LabelLimiter(self._jobs.max_label_values, self._target.name)
-        self._key = self._fresh_until = None
+        self._last_active = {}
+        self._fresh_until = None
+        self._set_key(None)
 
     async def _withdraw_if_stale(self) -> None:
         """Withdraw job states that no poll has renewed: none are better than old ones."""
@@ -323,10 +378,15 @@ class TargetState:
                 if not released:
                     return
                 counters = released & self._ledger.keys()
-                await self._commit(StateChange(released=counters))
+                held = self._zero_init.held() - released
+                await self._commit(
+                    StateChange(released=counters),
+                    whole_state(self.fleet, self._ledger, held, self._last_active),
+                )
                 if self._gauges.lines and counters != released:  # the rest belong to single jobs
+                    now = self._clocks.wall()
                     self._gauges = await self._render_gauges(
-                        self.fleet, released, frozenset(), self._clocks.wall()
+                        self.fleet, released, (), now, self._last_active
                     )
                 self._zero_init.release(released)
                 if trace.is_enabled():
@@ -345,10 +405,3 @@ def _digest(
     observed = observe(fleet, view, now)
     after, changed = add(ledger, observed.events, observed.fleet.accelerators, now)
     return observed, after, changed
-
-
-def _restored(saved: SavedState) -> Fleet:
-    """The jobs of a saved state, with every combination that a counter has seen."""
-    newest_created, unified = from_saved(saved.newest_created)
-    accelerators = accelerators_in(saved.ledger)
-    return Fleet(saved.jobs, accelerators, newest_created, unified=unified)

@@ -1,8 +1,10 @@
 """One target: its connections, credentials and searches."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from exporter.clock import Clocks
+from exporter.errors import PollError
 from exporter.huaweicloud.auth.base import Credentials
 from exporter.huaweicloud.auth.iam import find_project_id
 from exporter.huaweicloud.http import Session
@@ -14,7 +16,11 @@ from exporter.modelarts.search import Paging, UnifiedJobs
 from exporter.modelarts.sync import Sync
 from exporter.modelarts.workspace import JobSource
 from exporter.polling.identity import TargetIdentity
+from exporter.polling.registry import TargetRegistry
 from exporter.settings.schema import ApiSettings
+
+if TYPE_CHECKING:
+    from exporter.storage.scopes import StateKey
 
 
 class Target:
@@ -30,6 +36,7 @@ class Target:
         session: its connections.
         credentials: its requests are signed with.
         instruments: count its requests and pages.
+        registry: knows the other targets.
         clocks: the machine's.
 
     Attributes:
@@ -37,6 +44,8 @@ class Target:
         identity: with the project ID once it is known; until then, with that of a predecessor.
         credentials: as given.
         paging: what has been learned about ``offset``.
+        registry: as given.
+        state_key: the name of its saved state, once that is loaded.
         unified: whether it accepts to be asked for fine-tuning jobs.
     """
 
@@ -52,11 +61,14 @@ class Target:
         session: Session,
         credentials: Credentials,
         instruments: TargetInstruments,
+        registry: TargetRegistry,
         clocks: Clocks,
     ) -> None:
         self.configured = self.identity = identity
         self.credentials = credentials
         self.paging = paging
+        self.registry = registry
+        self.state_key: StateKey | None = None
         self.unified = unified
         self._api = api
         self._longest_pause = longest_pause
@@ -92,14 +104,21 @@ class Target:
         """Prepare the first search: look up the project ID, if it is not configured.
 
         Raises:
-            PollError: the lookup failed.
+            PollError: the lookup failed, or another target has the same labels.
         """
         if self._sync is not None:
             return
         project_id = self.configured.project_id or await find_project_id(
             self._session, self.credentials, self.identity.iam_endpoint, self.identity.region
         )
-        self.identity = replace(self.identity, project_id=project_id)
+        identity = replace(self.identity, project_id=project_id)
+        if self.registry.has_labels(identity, other_than=self):
+            region, project = identity.labels.values()
+            raise PollError(
+                f"another target has the labels region={region}, project={project} already; "
+                "give one of them another target.name"
+            )
+        self.identity = identity
         self._session.target = self.name
         client = self._make_client(project_id)
         clocks, workspaces = self._clocks, self.identity.workspaces

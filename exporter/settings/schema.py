@@ -252,6 +252,11 @@ class JobsSettings(Group):
         "0",
     )
     retention: FromZero = _option("How long a finished job keeps its per-job series.", "1h")
+    idle_retention: FromZero = _option(
+        "How long a combination of workspace, pool and flavor type without jobs and events keeps "
+        "its gauges, at 0; its counters stay. `0` = forever.",
+        "30d",
+    )
     per_job: Annotated[bool, types.BOOLEAN] = _option("Whether to export per-job series.", "true")
     max_series_jobs: Annotated[int, types.whole(at_least=0)] = _option(
         "Maximum number of jobs with per-job series; the newest jobs have them.", "10000"

@@ -7,7 +7,13 @@ from exporter.simulator.catalog import Pool
 from exporter.simulator.nodes import Nodes
 from exporter.simulator.world import World
 
-_NODE_FLAVORS = {"Ascend": "modelarts.bm.npu.arm.8snt9b.d", "GPU": "modelarts.vm.gpu.8ant8"}
+_NODE_FLAVORS = {
+    "Ascend": "modelarts.bm.npu.arm.8snt9b.d",
+    "GPU": "modelarts.vm.gpu.8ant8",
+    "CPU": "modelarts.vm.cpu.32u",
+    "unknown": "modelarts.bm.x86.16u",
+}
+"""By flavor type, which the name shows too, except where nothing does."""
 
 
 def pools(world: World, behaviour: Behaviour, workspace: str) -> dict[str, Any]:
@@ -29,7 +35,7 @@ def pools(world: World, behaviour: Behaviour, workspace: str) -> dict[str, Any]:
 
 
 def _item(pool: Pool, nodes: Nodes, behaviour: Behaviour) -> dict[str, Any]:
-    flavor = _NODE_FLAVORS.get(pool.flavor_type, "modelarts.vm.cpu.16u")
+    flavor = _NODE_FLAVORS[pool.flavor_type]
 
     def resource(count: int) -> Any:
         entry = {"flavor": flavor, "count": count, "maxCount": pool.nodes}

@@ -1,128 +1,112 @@
 """The tables of the state file, and how rows are encoded. All functions block.
 
-Rows are kept per target and workspace, so that what is not asked for now can wait. Structs are
-msgpack arrays with a checksum, so fields are stored by position. `TrackedJob`, `Series` and the
-structs in them may get a new field at the end with a default, without a migration: older rows
-decode with the default. An older version ignores the field, and drops its value from rows that it
-rewrites. Any other change to them (order, types, fields of the named tuples in them) needs a new
-version in `LAYOUT`, with a step that rewrites the rows.
+Rows belong to a scope, a workspace of a target (`exporter.storage.scopes`), so that what is not
+asked for now can wait. Structs are msgpack arrays with a checksum, so fields are stored by
+position. `TrackedJob`, `Series` and the structs in them may get a new field at the end with a
+default, without a migration: older rows decode with the default. An older version ignores the
+field, and drops its value from rows that it rewrites. Any other change to them (order, types,
+fields of the named tuples in them) needs a new version in `LAYOUT`, with a step that rewrites the
+rows.
 """
 
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import repeat
 from operator import attrgetter
 from typing import Any
-from zlib import crc32
 
 import msgspec
 
 from exporter.jobs.job import Fault, Job, Run
 from exporter.jobs.tracked import Base, TrackedJob
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, Series, SeriesKey
-from exporter.storage.sqlite import DamagedFileError, Layout
+from exporter.storage import generation, migrations, rows, scopes
+from exporter.storage.rows import damaged, key_of, verified
+from exporter.storage.scopes import StateKey
+from exporter.storage.sqlite import Layout
 
 log = logging.getLogger(__name__)
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_labels = msgspec.msgpack.Decoder(tuple[str, ...]).decode
-_known = msgspec.msgpack.Decoder(TrackedJob)
-_series = msgspec.msgpack.Decoder(Series)
 _set = msgspec.structs.force_setattr
-_CHECKSUM_BYTES = 4
-_UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError)
 
 
-def _damaged(what: str, name: str, why: object) -> DamagedFileError:
-    return DamagedFileError(f"is damaged ({what} {name[:64]!r}: {why})")
+class _Scopes:
+    """The scopes of a target while it is written; missing ones are added."""
 
+    def __init__(self, connection: sqlite3.Connection, key: StateKey) -> None:
+        self._connection = connection
+        self._key = key
+        self._scopes = scopes.scopes_of(connection, key)
 
-def _pack(struct: TrackedJob | Series, key: bytes) -> bytes:
-    """Encode with a checksum, since zeros from a failing disk would pass for numbers.
+    def id_of(self, workspace: str) -> int:
+        if (scope := self._scopes.get(workspace)) is None:
+            scope = self._scopes[workspace] = scopes.add(self._connection, self._key, workspace)
+        return scope.id
 
-    It covers the key of the row as well: a value under another key is damaged, too.
-    """
-    blob = _encode(struct)
-    return blob + crc32(blob, crc32(key)).to_bytes(_CHECKSUM_BYTES, "little")
-
-
-def _verified(packed: Any, key: bytes) -> Any:
-    """Verify the checksum and return the encoded struct."""
-    blob = packed[:-_CHECKSUM_BYTES]
-    if crc32(blob, crc32(key)) != int.from_bytes(packed[-_CHECKSUM_BYTES:], "little"):
-        raise ValueError("wrong checksum")
-    return blob
-
-
-def _key(*texts: str) -> bytes:
-    return "\0".join(texts).encode()
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "CREATE TABLE job ("
-        " target TEXT NOT NULL, workspace TEXT NOT NULL, id TEXT NOT NULL, known BLOB NOT NULL,"
-        " UNIQUE (target, id))"
-    )
-    connection.execute(
-        "CREATE TABLE horizon ("
-        " target TEXT NOT NULL, workspace TEXT NOT NULL, newest REAL,"  # NULL = no job was listed
-        " UNIQUE (target, workspace))"
-    )
-    connection.execute(
-        "CREATE TABLE series ("
-        " target TEXT NOT NULL, workspace TEXT NOT NULL, family TEXT NOT NULL,"
-        " labels BLOB NOT NULL, series BLOB NOT NULL, released INTEGER NOT NULL DEFAULT 0,"
-        " UNIQUE (target, family, labels))"
-    )
+    def __len__(self) -> int:
+        return len(self._scopes)
 
 
 # --- Jobs -----------------------------------------------------------------------------------------
 
 
-def write_jobs(connection: sqlite3.Connection, target: str, jobs: Mapping[str, TrackedJob]) -> None:
+def write_jobs(
+    connection: sqlite3.Connection, key: StateKey, jobs: Mapping[str, TrackedJob]
+) -> None:
     """Insert or update jobs."""
+    if not jobs:
+        return
+    ours = _Scopes(connection, key)
+    ids = {name: ours.id_of(name) for name in {known.job.workspace for known in jobs.values()}}
+    if len(ours) > 1:  # a job may have moved from another workspace
+        connection.executemany(
+            "DELETE FROM job WHERE id = ? AND scope != ? AND scope IN (SELECT id FROM scope"
+            " WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
+            ((job_id, ids[known.job.workspace], *key) for job_id, known in jobs.items()),
+        )
     connection.executemany(
-        "INSERT INTO job (target, workspace, id, known) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (target, id) DO UPDATE"
-        " SET workspace = excluded.workspace, known = excluded.known",
+        "INSERT INTO job (scope, id, known) VALUES (?, ?, ?)"
+        " ON CONFLICT (id, scope) DO UPDATE SET known = excluded.known",
         (
-            (target, workspace, job_id, _pack(known, _key(target, workspace, job_id)))
+            (scope, job_id, rows.pack(known, key_of(scope, job_id)))
             for job_id, known in jobs.items()
-            for workspace in [known.job.workspace]
+            for scope in [ids[known.job.workspace]]
         ),
     )
 
 
-def forget_jobs(connection: sqlite3.Connection, target: str, ids: Iterable[str]) -> None:
+def forget_jobs(connection: sqlite3.Connection, key: StateKey, ids: Collection[str]) -> None:
     """Delete jobs; IDs without a row are ignored."""
     connection.executemany(
-        "DELETE FROM job WHERE target = ? AND id = ?", ((target, job_id) for job_id in ids)
+        "DELETE FROM job WHERE id = ? AND scope IN (SELECT id FROM scope"
+        " WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
+        ((job_id, *key) for job_id in ids),
     )
 
 
 def read_jobs(
-    connection: sqlite3.Connection, target: str, workspaces: Collection[str]
+    connection: sqlite3.Connection, key: StateKey, ours: Collection[int]
 ) -> dict[str, TrackedJob]:
-    """The jobs of some workspaces, by ID."""
+    """The jobs of some scopes of a target, by ID."""
     # The + keeps SQLite from using the index: reading in the order of IDs takes twice the time.
-    rows = connection.execute("SELECT workspace, id, known FROM job WHERE +target = ?", (target,))
+    found_rows = connection.execute(
+        "SELECT scope, id, known FROM job WHERE +scope IN (SELECT id FROM scope"
+        " WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
+        key,
+    )
     interner = _Interner()
     found: dict[str, TrackedJob] = {}
-    for workspace, job_id, blob in rows:
-        if workspace in workspaces:
-            known = interner.intern(_job(target, workspace, job_id, blob))
-            found[known.job.id] = known
+    for scope, job_id, blob in found_rows:
+        if scope not in ours:
+            continue
+        try:
+            known = rows.decode_job(verified(blob, key_of(scope, job_id)))
+        except rows.UNREADABLE as error:
+            raise damaged("job", job_id, error) from error
+        found[known.job.id] = interner.intern(known)
     return found
-
-
-def _job(target: str, workspace: str, job_id: str, blob: Any) -> TrackedJob:
-    try:
-        return _known.decode(_verified(blob, _key(target, workspace, job_id)))
-    except _UNREADABLE as error:
-        raise _damaged("job", job_id, error) from error
 
 
 _JOB_TEXTS = (
@@ -173,120 +157,131 @@ class _Interner:
         return known
 
 
-# --- Newest create times -------------------------------------------------------------------------
-
-
-def write_newest_created(
-    connection: sqlite3.Connection, target: str, newest_created: Mapping[str, float]
-) -> None:
-    """Save the create time of the newest job of each workspace."""
-    connection.executemany(
-        "INSERT INTO horizon (target, workspace, newest) VALUES (?, ?, ?)"
-        " ON CONFLICT (target, workspace) DO UPDATE SET newest = excluded.newest",
-        (
-            (target, workspace, None if newest == float("-inf") else newest)
-            for workspace, newest in newest_created.items()
-        ),
-    )
-
-
-def read_newest_created(
-    connection: sqlite3.Connection, target: str, workspaces: Collection[str]
-) -> dict[str, float]:
-    """The create time of the newest job, by workspace."""
-    rows = connection.execute("SELECT workspace, newest FROM horizon WHERE target = ?", (target,))
-    return {workspace: _newest(workspace, at) for workspace, at in rows if workspace in workspaces}
-
-
-def _newest(workspace: str, at: Any) -> float:
-    if at is None:
-        return float("-inf")
-    if not isinstance(at, float):
-        raise _damaged("horizon", workspace, "not a number")
-    return at
-
-
 # --- Series ---------------------------------------------------------------------------------------
 
 
 def write_series(
-    connection: sqlite3.Connection, target: str, ledger: Mapping[SeriesKey, Series]
+    connection: sqlite3.Connection, key: StateKey, ledger: Mapping[SeriesKey, Series]
 ) -> None:
     """Insert or update series. Released ones stay released."""
+    if not ledger:
+        return
+    ours = _Scopes(connection, key)
     connection.executemany(
-        "INSERT INTO series (target, workspace, family, labels, series) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (target, family, labels) DO UPDATE SET series = excluded.series",
+        "INSERT INTO series (scope, family, labels, series, released) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (scope, family, labels) DO UPDATE SET series = excluded.series",
         (
-            (target, labels[0], family, encoded, _pack(series, key + encoded))
-            for (family, labels), series in ledger.items()
-            for key, encoded in [(_key(target, labels[0], family), _encode(labels))]
+            (scope, name, labels, rows.pack(series, row), rows.released_mark(row, released=False))
+            for (name, values), series in ledger.items()
+            for scope, labels in [(ours.id_of(values[0]), rows.encode(values))]
+            for row in [key_of(scope, name) + labels]
         ),
     )
 
 
 def release_series(
-    connection: sqlite3.Connection, target: str, keys: Collection[SeriesKey]
+    connection: sqlite3.Connection, key: StateKey, series: Collection[SeriesKey]
 ) -> None:
     """Mark series as released.
 
     Raises:
         LookupError: one has no row, and would be shown as zero again after a restart.
     """
-    if not keys:
+    if not series:
         return
+    ours = _Scopes(connection, key)
     done = connection.executemany(
-        "UPDATE series SET released = 1 WHERE target = ? AND family = ? AND labels = ?",
-        ((target, family, _encode(labels)) for family, labels in keys),
+        "UPDATE series SET released = ? WHERE scope = ? AND family = ? AND labels = ?",
+        (
+            (rows.released_mark(key_of(scope, name) + labels, released=True), scope, name, labels)
+            for name, values in series
+            for scope, labels in [(ours.id_of(values[0]), rows.encode(values))]
+        ),
     )
-    if done.rowcount < len(keys):
+    if done.rowcount < len(series):
         raise LookupError("a series was released that was never committed")
 
 
 def read_series(
-    connection: sqlite3.Connection, target: str, workspaces: Collection[str]
+    connection: sqlite3.Connection, key: StateKey, ours: Collection[int]
 ) -> tuple[dict[SeriesKey, Series], frozenset[SeriesKey]]:
-    """The series of some workspaces, and which of them are released.
+    """The series of some scopes of a target, and which of them are released.
 
     Series of other versions of the exporter, with another family or shape, are left alone.
     """
-    rows = connection.execute(
-        "SELECT workspace, family, labels, series, released FROM series WHERE target = ?", (target,)
+    found = connection.execute(
+        "SELECT scope, family, labels, series, released FROM series WHERE scope IN (SELECT id"
+        " FROM scope WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
+        key,
     )
     ledger: dict[SeriesKey, Series] = {}
     released = set()
     unused = 0
-    for workspace, family, labels, blob, is_released in rows:
-        if workspace not in workspaces:
+    for row in found:
+        if row[0] not in ours:
             continue
-        entry = _entry(target, workspace, family, labels, blob)
+        entry = _entry(*row)
         if entry is None:
             unused += 1
             continue
-        key, series = entry
-        ledger[key] = series
+        series_key, ledger[series_key], is_released = entry
         if is_released:
-            released.add(key)
+            released.add(series_key)
     if unused:
         log.info("%d series in the state file are of another version and are not used", unused)
     return ledger, frozenset(released)
 
 
 def _entry(
-    target: str, workspace: str, family: str, labels: Any, blob: Any
-) -> tuple[SeriesKey, Series] | None:
-    """A decoded row; None = of another version."""
-    definition = EVENT_FAMILY_BY_NAME.get(family)
-    if definition is None:
-        return None
+    scope: int, family: str, labels: Any, blob: Any, mark: Any
+) -> tuple[SeriesKey, Series, bool] | None:
+    """A decoded row: its key, the series, and whether it is released; None = another version's."""
     try:
-        series = _series.decode(_verified(blob, _key(target, workspace, family) + labels))
-        values = _decode_labels(labels)
-    except _UNREADABLE as error:
-        raise _damaged("series", family, error) from error
+        row = key_of(scope, family) + labels
+        encoded, is_released = verified(blob, row), rows.is_released(mark, row)
+        if (definition := EVENT_FAMILY_BY_NAME.get(family)) is None:
+            return None
+        series, values = rows.decode_series(encoded), rows.decode_labels(labels)
+    except rows.UNREADABLE as error:
+        raise damaged("series", family, error) from error
     buckets = len(definition.buckets) + 1 if definition.buckets else 0
     if len(values) != len(BASE) + len(definition.labels) or len(series.counts) != buckets:
         return None
-    return (family, values), series
+    return (family, values), series, is_released
+
+
+# --- When bases were last active ------------------------------------------------------------------
+
+
+def write_activity(
+    connection: sqlite3.Connection, key: StateKey, last_active: Mapping[Base, float]
+) -> None:
+    """Save when bases last had a job or an event."""
+    if not last_active:
+        return
+    ours = _Scopes(connection, key)
+    connection.executemany(
+        "INSERT OR REPLACE INTO activity (scope, labels, at, checksum) VALUES (?, ?, ?, ?)",
+        (
+            (scope, labels, float(at), rows.checksum((scope, labels, float(at))))
+            for base, at in last_active.items()
+            for scope, labels in [(ours.id_of(base.workspace), rows.encode(base))]
+        ),
+    )
+
+
+def read_activity(connection: sqlite3.Connection, ours: Collection[int]) -> dict[Base, float]:
+    """When the bases of some scopes were last active. All rows are verified."""
+    found: dict[Base, float] = {}
+    for scope, labels, at, checksum in connection.execute(
+        "SELECT scope, labels, at, checksum FROM activity"
+    ):
+        if checksum != rows.checksum((scope, labels, at)):
+            raise damaged("activity", repr(labels), "wrong checksum")
+        values = rows.decode_labels(labels)
+        if scope in ours and len(values) == len(BASE):
+            found[Base(*values)] = at
+    return found
 
 
 # --- All of it ------------------------------------------------------------------------------------
@@ -297,17 +292,24 @@ def _check(connection: sqlite3.Connection) -> None:
 
     For jobs, which are many, a correct checksum is enough: the row was written whole, by us.
     """
-    for target, workspace, job_id, blob in connection.execute(
-        "SELECT target, workspace, id, known FROM job"
-    ):
+    generation.read(connection)
+    known = scopes.all_ids(connection)
+    for scope, job_id, blob in connection.execute("SELECT scope, id, known FROM job"):
         try:
-            _verified(blob, _key(target, workspace, job_id))
-        except _UNREADABLE as error:
-            raise _damaged("job", job_id, error) from error
-    for workspace, at in connection.execute("SELECT workspace, newest FROM horizon"):
-        _newest(workspace, at)
-    for row in connection.execute("SELECT target, workspace, family, labels, series FROM series"):
+            verified(blob, key_of(scope, job_id))
+        except rows.UNREADABLE as error:
+            raise damaged("job", job_id, error) from error
+        if scope not in known:
+            raise damaged("job", job_id, "its workspace is missing")
+    for row in connection.execute("SELECT scope, family, labels, series, released FROM series"):
         _entry(*row)
+        if row[0] not in known:
+            raise damaged("series", row[1], "its workspace is missing")
+    read_activity(connection, ())
 
 
-LAYOUT = Layout(application_id=0x4D416578, steps={1: _create}, check=_check)  # "MAex"
+LAYOUT = Layout(
+    application_id=0x4D416578,  # "MAex"
+    steps={1: migrations.create_first, 2: migrations.to_scopes},
+    check=_check,
+)

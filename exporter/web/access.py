@@ -118,6 +118,11 @@ class AccessControl:
         """Count a request; False if it exceeds the rate limit."""
         return self._bucket is None or self._bucket.take()
 
+    @property
+    def needs_password(self) -> bool:
+        """True if no request is admitted without a password."""
+        return bool(self._passwords.users)
+
     async def authenticate(
         self,
         authorization: str | None,

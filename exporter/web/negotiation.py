@@ -5,7 +5,7 @@ uncompressed text 0.0.4, which every scraper reads.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 Format = Literal["text", "openmetrics"]
@@ -77,8 +77,15 @@ CONTENT_TYPES = frozenset(
 )
 """Every possible Content-Type."""
 
-_MAX_LENGTH = 2**16
-"""Longer headers are ignored."""
+_RANGES = frozenset(
+    {"*", "*/*", *(each.media_type for each in _PREFERENCE)}
+    | {each.media_type.partition("/")[0] + "/*" for each in _PREFERENCE}
+)
+_CODINGS = frozenset({"*", "gzip", "x-gzip", "identity"})
+"""Elements of other values cannot change the choice, and are passed over quickly."""
+
+_MAX_LENGTH = 2**12
+"""This much of a header is read, without an element that is cut off by it."""
 
 # Neither pattern backtracks: what follows a part can always match nothing.
 _ELEMENTS = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+', re.DOTALL)
@@ -93,7 +100,7 @@ def negotiate(accept: str | None, accept_encoding: str | None) -> Negotiated:
         accept: the header, repeated ones joined by commas, or None.
         accept_encoding: likewise.
     """
-    chosen, escaping = _choose(list(_ranges(accept)))
+    chosen, escaping = _choose(dict.fromkeys(_ranges(accept)))  # each range once
     return Negotiated(chosen.format, chosen.content_type(escaping), _wants_gzip(accept_encoding))
 
 
@@ -129,7 +136,7 @@ def _precision(accepted: _Range, available: _MediaType) -> int:
 def _wants_gzip(accept_encoding: str | None) -> bool:
     """True if gzip is named or covered by ``*``, and not ranked below no compression."""
     qualities: dict[str, float] = {}
-    for coding, parameters in _elements(accept_encoding):
+    for coding, parameters in _elements(accept_encoding, _CODINGS):
         name = "gzip" if coding == "x-gzip" else coding
         quality = _quality(parameters)
         if quality is not None:
@@ -139,7 +146,7 @@ def _wants_gzip(accept_encoding: str | None) -> bool:
 
 
 def _ranges(accept: str | None) -> Iterator[_Range]:
-    for media_type, parameters in _elements(accept):
+    for media_type, parameters in _elements(accept, _RANGES):
         quality = _quality(parameters)
         if quality is not None:
             escaping = parameters.get("escaping", "").lower()
@@ -147,17 +154,20 @@ def _ranges(accept: str | None) -> Iterator[_Range]:
             yield _Range(media_type, parameters.get("version", ""), known, quality)
 
 
-def _elements(header: str | None) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Each element of a list header: its value in lower case, and its parameters."""
-    if header is None or len(header) > _MAX_LENGTH:
-        return
-    for element in _ELEMENTS.findall(header):
-        value, *parameters = _PARTS.findall(element) or [""]
-        pairs = (parameter.partition("=") for parameter in parameters)
-        yield (
-            value.strip().lower(),
-            {name.strip().lower(): _unquoted(text.strip()) for name, _, text in pairs},
-        )
+def _elements(
+    header: str | None, wanted: Collection[str]
+) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Each wanted element of a list header: its value in lower case, and its parameters."""
+    for match in _ELEMENTS.finditer((header or "")[:_MAX_LENGTH]):
+        if match.end() == _MAX_LENGTH and (header or "")[_MAX_LENGTH:][:1] not in ("", ","):
+            return  # cut off: q=0.5 may have become q=0
+        value = match[0].partition(";")[0].strip().lower()
+        if value in wanted:
+            pairs = (each.partition("=") for each in _PARTS.findall(match[0])[1:])
+            yield (
+                value,
+                {name.strip().lower(): _unquoted(text.strip()) for name, _, text in pairs},
+            )
 
 
 def _unquoted(text: str) -> str:

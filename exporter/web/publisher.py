@@ -64,16 +64,20 @@ class Publisher:
         """Render on request, forever; requests made during a rendering share the next one."""
         while True:
             await self._wanted.wait()
-            self._wanted.clear()
-            waiting, self._waiting = self._waiting, []
-            # Collect both now: a poll that ends during the rendering shows in the next generation.
-            rendered = [poller.state.rendered for poller in self.pollers]
-            own = list(self._instruments.registry.collect())
-            generation = self.exposition.generation + 1
-            self.exposition = await asyncio.to_thread(render, rendered, own, generation)
-            for done in waiting:
-                if not done.done():
-                    done.set_result(generation)
+            await self.update()
+
+    async def update(self) -> None:
+        """Render the next generation; the first one before there is anybody to read it."""
+        self._wanted.clear()
+        waiting, self._waiting = self._waiting, []
+        # Collect both now: a poll that ends during the rendering shows in the next generation.
+        rendered = [poller.state.rendered for poller in self.pollers]
+        own = list(self._instruments.registry.collect())
+        generation = self.exposition.generation + 1
+        self.exposition = await asyncio.to_thread(render, rendered, own, generation)
+        for done in waiting:
+            if not done.done():
+                done.set_result(generation)
 
 
 def render(

@@ -1,4 +1,4 @@
-"""The HTTP application: routes that serve from memory only.
+"""The HTTP server: routes that serve from memory only.
 
 Every response exists as bytes before its first byte is sent, and `_send` sends them all: in slices,
 each after the previous one has gone to the kernel, and within one timeout for the whole response.
@@ -10,14 +10,17 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import NamedTuple
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
 from exporter import __version__
 from exporter.metrics.exposition import Exposition
 from exporter.web.access import AccessControl
+from exporter.web.connection import COMMON_HEADERS, Handler
 from exporter.web.negotiation import Negotiated, negotiate
+from exporter.web.origin import is_cross_origin, is_rebound
 from exporter.web.page import MAX_QUERY, POLICY, StatusPage
 from exporter.web.publisher import Publisher
 
@@ -39,6 +42,11 @@ _PAGE_HEADERS = {
 }
 _SLICE = 2**18
 
+_REBOUND = (
+    "this host name is not accepted on a loopback address (protection against DNS rebinding); "
+    "use localhost or an IP address, see docs/web-configuration.md"
+)
+
 
 class MemoryResponse(web.StreamResponse):
     """A response whose body is already in memory, and is not copied.
@@ -58,11 +66,24 @@ class MemoryResponse(web.StreamResponse):
         headers: Mapping[str, str],
         sent: Callable[[], None] | None = None,
     ) -> None:
-        common = {"X-Content-Type-Options": "nosniff", "Server": "modelarts-exporter"}
-        super().__init__(status=status, headers={**headers, **common})
+        super().__init__(status=status, headers={**headers, **COMMON_HEADERS})
         self.content_length = len(body)
         self.memory = memoryview(body)
         self.sent = sent
+
+
+class _Route(NamedTuple):
+    """A path's handler.
+
+    Attributes:
+        handle: makes the response.
+        methods: those that it handles.
+        guarded: True if requests behind which there may be another site are refused.
+    """
+
+    handle: Callable[[web.BaseRequest], Awaitable[MemoryResponse]]
+    methods: tuple[str, ...] = ("GET", "HEAD")
+    guarded: bool = False
 
 
 def make_app(
@@ -75,8 +96,8 @@ def make_app(
     reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
     access: AccessControl | None = None,
     clock: Callable[[], float] = time.time,
-) -> web.Application:
-    """Build the application.
+) -> Handler:
+    """Build the handler of all requests.
 
     Args:
         publisher: holds the exposition to serve.
@@ -90,18 +111,25 @@ def make_app(
     """
     page = StatusPage(version=version, telemetry_path=telemetry_path)
     handlers = _Handlers(publisher, page, clock, scraped, reload)
-    middlewares = [
-        _send_middleware(write_timeout),
-        *([_access_middleware(access)] if access else []),
-    ]
-    app = web.Application(middlewares=middlewares)
-    app.router.add_get(telemetry_path, handlers.metrics)
-    if telemetry_path != "/":
-        app.router.add_get("/", handlers.status_page)
-    app.router.add_get("/-/healthy", handlers.healthy)
-    app.router.add_get("/-/ready", handlers.ready)
-    app.router.add_post("/-/reload", handlers.reload)
-    return app
+    routes = {
+        "/": _Route(handlers.status_page, guarded=True),
+        "/-/healthy": _Route(handlers.healthy),
+        "/-/ready": _Route(handlers.ready),
+        "/-/reload": _Route(handlers.reload, ("POST",), guarded=True),
+    }
+    routes[telemetry_path] = _Route(handlers.metrics)
+
+    async def handle(request: web.BaseRequest) -> MemoryResponse:
+        if access is None:
+            response = await _route(routes, request, needs_password=False)
+        else:
+            response = await _admit(access, routes, request)
+        if request.body_exists:  # it is not read, so the next request could not be found
+            response.force_close()
+        await _send(request, response, write_timeout)
+        return response
+
+    return handle
 
 
 class _Handlers:
@@ -122,7 +150,7 @@ class _Handlers:
         self._reload = reload
         self._rendering = asyncio.Lock()
 
-    async def metrics(self, request: web.Request) -> MemoryResponse:
+    async def metrics(self, request: web.BaseRequest) -> MemoryResponse:
         exposition = self._publisher.exposition
         choice = negotiate(_header(request, "Accept"), _header(request, "Accept-Encoding"))
         headers = {"Content-Type": choice.content_type, "Vary": "Accept, Accept-Encoding"}
@@ -133,7 +161,7 @@ class _Handlers:
             sent = functools.partial(self._scraped, exposition)
         return MemoryResponse(_body(exposition, choice), headers=headers, sent=sent)
 
-    async def status_page(self, request: web.Request) -> MemoryResponse:
+    async def status_page(self, request: web.BaseRequest) -> MemoryResponse:
         query = request.query.get("q", "")[:MAX_QUERY]
         async with self._rendering:  # at most one thread, however many clients
             if request.transport is None:  # the client disconnected while others were served
@@ -144,20 +172,22 @@ class _Handlers:
             )
         return MemoryResponse(html, headers=_PAGE_HEADERS)
 
-    async def healthy(self, _: web.Request) -> MemoryResponse:
+    async def healthy(self, _: web.BaseRequest) -> MemoryResponse:
         return _text("OK")
 
-    async def ready(self, _: web.Request) -> MemoryResponse:
+    async def ready(self, _: web.BaseRequest) -> MemoryResponse:
         if self._publisher.ready:
             return _text("OK")
         waiting = [poller.name for poller in self._publisher.pollers if not poller.ended_polls]
         return _text(f"not polled yet: {', '.join(waiting)}", status=503)
 
-    async def reload(self, _: web.Request) -> MemoryResponse:
+    async def reload(self, request: web.BaseRequest) -> MemoryResponse:
         """Respond when the reload is complete; it completes even if the client disconnects."""
         if self._reload is None:
             disabled = "reloading over HTTP is disabled; enable it with --web.enable-reload"
             return _text(disabled, status=403)
+        if is_cross_origin(request.headers):
+            return _text("reload requested by a page of another site", status=403)
         problems = await self._reload()
         if problems:
             return _text("\n".join(["failed to reload config:", *problems]), status=500)
@@ -170,7 +200,7 @@ def _body(exposition: Exposition, choice: Negotiated) -> bytes:
     return exposition.text_gzip if choice.gzip else exposition.text
 
 
-def _header(request: web.Request, name: str) -> str | None:
+def _header(request: web.BaseRequest, name: str) -> str | None:
     """The value of a header; one that is repeated is joined by commas."""
     values = request.headers.getall(name, [])
     return ", ".join(values) if values else None
@@ -183,56 +213,55 @@ def _text(
     return MemoryResponse(f"{line}\n".encode("utf-8", "replace"), status=status, headers=plain)
 
 
-def _error_response(error: web.HTTPException) -> MemoryResponse:
-    allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-    return _text(error.reason.lower(), status=error.status, headers=allow)
+def _error(status: HTTPStatus, headers: Mapping[str, str] | None = None) -> MemoryResponse:
+    return _text(status.phrase.lower(), status=status, headers=headers)
 
 
-def _send_middleware(seconds: float) -> Middleware:
-    """Writes every response, the router's 404s too."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            response = await handler(request)
-        except web.HTTPException as error:
-            response = _error_response(error)
-        if isinstance(response, MemoryResponse):
-            await _send(request, response, seconds)
-        return response
-
-    return middleware
-
-
-def _access_middleware(access: AccessControl) -> Middleware:
+async def _admit(
+    access: AccessControl, routes: Mapping[str, _Route], request: web.BaseRequest
+) -> MemoryResponse:
     """Access control before routing, so that a refused client cannot probe paths."""
+    fields = request.headers.getall("Authorization", [])
+    authorization = fields[0] if len(fields) == 1 else None
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        fields = request.headers.getall("Authorization", [])
-        authorization = fields[0] if len(fields) == 1 else None
+    def connected() -> bool:
+        return request.transport is not None
 
-        def connected() -> bool:
-            return request.transport is not None
-
-        response: web.StreamResponse
-        if not access.within_rate_limit():
-            response = _text("too many requests", status=429)
-        elif not await access.authenticate(authorization, request.remote, connected):
-            response = _text("unauthorized", status=401, headers=_CHALLENGE)
-        else:
-            try:
-                response = await handler(request)
-            except web.HTTPException as error:
-                response = _error_response(error)
-        for name, value in access.headers.items():
-            response.headers.setdefault(name, value)
-        return response
-
-    return middleware
+    if not access.within_rate_limit():
+        response = _error(HTTPStatus.TOO_MANY_REQUESTS)
+    elif not await access.authenticate(authorization, request.remote, connected):
+        response = _error(HTTPStatus.UNAUTHORIZED, _CHALLENGE)
+    else:
+        response = await _route(routes, request, needs_password=access.needs_password)
+    for name, value in access.headers.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
-async def _send(request: web.Request, response: MemoryResponse, seconds: float) -> None:
+async def _route(
+    routes: Mapping[str, _Route], request: web.BaseRequest, *, needs_password: bool
+) -> MemoryResponse:
+    route = routes.get(request.path)
+    if route is None:
+        return _error(HTTPStatus.NOT_FOUND)
+    if request.method not in route.methods:
+        return _error(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": ",".join(route.methods)})
+    if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+        return _error(HTTPStatus.EXPECTATION_FAILED)
+    if route.guarded and not needs_password and _is_rebound(request):
+        return _text(_REBOUND, status=403)
+    return await route.handle(request)
+
+
+def _is_rebound(request: web.BaseRequest) -> bool:
+    """As `is_rebound`. With TLS, the browser has compared the name with the certificate."""
+    transport = request.transport
+    if transport is None or transport.get_extra_info("sslcontext"):
+        return False
+    return is_rebound(request.headers, transport.get_extra_info("sockname")[0])
+
+
+async def _send(request: web.BaseRequest, response: MemoryResponse, seconds: float) -> None:
     """Send a response, or abort its connection."""
     transport = request.transport
     if transport is None:  # the client has already disconnected
@@ -255,7 +284,7 @@ async def _send(request: web.Request, response: MemoryResponse, seconds: float) 
         response.sent()
 
 
-async def _write(request: web.Request, response: MemoryResponse) -> None:
+async def _write(request: web.BaseRequest, response: MemoryResponse) -> None:
     await response.prepare(request)
     size = 0 if request.method == "HEAD" else len(response.memory)
     for start in range(0, size, _SLICE):

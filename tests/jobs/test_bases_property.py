@@ -12,7 +12,8 @@ from exporter.jobs.job import PUBLIC_POOL, View
 from exporter.jobs.tracked import Fleet, TrackedJob
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import CREATED, FINISHED, QUEUE, TERMINAL_PHASES, add
-from exporter.polling.handover import accelerators_in, from_saved, to_save
+from exporter.polling.handover import restored_fleet
+from exporter.storage.store import SavedState
 
 pytestmark = pytest.mark.slow
 
@@ -81,9 +82,9 @@ class Exporter:
         """Only what the state file keeps is left."""
         stored = msgspec.msgpack.encode(dict(self.fleet.jobs))
         jobs = msgspec.msgpack.decode(stored, type=dict[str, TrackedJob])
-        newest, unified = from_saved(to_save(self.fleet))
-        accelerators = accelerators_in(self.ledger)
-        self.fleet = Fleet(jobs, accelerators, newest, unified=unified)
+        newest, unified = dict(self.fleet.newest_created), frozenset(self.fleet.unified)
+        saved = SavedState(jobs, newest, self.ledger, frozenset(), unified=unified)
+        self.fleet = restored_fleet(saved)
 
 
 @EXAMPLES

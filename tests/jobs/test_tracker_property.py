@@ -14,14 +14,20 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jobs.oracle import Expected, Look
+from jobs.oracle import Bases, Expected, Look
 
 from exporter.jobs.job import View
 from exporter.jobs.tracked import Fleet
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES, EVENT_FAMILY_BY_NAME, add
 from exporter.modelarts.decode.jobs import decode_page
-from exporter.simulator.catalog import DEFAULT_WORKSPACE, POOLS, VISION_WORKSPACE
+from exporter.simulator.catalog import (
+    DEFAULT_WORKSPACE,
+    POOLS,
+    VISION_WORKSPACE,
+    Pool,
+    visual,
+)
 from exporter.simulator.fleet import Fleet as World
 from exporter.simulator.job import ACTIVE, IN_PLACE, RESCHEDULING, TERMINAL
 from exporter.simulator.wire import document
@@ -30,6 +36,19 @@ pytestmark = pytest.mark.slow
 
 START_MS = 1_750_000_000_000
 WORKSPACES = (DEFAULT_WORKSPACE, VISION_WORKSPACE)
+LATE_POOL = Pool(
+    name="late",
+    id="pool-late",
+    flavor_type="GPU",  # shown by jobs once they have started
+    product="nvidia-Ant03",
+    card_memory="",
+    nodes=9,
+    node_cards=8,
+    tells="allocated",
+    flavors=(visual(8),),
+    programs="image",
+)
+WORLD_POOLS = (*POOLS, LATE_POOL, LATE_POOL)
 POLICIES = (*IN_PLACE, *RESCHEDULING, "of_tomorrow")
 EXAMPLES = settings(
     max_examples=200,
@@ -64,7 +83,7 @@ class Hands:
     """Applies actions to a world where possible."""
 
     def __init__(self):
-        self.world = World(1, START_MS / 1000)
+        self.world = World(1, START_MS / 1000, pools=WORLD_POOLS)
         self.ms = START_MS
         self._blinking = {}
 
@@ -74,7 +93,7 @@ class Hands:
         jobs = [job for job in self.world if self._fits(what, job)]
         if what == "create":
             self.world.create(
-                pool=POOLS[how % len(POOLS)],
+                pool=WORLD_POOLS[how % len(WORLD_POOLS)],
                 workspace=WORKSPACES[how // 7 % 2],
                 nodes=1 + how // 14 % 3,
             )
@@ -140,6 +159,7 @@ class Eyes:
         self.world = world
         self.looks = defaultdict(list)
         self.deleted = set()
+        self.bases = Bases()
         self._late = late
         self._read = set()
         self._shown = {}
@@ -182,21 +202,35 @@ class Eyes:
             if job_id not in self.world and (whole or chance.random() < 0.5)
         }
         self.deleted |= deleted
+        of_jobs = events_of_jobs(self.world)
+        self.bases.look(
+            jobs, deleted, WORKSPACES, lambda job_id: bool(expected_of([job_id], of_jobs, self))
+        )
         return View(jobs, frozenset(deleted), newest_created)
 
 
 # --- Comparing ------------------------------------------------------------------------------------
 
 
-def expected(world, eyes):
-    """The expected counters, from the world's events and the looks at each job."""
+def events_of_jobs(world):
     events = defaultdict(list)
     for event in world.events:
         events[event.job.id].append(event)
+    return events
+
+
+def expected(world, eyes):
+    """The expected counters, from the world's events and the looks at each job."""
+    return expected_of(eyes.looks, events_of_jobs(world), eyes, eyes.bases.base)
+
+
+def expected_of(job_ids, events, eyes, base=lambda _: None):
     totals = Expected()
-    for job_id, looks in eyes.looks.items():
+    for job_id in job_ids:
+        looks = eyes.looks[job_id]
         phase = looks[-1].phase if looks[-1].phase in (*ACTIVE, *TERMINAL) else "Unknown"
-        totals.add(events[job_id], looks, phase if job_id in eyes.deleted else None)
+        deleted = phase if job_id in eyes.deleted else None
+        totals.add(events[job_id], looks, deleted, base(job_id))
     return totals
 
 
@@ -253,6 +287,8 @@ def test_counters_show_what_happened(life):
     for view, world, eyes in views(life):
         counted.take(view, world.now)
         compare(counted.ledger, expected(world, eyes))
+        shown = {key: known.job.flavor_type for key, known in counted.fleet.jobs.items()}
+        assert shown == {job_id: eyes.bases.types[job_id] for job_id in shown}
 
 
 @EXAMPLES

@@ -324,3 +324,32 @@ def test_nothing_ever_falls():
             assert after[key].created == before.created
             assert all(a >= b for a, b in zip(after[key].counts, before.counts, strict=True))
         ledger = after
+
+
+# --- A clock that was ahead -----------------------------------------------------------------------
+
+
+def test_times_that_are_in_the_future_are_corrected():
+    """A clock that was ahead by a day left its times in `_created` and exemplars."""
+    bases = {BASE: frozenset({"910B"})}
+    events = [event("created"), event("started", seconds=40.0), event("finished", "Failed")]
+    ahead = added(*events, bases=bases, now=T + 86_400)
+    assert {series.created for series in ahead.values()} == {T + 86_400}
+
+    ledger, changed = add(ahead, [], bases, T)
+
+    assert {series.created for series in ledger.values()} == {T}
+    exemplars = [each for series in ledger.values() for each in series.exemplars if each]
+    assert {(each.job_id, each.at) for each in exemplars} == {(UUID, T)}
+    assert len(exemplars) == 2
+    assert shown(ledger) == shown(ahead)
+    assert changed == ledger
+    later, changed = add(ledger, [event("created")], bases, T + 60)
+    assert set(changed) == {(CREATED, BASE)}
+    assert later[CREATED, BASE] == Series(T, 2.0)
+
+
+def test_a_clock_that_is_set_back_a_little_changes_nothing():
+    before = added(event("created"), event("started", seconds=40.0), now=T + 59)
+
+    assert add(before, [], {}, T) == (before, {})

@@ -93,9 +93,16 @@ def test_unknown_values_are_there_for_every_open_label(instruments, target):
     }
 
 
-def test_before_the_first_poll_nothing_is_said_about_it(instruments, target):
-    for name in ("modelarts_up", "modelarts_exporter_last_success_timestamp_seconds"):
-        assert samples(instruments, name) == {}
+def test_before_the_first_poll_a_target_is_not_up(instruments, target):
+    assert samples(instruments, "modelarts_up") == {("llm", "cn-north-4"): 0.0}
+    assert samples(instruments, "modelarts_exporter_last_success_timestamp_seconds") == {}
+
+
+def test_a_target_that_is_up_stays_so_when_another_poller_takes_it_over(instruments, target):
+    target.polled("sweep", "success", 2.5, now=1_750_000_000.0)
+    TargetInstruments(instruments, "cn-north-4", "llm").show()
+
+    assert samples(instruments, "modelarts_up") == {("llm", "cn-north-4"): 1.0}
 
 
 def test_a_good_poll(instruments, target):

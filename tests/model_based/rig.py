@@ -24,6 +24,7 @@ from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.self_metrics import Instruments
 from exporter.modelarts.sync import Sync
+from exporter.polling.registry import TargetRegistry
 from exporter.settings.schema import Settings
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.fleet import Fleet
@@ -83,14 +84,15 @@ class Rig:
 
     def __init__(self, config):
         self.config = config
-        self.world = Fleet(config["seed"], START, pools=(p for some in POOLS for p in some))
+        self.world = Fleet(config["seed"], START, pools={p for some in POOLS for p in some})
         self.history = History(self.world)
         self.hands = Hands(self.world, POOLS[config["pools"]])
-        self.behaviour = Behaviour(offset=config["offset"], gzip=False)
+        self.unified = config.get("unified", "taken")
+        self.behaviour = Behaviour(offset=config["offset"], gzip=False, unified_jobs=self.unified)
         self.wire = Wire(self.world, self.history, self.hands, self.behaviour, self.service_clock)
         self.wire.latency = config["latency"]
         self.wire.at_request = lambda: self.point("request")
-        self.oracle = Oracle(self.world, self.history)
+        self.oracle = self._new_oracle()
         self.running = set()
         self.counts = Counter()
         self.workspaces = WORKSPACES
@@ -132,6 +134,9 @@ class Rig:
         self._patches.close()
         logging.getLogger("exporter").removeHandler(self._log)
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _new_oracle(self):
+        return Oracle(self.world, self.history, unified=self.unified == "taken")
 
     # --- Clocks -----------------------------------------------------------------------------------
 
@@ -200,6 +205,7 @@ class Rig:
             lockouts=KeyLockouts(clocks.monotonic),
             store=WatchedStore(self, self.store),
             publish=self._publish,
+            registry=TargetRegistry(),
             connect=self.wire.connect,
         )
         (plan,) = plans(settings, {})
@@ -247,7 +253,7 @@ class Rig:
             self._generation += 1
             self._path = self._directory / f"state-{self._generation}"
         if lose_state or self.config["state"] == "memory":
-            self.oracle = Oracle(self.world, self.history)
+            self.oracle = self._new_oracle()
             self._values, self._born, self._restarts = {}, {}, {}
         self.oracle.phase_filter = True
         self.full_disk = 0
@@ -465,26 +471,25 @@ class Rig:
     def _gauges(self):
         """What is, by the world."""
         gauges = Counter()
-        for job in self.world:
-            if job.workspace not in self.workspaces:
-                continue
+        listed = self.oracle.listed(self.workspaces)
+        for job in listed:
             phase = shown_phase(job.phase)
-            gauges[_line("modelarts_training_jobs", (*_BASE, "phase"), (*job.base, phase))] += 1
+            base = self.oracle.bases.shown(job.id)
+            gauges[_line("modelarts_training_jobs", (*_BASE, "phase"), (*base, phase))] += 1
             if not job.active or phase == "Unknown":
                 continue
-            gauges[_line("modelarts_training_nodes", (*_BASE, "phase"), (*job.base, phase))] += (
+            gauges[_line("modelarts_training_nodes", (*_BASE, "phase"), (*base, phase))] += (
                 job.nodes
             )
             names = (*_BASE, "phase", "accelerator")
-            labels = (*job.base, phase, job.accelerator)
+            labels = (*base, phase, job.accelerator)
             gauges[_line("modelarts_training_accelerators", names, labels)] += job.cards
-        there = {job.id for job in self.world if job.workspace in self.workspaces}
-        gauges[f"modelarts_exporter_tracked_jobs{{{CONSTANT}}}"] = len(there)
+        gauges[f"modelarts_exporter_tracked_jobs{{{CONSTANT}}}"] = len(listed)
         gauges[f"modelarts_up{{{CONSTANT}}}"] = 1
         return gauges
 
     def _check_known(self):
-        active = {job.id for job in self.world if job.active and job.workspace in self.workspaces}
+        active = {job.id for job in self.oracle.listed(self.workspaces) if job.active}
         shown = {
             _labels(key)["job_id"]: _labels(key)["phase"]
             for key in self._lines
@@ -565,7 +570,13 @@ class WatchedStore:
         await self._rig.point("load")
         return await self._store.load(*arguments)
 
-    async def commit(self, target, change):
+    async def saved(self, *arguments):
+        return await self._store.saved(*arguments)
+
+    async def rename(self, *arguments):
+        await self._store.rename(*arguments)
+
+    async def commit(self, target, change, whole=None):
         rig, attempt = self._rig, ATTEMPT.get()
         await rig.point("before_commit")
         if rig.full_disk > 0:
@@ -574,7 +585,7 @@ class WatchedStore:
             rig.running.discard(attempt)
             raise StateError("disk full")
         try:
-            await self._store.commit(target, change)
+            await self._store.commit(target, change, whole)
         finally:  # what was begun is done, even if nobody waits for it
             rig.dirty = True
             if attempt is not None:

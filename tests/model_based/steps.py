@@ -63,6 +63,7 @@ def config_of(seed):
         "latency": chance.choice((0.0, 0.05, 0.5)),
         "shut": chance.choice(("narrow", "forbid")),
         "rate": chance.choice((5.0, 5.0, 1.0)),
+        "unified": chance.choice(("taken", "taken", "taken", "rejected", "ignored")),
     }
 
 

@@ -20,6 +20,7 @@ from exporter.clock import Clocks
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.http import Session
 from exporter.metrics.self_metrics import Instruments
+from exporter.polling.registry import TargetRegistry
 from exporter.settings.schema import Settings
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID
@@ -217,6 +218,7 @@ class Rig:
         self.publisher = Publisher(self.instruments)
         self._parsed = None, {}
         self._lockouts = KeyLockouts(clock.monotonic)
+        self.registry = TargetRegistry()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self):
@@ -291,6 +293,7 @@ class Rig:
             lockouts=self._lockouts,
             store=store or MemoryStore(),
             publish=self.publisher.publish,
+            registry=self.registry,
             connect=connect,
             retry_unreachable=retry_unreachable,
         )

@@ -14,9 +14,9 @@ from exporter.jobs.job import OTHER, Fault, View
 from exporter.jobs.tracked import Fleet, base_of
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, add
-from exporter.polling.handover import accelerators_in
+from exporter.polling.handover import restored_fleet
 from exporter.polling.label_limit import LIMITED_LABELS, LabelLimiter
-from exporter.storage.store import StateFile
+from exporter.storage.store import SavedState, StateFile
 
 OVER = "modelarts_exporter_label_values_over_limit"
 CREATED = "modelarts_training_jobs_created_total"
@@ -50,7 +50,16 @@ class Life:
         self.limit = limit or self.limit
         self.limiter = LabelLimiter(self.limit, "r/p")
         self.limiter.learn(self.fleet.jobs.values(), self.ledger)
-        self.fleet = Fleet(self.fleet.jobs, accelerators_in(self.ledger), self.fleet.newest_created)
+        fleet = self.fleet
+        self.fleet = restored_fleet(
+            SavedState(
+                jobs=dict(fleet.jobs),
+                newest_created=dict(fleet.newest_created),
+                ledger=dict(self.ledger),
+                released=frozenset(),
+                unified=fleet.unified,
+            )
+        )
 
     def values(self):
         """The values of each limited label, in counters and in jobs."""

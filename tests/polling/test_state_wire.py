@@ -300,7 +300,7 @@ class Flaky(MemoryStore):
     fails = False
     commits = 0
 
-    async def commit(self, target, change):
+    async def commit(self, target, change, whole=None):
         self.commits += 1
         if self.fails:
             raise StateError("state file state.db: the disk is full")

@@ -46,6 +46,7 @@ async def idle(poller):
     )
 
 
+@pytest.mark.slow
 async def test_sweeps_are_an_hour_apart(rig, clock):
     await rig.serve()
     rig.populate(120, "Completed")
@@ -161,6 +162,7 @@ def kind_of(request):
     return "page" if json.loads(request.body)["offset"] else "top"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [2, 10, 30])
 @pytest.mark.parametrize("then", ["Failed", "deleted", "Failed, then running", "created, failed"])
 async def test_what_polls_have_read_is_not_overwritten_by_an_older_reading(rig, clock, at, then):

@@ -192,7 +192,7 @@ async def get(url, **headers):
 async def scraped(url):
     """Scrape; return the values by name and labels."""
     _, _, text = await get(f"{url}/metrics")
-    return samples(text)
+    return await asyncio.to_thread(samples, text)  # the simulated service must go on meanwhile
 
 
 def samples(text):
@@ -216,11 +216,20 @@ def values(found, name, **labels):
 
 
 async def up(url, number=1, **labels):
-    """Wait until `modelarts_up` of all targets with the labels is ``number``; return the scrape."""
+    """Wait until `modelarts_up` of all targets with the labels is ``number``; return the scrape.
+
+    At least one poll of each has ended.
+    """
 
     async def so():
         found = await scraped(url)
-        seen = values(found, "modelarts_up", **labels)
-        return found if seen and set(seen) == {number} else None
+        seen = {
+            value
+            if sum(values(found, "modelarts_exporter_polls_total", **labels | dict(given)))
+            else None
+            for (name, given), value in found.items()
+            if name == "modelarts_up" and labels.items() <= dict(given).items()
+        }
+        return found if seen == {number} else None
 
     return await eventually(so)

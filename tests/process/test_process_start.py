@@ -4,6 +4,7 @@ import contextlib
 import re
 import socket
 
+import pytest
 from process.program import PYTHON, eventually, get, scraped, target, up, values
 
 from exporter import __version__
@@ -136,3 +137,48 @@ async def test_a_target_that_hangs_hides_and_delays_nobody(start, service, tmp_p
     assert fault.hits == 1  # the first request of all still waits for its answer
     status, _, text = await get(f"{url}/-/ready")
     assert (status, text) == (503, "not polled yet: cn-north-4/hangs\n")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("hang"),
+        Fault("hang", operation="pools"),
+        Fault("latency", seconds=1.0),  # the first sweep takes a while
+        Fault("status", status=503),
+    ],
+    ids=["hangs", "pools-hang", "slow", "fails"],
+)
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
+async def test_row_81_before_the_first_poll_has_ended_there_is_something_to_scrape(
+    start, service, fault, accept
+):
+    for _ in range(300):
+        service.fleet.create()
+    service.faults.add(fault)
+    program = start(*target(service, target__name="research", api__retries=5))
+    status, _, text = await get(f"{await program.url()}/metrics", Accept=accept)
+
+    assert status == 200
+    assert '\nmodelarts_up{project="research",region="cn-north-4"} 0.0\n' in text
+    for name in ("process_start_time_seconds", "modelarts_exporter_build_info"):
+        assert f"\n{name}" in text
+    assert not re.search("^modelarts_training", text, re.MULTILINE)
+
+
+async def test_row_81_while_the_first_poll_runs_its_requests_are_shown(start, service):
+    for _ in range(300):
+        service.fleet.create()
+    service.faults.add(Fault("latency", seconds=0.3))
+    fault = service.faults.add(Fault("hang", operation="pools"))
+    program = start(*target(service, target__name="research"))
+    url = await program.url()
+    await program.until(lambda: fault.hits)
+
+    async def shown():
+        found = await scraped(url)
+        return values(found, "modelarts_exporter_api_requests_total", code="200") != [0]
+
+    assert await eventually(shown)
+    assert values(await scraped(url), "modelarts_up") == [0]
+    assert (await get(f"{url}/-/ready"))[0] == 503

@@ -111,6 +111,77 @@ async def test_ctrl_c_gives_up_what_would_end_by_itself(start, service, command)
     assert (program.stdout, program.stderr) == ("", "")
 
 
+async def again_and_again(program, *numbers):
+    """Send signals until the program has ended; its exit code."""
+    while program.process.poll() is None:
+        for number in numbers:
+            program.process.send_signal(number)
+        await asyncio.sleep(0.001)
+    return program.process.returncode
+
+
+@pytest.mark.parametrize("doing", [idle, starting, hanging])
+@pytest.mark.parametrize(
+    "then",
+    [(signal.SIGHUP,), (signal.SIGTERM,), (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)],
+    ids=["hangup", "term", "all"],
+)
+async def test_row_79_further_signals_change_nothing(start, service, doing, then):
+    program = start(*target(service))
+    await doing(program, service)
+    program.process.send_signal(signal.SIGTERM)
+
+    assert await again_and_again(program, *then) == 0
+    assert not TRACE.search(program.stderr)
+    assert sum("stopping" in line for line in program.log) <= 1
+
+
+@pytest.mark.parametrize("command", ["check", "dump"])
+async def test_row_79_further_signals_do_not_change_the_exit_code(start, service, command):
+    fault = service.faults.add(Fault("hang"))
+    program = start(command, *target(service))
+    await program.until(lambda: fault.hits)
+    program.process.send_signal(signal.SIGINT)
+
+    assert await again_and_again(program, signal.SIGINT, signal.SIGTERM) == 130
+    assert (program.stdout, program.stderr) == ("", "")
+
+
+IMPORTING = """
+import os, runpy, signal, sys
+
+class Signals:
+    def find_spec(self, name, *_):
+        if name in {modules}:
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Signals())
+runpy.run_module("exporter", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_row_79_a_hangup_while_modules_are_loaded(tmp_path, command):
+    """They take a moment, and what a reload would read is read anyway."""
+    modules = ("exporter.commands.main", "exporter.settings.load", "exporter.web.server", "aiohttp")
+    done = subprocess.run(
+        [
+            *PYTHON,
+            "-c",
+            IMPORTING.format(modules=modules, number=int(signal.SIGHUP)),
+            command,
+            "--poll.interval=never",
+        ],
+        env=surroundings(tmp_path),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "poll.interval" in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("command", "code"), [("serve", 0), ("check", 130)])
 def test_row_52_before_anything_has_begun(tmp_path, number, command, code):

@@ -194,15 +194,34 @@ def test_long_headers_take_linear_time(piece):
     assert large < 16 * 6 * max(small, 0.001)  # quadratic: 256 times
 
 
-def test_ten_kilobytes_are_read():
-    filler = ",".join(f"application/x-{number}" for number in range(600))
-    assert len(filler) > 10_000
+def test_four_kilobytes_are_read():
+    filler = ",".join(f"application/x-{number}" for number in range(228))
+    assert 4096 - 150 < len(filler) < 4096 - len(LISTED) - 1
 
     assert negotiate(f"{filler},{LISTED}", f"{filler},gzip") == ("openmetrics", OPENMETRICS_1, True)
+    assert negotiate(f"{LISTED},{filler * 9}", f"gzip,{filler * 9}") == (
+        "openmetrics",
+        OPENMETRICS_1,
+        True,
+    )
 
 
-def test_beyond_all_reason_nothing_is_read():
-    assert negotiate(LISTED + " " * 2**16, "gzip" + " " * 2**16) == ("text", TEXT, False)
+def test_beyond_that_nothing_is_read():
+    filler = "a," * 2048
+    assert negotiate(f"{filler}{LISTED}", f"{filler}gzip") == ("text", TEXT, False)
+
+
+@pytest.mark.parametrize("length", range(4096 - 60, 4096 + 4))
+def test_what_is_cut_off_is_not_read(length):
+    """``q=0.001`` must not become ``q=0.0``, nor ``gzip;q=0`` ``gzip``."""
+    element = f"{LISTED};q=0.001"
+    filler = "," * (length - len(element))
+    whole = length <= 4096
+    later = ",text/plain;q=0.0001" * 1000
+    expected = "openmetrics" if whole else "text"
+    assert negotiate(f"{filler}{element}{later}", None).format == expected
+    filler = "," * (length - len("gzip;q=0"))
+    assert not negotiate(None, f"*;q=0,{filler}gzip;q=0,{later}").gzip
 
 
 def test_labels():

@@ -51,3 +51,15 @@ async def test_what_ends_while_a_generation_is_rendered_is_in_the_next(publisher
 
     await publisher.publish()
     assert UP in publisher.exposition.text
+
+
+async def test_the_first_generation_needs_no_poll_and_nobody_who_asks():
+    instruments = Instruments()
+    publisher = Publisher(instruments)
+    TargetInstruments(instruments, "r", "p").show()
+    publisher.pollers = [SimpleNamespace(state=SimpleNamespace(rendered={}), ended_polls=0)]
+    await publisher.update()
+
+    assert b'modelarts_up{project="p",region="r"} 0.0' in publisher.exposition.text
+    assert publisher.exposition.generation == 1
+    assert not publisher.ready

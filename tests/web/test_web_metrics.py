@@ -222,14 +222,14 @@ async def test_the_write_timeout_is_of_the_whole_answer(serving, publisher, make
 
 
 async def test_the_write_timeout_is_for_the_last_bytes_too(publisher, make_size, served_at):
-    async def narrow(request, _):
+    async def narrow(request):
         server = request.transport.get_extra_info("socket")
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return await app(request)
 
     publisher.exposition = make_size(60_000)  # asyncio would silently buffer 64 KiB
     app = make_app(publisher, write_timeout=0.3)
-    app.on_response_prepare.append(narrow)
-    async with serve(app, [("127.0.0.1", 0)]) as (url,):
+    async with serve(narrow, [("127.0.0.1", 0)]) as (url,):
         served = served_at(url)
         (client,) = await stalled_clients(served, 1)
         assert served.busy

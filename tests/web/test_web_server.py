@@ -93,6 +93,74 @@ async def test_reload_is_answered_when_it_is_done(serving, problems, status, tex
     assert (answer.status, answer.text, asked) == (status, text, [True])
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),  # curl, and all other programs
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1:1"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": ""}, 403),
+        ({"Origin": "http://{host}"}, 200),
+        ({"Origin": "https://{host}"}, 200),  # a proxy adds TLS
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+    ],
+)
+async def test_row_80_a_reload_is_no_matter_of_other_sites(serving, headers, status):
+    async def reload():
+        asked.append(True)
+        return ()
+
+    asked = []
+    async with serving(reload=reload) as site:
+        host = site.url.partition("://")[2]
+        sent = {name: value.format(host=host) for name, value in headers.items()}
+        answer = await site("POST", "/-/reload", headers=sent)
+
+    assert answer.status == status
+    assert asked == [True] * (status == 200)
+    if status == 403:
+        assert answer.text == "reload requested by a page of another site\n"
+
+
+REBINDING = (
+    "this host name is not accepted on a loopback address (protection against DNS rebinding); "
+    "use localhost or an IP address, see docs/web-configuration.md\n"
+)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("HEAD", "/"), ("POST", "/-/reload")])
+async def test_row_80_names_of_others_do_not_lead_here(serving, method, path):
+    async def reload():
+        raise AssertionError
+
+    async with serving(reload=reload) as site:
+        answer = await site(method, path, headers={"Host": "rebound.example:9978"})
+    assert answer.status == 403
+    assert answer.text == ("" if method == "HEAD" else REBINDING)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/-/ready"])
+async def test_scrapes_and_probes_can_have_any_name(site, path):
+    answer = await site("GET", path, headers={"Host": "exporter.example.org"})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "localhost:9978"},
+        {"Host": "exporter.example.org", "Via": "1.1 Caddy"},
+        {"Host": "exporter.example.org", "Sec-Fetch-Site": "none"},
+    ],
+)
+async def test_the_page_under_names_that_are_ours(site, headers):
+    assert (await site("GET", "/", headers=headers)).status == 200
+
+
 async def test_ready_once_every_target_was_polled(site, publisher, poller):
     publisher.pollers = [poller("a"), poller("b", ended_polls=1), poller("训练")]
     answer = await site("GET", "/-/ready")

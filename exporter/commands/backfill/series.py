@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 from exporter.commands.backfill.curve import Curve
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.histogram import HistogramCurve
+from exporter.commands.backfill.idle import ShownCurve, ShownSpans
 from exporter.commands.backfill.oldest import OldestWaiting
 from exporter.commands.backfill.reconstruct import JobState, reconstruct
 from exporter.jobs.job import TERMINAL, Job, View
@@ -50,13 +51,14 @@ class Family(NamedTuple):
     Attributes:
         metric: name, type, help.
         labels: names of its own labels.
-        series: curves by label values; an `OldestWaiting` has no value while no job waits.
+        series: curves by label values; an `OldestWaiting` has no value while no job waits, a
+            `ShownCurve` none while its base is idle.
         buckets: upper bounds of a `HistogramCurve`; () = no histogram.
     """
 
     metric: Metric
     labels: tuple[str, ...]
-    series: Mapping[LabelValues, Curve | OldestWaiting | HistogramCurve]
+    series: Mapping[LabelValues, Curve | ShownCurve | OldestWaiting | HistogramCurve]
     buckets: tuple[float, ...] = ()
 
     @property
@@ -72,6 +74,7 @@ class SeriesBuilder:
         grid: the times of the samples.
         pool_names: by pool id, as the service lists them; other names come from jobs.
         kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
+        idle: seconds for which bases without jobs keep their gauges; 0 = forever.
         histograms: whether to include them; they are most of the series.
 
     Attributes:
@@ -85,11 +88,13 @@ class SeriesBuilder:
         pool_names: Mapping[str, str] | None = None,
         *,
         kept: float = 0.0,
+        idle: float = 0.0,
         histograms: bool = False,
     ) -> None:
         self.jobs = self.undated = 0
         self._grid = grid
         self._kept = kept
+        self._shown = ShownSpans(grid, idle)
         self._bases: dict[Base, set[str]] = {}
         self._listed_names = pool_names or {}
         self._pool_names = PoolNameTable()
@@ -128,9 +133,17 @@ class SeriesBuilder:
             elif row.aggregate is min:
                 yield Family(row.metric, row.labels, self._oldest.get(row.metric.name, {}))
             else:
-                yield self._family(row.metric, row.labels)
+                yield self._gauges(row.metric, row.labels)
         for each in self._events:
             yield self._family(each.metric, (*BASE, *each.labels), each.buckets)
+
+    def _gauges(self, metric: Metric, labels: tuple[str, ...]) -> Family:
+        curves = sorted(self._curves.get(metric.name, {}).items())
+        spans = {base: self._shown.of(base) for base in self._bases}
+        series = {
+            values: ShownCurve(curve, spans[Base(*values[: len(BASE)])]) for values, curve in curves
+        }
+        return Family(metric, labels, series)
 
     def _family(
         self, metric: Metric, labels: tuple[str, ...], buckets: tuple[float, ...] = ()
@@ -172,8 +185,11 @@ class SeriesBuilder:
         job = moment.job
         lo = self._grid.at(moment.at)
         hi = len(self._grid) if following is None else self._grid.at(following.at)
+        stop = None if following is None else following.at
         if following is None and self._kept and job.phase in TERMINAL:
-            hi = min(hi, self._grid.after(moment.at + self._kept))
+            stop = moment.at + self._kept
+            hi = min(hi, self._grid.after(stop))
+        self._shown.add(base_of(job), lo, stop)
         if lo >= hi:
             return
         for family in FAMILIES_BY_PHASE[job.phase]:

@@ -25,13 +25,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from exporter.jobs.job import PUBLIC_POOL
 from exporter.modelarts.decode.lenient import Number, Text
-from exporter.modelarts.decode.schema import (
-    Engine,
-    Memory,
-    Resource,
-    Task,
-    TaskAlgorithm,
-)
+from exporter.modelarts.decode.resources import Memory, Resource
+from exporter.modelarts.decode.schema import Engine, Task, TaskAlgorithm
 from exporter.modelarts.decode.values import UNKNOWN, Checker, FieldProblems, label
 
 FLAVOR_TYPES = ("CPU", "GPU", "Ascend")

@@ -38,7 +38,8 @@ from exporter.modelarts.decode.lenient import (
     open_response,
     present,
 )
-from exporter.modelarts.decode.schema import DecodedSpec, Item, ListingEnvelope, Resource
+from exporter.modelarts.decode.resources import Resource
+from exporter.modelarts.decode.schema import DecodedSpec, Item, ListingEnvelope
 
 
 @dataclass(frozen=True)

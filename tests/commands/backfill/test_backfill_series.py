@@ -51,6 +51,38 @@ def at(family, position):
     return {labels: value for labels, value in found.items() if value}
 
 
+def test_idle_bases_leave_the_gauges_and_return():
+    """As live with ``jobs.idle_retention``, and their counters stay."""
+    grid = Grid(START, START + 20 * DAY, DAY / 2)
+    old = [
+        job(
+            id=str(number),
+            phase="Completed",
+            created=START + DAY * begin,
+            started=START + DAY * begin,
+            ended=START + DAY * (begin + 1),
+            duration=DAY,
+            runs=None,
+        )
+        for number, begin in enumerate((2, 9, 10.5))
+    ]
+    families = history(old, grid, START + 20 * DAY, kept=DAY, idle=3 * DAY)
+
+    def times(name):
+        found = set()
+        for curve in families[name].series.values():
+            for first, last, _ in curve.stretches(0, len(grid)):
+                found |= {position / 2 for position in range(first, last)}
+        return sorted(found)
+
+    # Shown until 3 days after a job has ended and was counted for a day.
+    shown = [each / 2 for each in [*range(15), *range(18, 32)]]
+    assert times("jobs") == times("nodes") == shown
+    assert times("jobs_created_total") == [each / 2 for each in range(len(grid))]
+    everything = history(old, grid, START + 20 * DAY, kept=DAY)
+    assert at(families["jobs"], 19) == at(everything["jobs"], 19) != {}
+
+
 # --- A living world -------------------------------------------------------------------------------
 
 

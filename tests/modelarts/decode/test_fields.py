@@ -13,7 +13,8 @@ from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
 from exporter.modelarts.decode import pools
 from exporter.modelarts.decode.hardware import CHAINS, SPELLINGS
-from exporter.modelarts.decode.schema import Item, ListingEnvelope, Resource
+from exporter.modelarts.decode.resources import Resource
+from exporter.modelarts.decode.schema import Item, ListingEnvelope
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/fields.md").read_text()

@@ -11,7 +11,8 @@ from exporter.modelarts.decode.hardware import (
     Hardware,
     find_hardware,
 )
-from exporter.modelarts.decode.schema import Engine, Resource, Task
+from exporter.modelarts.decode.resources import Resource
+from exporter.modelarts.decode.schema import Engine, Task
 
 ALLOCATED = "main_container_allocated_resources"
 CUSTOMIZED = "main_container_customized_flavor"

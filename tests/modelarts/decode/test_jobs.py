@@ -1304,6 +1304,20 @@ def test_runs_are_what_they_are():
         assert shown == truth["runs"]
 
 
+def test_start_ups_and_faults_are_what_they_are():
+    for found, truth in told("runs"):
+        startups = [run.computing and run.computing - run.start for run in found or ()]
+        faults = Counter(
+            (fault.scenario, fault.recovery, fault.result)
+            for run in found or ()
+            for fault in run.faults or ()
+            if fault.result != "recovering"
+        )
+        rows = [tuple(row.values()) for row in truth["faults"]]
+        assert startups == truth["startups"]
+        assert sorted((*labels, number) for labels, number in faults.items()) == rows
+
+
 def test_restarts_are_what_they_are():
     fleet = observe(Fleet(), View(decoded()), NOW).fleet
     counted = {
@@ -1354,8 +1368,9 @@ AFFECTED = {
     "spec.resource.flavor_id": "flavor flavor_type accelerator accelerators",
     "spec.resource.flavor_detail": SIZES,
     "spec.resource.main_container_allocated_resources": SIZES,
-    "spec.resource.main_container_customized_flavor": SIZES,
     "spec.resource.pool_info": SIZES,
+    "spec.resource.main_container_customized_flavor": SIZES,
+    "spec.resource.pool_group_id": "pool pool_name",
     "tasks": HARDWARE,
 }
 """Which fields of a job come from where."""

@@ -125,7 +125,7 @@ class Port:
 
 
 @contextlib.asynccontextmanager
-async def guarded(publisher, path, **options):
+async def guarded(publisher, path, *, max_connections=None, **options):
     """Serve what is published as a web configuration says."""
     file = WebFile(str(path))
     loaded = file.load()
@@ -133,7 +133,8 @@ async def guarded(publisher, path, **options):
     ticks = Ticks()
     guard = AccessControl(loaded, file.look, ticks.clocks)
     app = make_app(publisher, access=guard, **options)
-    async with serve(app, [("127.0.0.1", 0)], guard.tls) as (url,):
+    addresses = [("127.0.0.1", 0)]
+    async with serve(app, addresses, guard.tls, max_connections=max_connections) as (url,):
         looking = asyncio.create_task(guard.run())
         try:
             yield Port(url, guard, ticks)

@@ -57,6 +57,16 @@ async def test_every_path_is_behind_the_password(port, path):
     assert inside == {"/nowhere": 404, "/-/reload": 405}.get(path, 200)
 
 
+async def test_row_80_with_a_password_any_name_leads_here(port):
+    """A site that lets its name resolve to this address has no password."""
+    foreign = {"Host": "rebound.example"}
+    async with port(users(me="secret")) as at:
+        assert await at.status("/", headers=foreign) == 401
+        assert await at.status("/", headers=foreign | basic("me", "secret")) == 200
+    async with port("") as at:
+        assert await at.status("/", headers=foreign) == 403
+
+
 WRONG = {
     "nothing": {},
     "wrong": basic("me", "Secret"),

@@ -66,6 +66,24 @@ async def test_https(port, files, publisher, make_size):
             await at.get(tls=ssl.create_default_context())
 
 
+async def test_row_80_with_tls_any_name_leads_here(port, files):
+    """A browser has compared it with the certificate."""
+    async with port() as at:
+        foreign = {"Host": "rebound.example"}
+        assert await at.status("/", tls=files.client(), headers=foreign) == 200
+
+
+async def test_handshakes_count_as_connections(port, files):
+    """A client that does not begin one keeps a place, until others need it."""
+    async with port(max_connections=3) as at:
+        silent = [await asyncio.open_connection("127.0.0.1", at.port) for _ in range(10)]
+        assert await at.status(tls=files.client()) == 200
+        for reader, _ in silent[:7]:
+            assert await reader.read() == b""
+        for _, writer in silent:
+            writer.close()
+
+
 async def test_with_passwords(port, files):
     async with port(TLS + users(me="secret")) as at:
         assert await at.status(tls=files.client()) == 401
