@@ -20,7 +20,8 @@ OPTIONS = (
     "--jobs.retention=100d",
     "--api.retries=0",
 )
-SAID = "WARNING poll failed: the service failed: 500 ModelArts.0010 Simulated fault."
+SAID = "WARNING poll failed: the service failed: 500 ModelArts.0010"
+"""Without the text "Simulated fault.", since it resembles the secret key of the demo."""
 ACTIVE = {"Creating", "Pending", "Running", "Terminating"}
 POLLS = "modelarts_exporter_polls_total"
 NEVER = (
