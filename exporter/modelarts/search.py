@@ -304,7 +304,8 @@ class Search:
         )
 
     def _decode(self, limit: int, body: bytes) -> JobPage:
-        page = decode_page(body, workspace=self._workspace, now=self._clock(), limit=limit)
+        # A page may list an item twice; only a page far too long is refused.
+        page = decode_page(body, workspace=self._workspace, now=self._clock(), limit=2 * limit)
         if len(page.undecodable) > 1 and not page.jobs:
             raise InvalidResponseError("none of the items in the response is a training job")
         return page
