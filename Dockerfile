@@ -1,5 +1,6 @@
 # docker build -t modelarts-exporter .
-# docker run --read-only --cap-drop=all -p 9978:9978 modelarts-exporter demo
+# docker run --read-only --cap-drop=all -p 127.0.0.1:9978:9978 modelarts-exporter demo --web.listen-address=0.0.0.0:9978
+# The demo listens on 127.0.0.1 by default, which cannot be reached from outside the container.
 #
 # The tag fixes the minor version of Python and the Debian release, and gets their security fixes.
 # For reproducible builds, pin the digest: --build-arg PYTHON_IMAGE=python@sha256:...

@@ -113,7 +113,7 @@ async def measure(simulated: Peer, jobs: int, options: list[str]) -> int:
     with collections() as garbage:
         async with exporter(settings, {}) as running:
             start, sweeps = await run(running)
-            fleet, body = running.pollers[0].known.fleet, running.publisher.exposition.text
+            fleet, body = running.pollers[0].state.fleet, running.publisher.exposition.text
     if len(fleet.jobs) < jobs:
         raise SystemExit("jobs are missing")
     turns = [turn for sweep in sweeps for turn in sweep.turns]

@@ -20,14 +20,16 @@ from common import Figure, report
 from world import make_fleet
 
 from exporter.jobs.job import Job, View
-from exporter.jobs.tracker import Fleet, Observation
-from exporter.metrics.counter_lines import Cache, event_lines
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import Observation
+from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import Ledger, Series, SeriesKey
-from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import Instruments
 from exporter.metrics.zero_init import ZeroInit
 from exporter.modelarts.decode.jobs import decode_page
-from exporter.polling.state import _digest, _gauges
+from exporter.polling.render import render_gauges
+from exporter.polling.state import _digest
+from exporter.settings.schema import JobsSettings
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.query import parse
 from exporter.simulator.search import Searches
@@ -73,9 +75,9 @@ class Poll:
         self.fleet = Fleet()
         self.ledger: Ledger = {}
         self.now = time.time()
-        self._lines: Cache = {}
+        self._lines: LineCache = {}
         self._own = list(Instruments().registry.collect())
-        self._births = ZeroInit(60)
+        self._zero_init = ZeroInit(60)
 
     async def take(self, view: View) -> dict[str, float]:
         """Do everything from the view to the body."""
@@ -89,13 +91,15 @@ class Poll:
         await self._file._run(int)  # noqa: SLF001 - wait for the checkpoint after the commit
         spent["commit"] = time.process_time() - started
         self.fleet = observed.fleet
-        gauges, _ = await self._timed(
+        gauges = await self._timed(
             spent,
             "series",
-            lambda: _gauges(self.fleet, _LABELS, Scope(), self._births.is_held, self.now),
+            lambda: render_gauges(
+                self.fleet, _LABELS, JobsSettings(), self._zero_init.is_held, self.now
+            ),
         )
-        events = event_lines(self.ledger, _LABELS, self._births.is_held, self._lines)
-        await self._timed(spent, "body", lambda: render([{**gauges, **events}], self._own))
+        events = counter_lines(self.ledger, _LABELS, self._zero_init.is_held, self._lines)
+        await self._timed(spent, "body", lambda: render([{**gauges.lines, **events}], self._own))
         return spent
 
     async def _timed(self, spent: dict[str, float], name: str, work: Callable[[], _T]) -> _T:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from exporter.metrics.exposition import Block, Exposition, Metric, assemble, render_block
+from exporter.metrics.exposition import Exposition, Metric, SampleBlock, assemble, render_block
 
 JOBS = 10_000
 SERIES = JOBS * 10
@@ -43,12 +43,12 @@ _NUMBERS = {
 }
 
 
-def blocks() -> list[Block]:
+def blocks() -> list[SampleBlock]:
     """The series; the same on every call."""
     chance = random.Random(0)
     now = 1_750_000_000.0
     ids = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(JOBS)]
-    rows: list[Block] = [
+    rows: list[SampleBlock] = [
         _block("info", _INFO, [((job_id, *_info(chance)), 1) for job_id in ids]),
         _block("phase", ("phase",), [((job_id, chance.choice(_PHASES)), 1) for job_id in ids]),
     ]
@@ -61,9 +61,9 @@ def blocks() -> list[Block]:
 
 def _block(
     name: str, labels: tuple[str, ...], samples: list[tuple[tuple[str, ...], float]]
-) -> Block:
+) -> SampleBlock:
     metric = Metric(f"modelarts_training_job_{name}", "gauge", f"The {name} of a training job.")
-    return Block(metric, ("job_id", *labels), _CONSTANT, samples)
+    return SampleBlock(metric, ("job_id", *labels), _CONSTANT, samples)
 
 
 def _info(chance: random.Random) -> tuple[str, ...]:
@@ -98,6 +98,6 @@ def registry() -> CollectorRegistry:
     return result
 
 
-def _labelled(block: Block) -> Iterator[tuple[Mapping[str, str], float]]:
+def _labelled(block: SampleBlock) -> Iterator[tuple[Mapping[str, str], float]]:
     for values, value in block.samples:
         yield {**block.constant, **dict(zip(block.labels, values, strict=True))}, value

@@ -27,14 +27,17 @@ has no series, instead of a 0 or a date in 1970. All series of a target have the
 |---|---|
 | `region`, `project` | the target; `project` is `target.name`, or the project ID if there is no name |
 | `workspace` | workspace ID |
-| `pool` | pool ID, or `public` |
+| `pool` | pool ID, for a federated job the ID of its group of pools, or `public` |
 | `flavor_type` | `CPU`, `GPU`, `Ascend`, or `unknown` |
 | `phase` | `Creating`, `Pending`, `Running`, `Terminating`, `Completed`, `Failed`, `Terminated`, `Abnormal`, or `Unknown` |
-| `accelerator` | product name of the card (NPU or GPU), or `unknown` |
+| `accelerator` | product name of the card (NPU or GPU), whatever its case, or `unknown`; see [fields.md](fields.md#spelling) |
 | `start_type`, `recovery`, `from_recovery`, `to_recovery` | as the service reports it (`init_or_rescheduled`, `job_reschedule`, ...), or `unknown` |
 
+[fields.md](fields.md) says which field of the service each value comes from.
+
 An undocumented value is shown as `unknown` and counted in `modelarts_exporter_unknown_values_total`; the job is never
-omitted.
+omitted. A label whose values the service chooses has at most `jobs.max_label_values` of them for each target: those
+seen first keep their names, all others together are `other`, so that sums stay exact.
 
 There is an [example query](#example-queries) for every metric.
 """
@@ -98,6 +101,14 @@ QUERIES = {
         "How many cards are jobs waiting for, by pool and card?",
         f"sum by (pool, accelerator) (modelarts_training_accelerators{{{_WAITING}}})",
     ),
+    "modelarts_training_cpu_cores": Query(
+        "How many CPU cores do running jobs use, by pool?",
+        'sum by (pool) (modelarts_training_cpu_cores{phase="Running"})',
+    ),
+    "modelarts_training_memory_bytes": Query(
+        "How much memory are jobs waiting for, in bytes, by pool?",
+        f"sum by (pool) (modelarts_training_memory_bytes{{{_WAITING}}})",
+    ),
     "modelarts_training_oldest_pending_timestamp_seconds": Query(
         "How long ago was the oldest waiting job of each pool created, in seconds?",
         "time() - min by (pool) (modelarts_training_oldest_pending_timestamp_seconds)",
@@ -124,6 +135,10 @@ QUERIES = {
         "How many restarts were there in the last day, by pool and recovery policy?",
         "sum by (pool, recovery) (increase(modelarts_training_restarts_total[1d]))",
     ),
+    "modelarts_training_faults_total": Query(
+        "What failed in the last day, and did the recovery work?",
+        "sum by (fault_scenario, recovery, result) (increase(modelarts_training_faults_total[1d])) > 0",
+    ),
     "modelarts_training_recovery_downgrades_total": Query(
         "Which recovery policies were replaced by which others in the last day, because they did not work?",
         "sum by (from_recovery, to_recovery) (increase(modelarts_training_recovery_downgrades_total[1d])) > 0",
@@ -148,6 +163,10 @@ QUERIES = {
     "modelarts_training_run_duration_seconds": Query(
         "What is the median run time of jobs, in seconds, by how they ended?",
         "histogram_quantile(0.5, sum by (phase, le) (rate(modelarts_training_run_duration_seconds_bucket[1d])))",
+    ),
+    "modelarts_training_startup_duration_seconds": Query(
+        "How long does it take from the start of a run until its cards compute, 90th percentile by pool?",
+        "histogram_quantile(0.9, sum by (pool, le) (rate(modelarts_training_startup_duration_seconds_bucket[1d])))",
     ),
     "modelarts_training_recovery_duration_seconds": Query(
         "How long does a recovery take on average, in seconds, by recovery policy?",
@@ -191,11 +210,34 @@ QUERIES = {
         "Which ten jobs have the most nodes?",
         "topk(10, modelarts_training_job_nodes)",
     ),
+    "modelarts_training_job_nodes_requested": Query(
+        "Which running jobs have lost nodes, and how many?",
+        "modelarts_training_job_nodes_requested - modelarts_training_job_nodes > 0",
+    ),
     "modelarts_training_job_accelerators": Query(
         "How many cards do running jobs use, by user?",
         f"sum by (user) (modelarts_training_job_accelerators "
         f"* {_JOB} group_left (user) modelarts_training_job_info "
         f'and {_JOB} modelarts_training_job_phase{{phase="Running"}})',
+    ),
+    "modelarts_training_job_cpu_cores": Query(
+        "How many CPU cores does each running job have for each of its cards?",
+        "modelarts_training_job_cpu_cores / modelarts_training_job_accelerators "
+        f'and {_JOB} modelarts_training_job_phase{{phase="Running"}}',
+    ),
+    "modelarts_training_job_memory_bytes": Query(
+        "Which ten jobs have the most memory, in bytes?",
+        "topk(10, modelarts_training_job_memory_bytes)",
+    ),
+    "modelarts_training_job_restart_limit": Query(
+        "Which jobs have used their whole budget of automatic restarts?",
+        "sum by (region, project, job_id) (modelarts_training_job_restarts_total) "
+        f">= {_JOB} modelarts_training_job_restart_limit",
+    ),
+    "modelarts_training_job_priority": Query(
+        "How many jobs are waiting, by priority?",
+        'count_values("priority", modelarts_training_job_priority '
+        f"and {_JOB} modelarts_training_job_phase{{{_WAITING}}})",
     ),
     "modelarts_training_job_restarts_total": Query(
         "Which jobs were restarted in the last hour?",
@@ -246,6 +288,10 @@ QUERIES = {
     "modelarts_exporter_jobs_without_series": Query(
         "For which targets is `jobs.max_series_jobs` too low, and by how many jobs?",
         "modelarts_exporter_jobs_without_series > 0",
+    ),
+    "modelarts_exporter_label_values_over_limit": Query(
+        "For which labels is `jobs.max_label_values` too low, and by how many values?",
+        "modelarts_exporter_label_values_over_limit > 0",
     ),
     "modelarts_exporter_last_success_timestamp_seconds": Query(
         "How long ago was the last successful poll, in seconds?",
@@ -371,7 +417,17 @@ environment variables over the file, and the file over the defaults:
   to the working directory.
 - **Secrets** have no flags, because they would be visible in the process list. Preferably put each into its own file
   (`secret_key_file` and so on). Such a file may change while the exporter runs. It must be readable when the exporter
-  starts; only the `id_token_file` may appear later. Messages never contain a secret.
+  starts; only the `id_token_file` may appear later. A byte order mark, blanks and line breaks at the ends of a secret
+  do not count, wherever it is set. Messages never contain a secret. A warning names files with secrets that every user
+  of the machine can read, unless Kubernetes, Docker or systemd has mounted them.
+- **Quotes** around a key, a token, a URL, a name or an ID are an error: Docker keeps those in an env file, which a
+  shell would remove. Only a password may begin and end with a quote.
+- **Proxies.** `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in upper or lower case, mean what they mean for programs in
+  Go; `ALL_PROXY` applies where neither of the first two does. A proxy URL may omit `http://`; special characters in its
+  password must be percent-encoded (`#` is `%23`). `NO_PROXY` is a list of host names (`example.com` includes its
+  subdomains, `.example.com` and `*.example.com` are only those), IP addresses and CIDR ranges. Names and addresses may
+  have a port. `*` stands for all hosts. No proxy is used for this machine itself and the metadata service.
+  `target.proxy` is used instead of the variables, for all hosts. SOCKS proxies are not supported.
 - **Problems** are all reported at once, one line each, with the option, where it was set, and a valid value; the exit
   code is 2.
 
@@ -422,7 +478,8 @@ project ID, also `iam:projects:listProjects`. `target.auth.method` selects one o
 `HUAWEICLOUD_SDK_*`, the SDK's profile file, and finally `agency`. The target's options select `oidc` if `idp_id` or
 `id_token_file` is set, else `aksk` if `access_key` or `secret_key` is, else `password` if `username` or `password` is,
 else `token` if `token` is (for each of the secrets, the `_file` option counts as well). In the environment variables
-and in the profile file, `oidc` takes precedence over `aksk`.
+and in the profile file, `oidc` takes precedence over `aksk`. If half of a key is found and no whole one, for example
+`HUAWEICLOUD_SDK_AK` without `HUAWEICLOUD_SDK_SK`, the exporter says so instead of trying the agency.
 
 **`aksk`** signs every request with `access_key` and `secret_key` (or `secret_key_file`). A temporary key also needs
 `security_token` (or `security_token_file`). Options that are not set are taken from `HUAWEICLOUD_SDK_AK`,
@@ -431,7 +488,8 @@ and in the profile file, `oidc` takes precedence over `aksk`.
 `~/.huaweicloud/credentials`.
 
 **`password`** signs in as an IAM user with `username`, `password` (or `password_file`) and `domain`, the name of the
-account. IAM issues a token, which is renewed before it expires.
+account. IAM issues a token, which is renewed before it expires. `target.iam_endpoint` is the address of IAM without
+`/v3`. The path of `HUAWEICLOUD_SDK_IAM_ENDPOINT`, and of `iam_endpoint` in the profile file, is ignored, as by the SDK.
 
 **`token`** sends an existing token of the project: `token`, or preferably `token_file`, which something else keeps
 current.

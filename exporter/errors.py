@@ -108,10 +108,19 @@ class TimedOutError(PollError):
 
 
 class ConnectionFailedError(PollError):
-    """No connection, or it was lost before the response started."""
+    """No connection, or it was lost before the response started.
+
+    Attributes:
+        lasting: there was no connection at all (name not found, refused, certificate not trusted),
+            so a retry within seconds will hardly help.
+    """
 
     reason = "upstream"
     retryable = True
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class UpstreamError(PollError):

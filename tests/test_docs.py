@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import unicodedata
 from pathlib import Path
 from urllib.parse import unquote
@@ -280,6 +281,125 @@ def test_both_languages_lead_to_each_other_and_have_the_same_parts():
     assert others[0] == others[1]
 
 
+# --- Commands to paste ----------------------------------------------------------------------------
+
+
+def shell_blocks(path):
+    """The blocks of a page that are pasted into a shell, without their comments."""
+    for text in re.findall(r"^ *```sh\n(.*?)^ *```", path.read_text(), re.DOTALL | re.MULTILINE):
+        yield re.sub(r"(?:^|\s+)# .*", "", text.replace("\\\n", " "), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_command_is_installed_before_it_is_used(name):
+    text = (ROOT / name).read_text()
+    blocks = [*shell_blocks(ROOT / name)]
+    (installs,) = [number for number, block in enumerate(blocks) if "pipx install ." in block]
+    uses = [
+        number
+        for number, block in enumerate(blocks)
+        if re.search(r"^modelarts-exporter\b", block, re.MULTILINE)
+    ]
+    assert installs < min(uses)
+    check, *_ = re.findall(r"^modelarts-exporter.*", "\n".join(blocks), re.MULTILINE)
+    assert check == "modelarts-exporter check"
+    for way in ("uv tool install .", "/bin/pip install .", ".venv/bin/modelarts-exporter"):
+        assert f"{way}`" in text
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_blocks_can_be_pasted(path):
+    text = path.read_text()
+    for block in shell_blocks(path):
+        assert not re.search(r"^pip install", block, re.MULTILINE), "refused by Debian 12"
+        # Nothing is started before what the block has created is edited.
+        creates = "real.env.example" in block or "exporter.yml.example" in block
+        assert not (creates and re.search(r"\b(enable --now|compose up|start) ", block)), block
+    for port in re.findall(r"-p (\S*:\d+)(?= )", "\n".join(shell_blocks(path))):
+        assert port.startswith("127.0.0.1:"), "names of users and jobs, without a password"
+    assert "# then edit" not in text
+
+
+def test_the_dockerfile_publishes_on_this_machine_only():
+    (line,) = re.findall(r"^# (docker run .*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert "-p 127.0.0.1:9978:9978 " in line
+    assert line.endswith(" demo --web.listen-address=0.0.0.0:9978")
+
+
+def test_recipes_of_check_have_options_that_exist():
+    text = (ROOT / "deploy/README.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"(?:modelarts-exporter|exporter) check((?: +--\S+)*)", text)
+    flags = {flag.split("=")[0] for flags in commands for flag in flags.strip("`").split()}
+    assert len(commands) > 4
+    assert flags <= {option.flag for option in options()} | CHECK_FLAGS
+    for recipe in ("kubectl --namespace monitoring exec ", "compose run --rm exporter check"):
+        assert recipe in text
+    start = text.index("systemctl enable --now modelarts-exporter")
+    assert text.index("systemctl start modelarts-exporter-check\n") < start
+
+
+def test_all_pages_give_the_same_speed_of_a_sweep():
+    # Measured with `simulate`: 203 jobs a second with page offsets and 5 requests a second.
+    (timeout,) = [option for option in options() if option.name == "poll.sweep_timeout"]
+    for text, found in (
+        ((ROOT / "docs/troubleshooting.md").read_text(), "about 200 a second"),
+        ((ROOT / "docs/how-it-counts.md").read_text(), "about 200 jobs a second"),
+        ((ROOT / "docs/runbooks/ModelArtsExporterSweepsFailing.md").read_text(), "200 a second"),
+        ((ROOT / "deploy/helm/modelarts-exporter/values.yaml").read_text(), "second per 200 jobs"),
+        (timeout.help, f"{200 * 30 * 60:,} jobs"),
+    ):
+        assert found in text
+
+
+# --- Scraping -------------------------------------------------------------------------------------
+
+
+def yaml_examples():
+    """Every YAML document that the project shows or ships, as far as it is plain YAML."""
+    for path in PAGES:
+        for text in re.findall(
+            r"^ *```ya?ml\n(.*?)^ *```", path.read_text(), re.DOTALL | re.MULTILINE
+        ):
+            yield path, textwrap.dedent(text)
+    for path in ROOT.glob("deploy/**/*.y*ml"):
+        if "templates" not in path.parts:  # tests/deploy/test_deploy_chart.py renders these
+            yield path, path.read_text()
+
+
+def scrapes(document):
+    """The scrape jobs of a document that scrape the exporter."""
+    if not isinstance(document, dict):
+        return
+    if document.get("kind") in ("ServiceMonitor", "PodMonitor"):
+        spec = document["spec"]
+        yield from spec.get("endpoints", spec.get("podMetricsEndpoints"))
+    for job in document.get("scrape_configs") or ():
+        if ":9978" in str(job) or job["job_name"] == "modelarts":
+            yield job
+
+
+def test_scrape_examples_keep_the_labels_of_the_exporter():
+    found = [
+        (str(path.relative_to(ROOT)), job)
+        for path, text in yaml_examples()
+        if "scrape_configs" in text or "Monitor" in text
+        for document in yaml.safe_load_all(text)
+        for job in scrapes(document)
+    ]
+    assert {name for name, _ in found} >= {
+        "README.md",
+        "README.zh-CN.md",
+        "deploy/compose/prometheus.yml",
+        "deploy/helm/modelarts-exporter/README.md",
+        "deploy/kubernetes/servicemonitor.yaml",
+        "docs/web-configuration.md",
+    }
+    lacking = [
+        name for name, job in found if not job.get("honor_labels", job.get("honorLabels", False))
+    ]
+    assert lacking == [], "a label such as region of the scrape job would replace the exporter's"
+
+
 # --- What the pages say of the code ---------------------------------------------------------------
 
 
@@ -289,6 +409,7 @@ def spans(name):
     return re.findall(r"`([^`\n]+)`", text)
 
 
+CHECK_FLAGS = {"--offline", "--output", "--quick"}
 HAND_WRITTEN = [
     *(f"docs/{name}.md" for name in ("migration", "faq", "troubleshooting", "backfill")),
     "README.md",
@@ -312,7 +433,7 @@ def test_options_and_metrics_in_pages_exist(generate, name):
         for flag in re.findall(r"(?<!\S)--[a-z][a-z.-]+", span):
             assert flag in {option.flag for option in known} | {
                 option.no_flag for option in known
-            } | {"--read-only", "--cap-drop", "--help", *backfill}, span
+            } | {"--read-only", "--cap-drop", "--help", *backfill, *CHECK_FLAGS}, span
         for variable in re.findall(r"MODELARTS_EXPORTER_[A-Z_]+", span):
             assert variable in {option.variable for option in known}, span
 

@@ -16,6 +16,10 @@ PACKAGE = ROOT / "exporter"
 MAIN = "__main__"  # python -m exporter: above everything
 MOST_ENTRIES = 14
 COMPOSING = {"app", "commands"}
+VALUES = {
+    f"settings.{name}"
+    for name in (*("durations", "problems", "small_file", "sources", "tree", "types", "yaml"),)
+}
 PURE = {"jobs", "modelarts.decode"}
 OUTSIDE_WORLD = {"aiohttp", "asyncio", "os", "pathlib", "socket", "sqlite3", "time"}
 
@@ -101,6 +105,20 @@ def test_imports_run_down_the_list(module):
 def test_no_module_imports_itself_in_a_circle():
     needs = {name: ours(source) & set(MODULES) - {name} for name, source in MODULES.items()}
     tuple(TopologicalSorter(needs).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {MAIN}))
+def test_rooms_below_the_composition_see_nothing_of_the_settings_but_the_schema(module):
+    room = module.split(".")[0]
+    if room in COMPOSING or room == "settings":
+        return
+    seen = {name for name in ours(MODULES[module]) if name.startswith("settings.")}
+    allowed = {"settings.schema"}
+    if module.startswith("web.config."):
+        allowed = VALUES
+    elif module.startswith("huaweicloud.auth."):
+        allowed |= {"settings.secret_values"}  # one rule for secrets in options and in files
+    assert seen <= allowed
 
 
 def test_the_package_itself_imports_nothing():

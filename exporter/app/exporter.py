@@ -1,16 +1,17 @@
-"""The composition root: settings in, a running exporter out."""
+"""The running exporter: polls all targets and serves their metrics."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from exporter.app.factory import SharedParts, make_guard, open_store, plans
+from exporter.app.factory import ProcessContext, make_access_control, open_store, plans
 from exporter.app.pollers import PollerManager
 from exporter.app.reload import Reloader
 from exporter.clock import Clocks
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.metrics.self_metrics import Instruments
 from exporter.polling.poller import Poller
+from exporter.polling.registry import TargetRegistry
 from exporter.settings.schema import Settings
 from exporter.web.access import AccessControl
 from exporter.web.listen import serve
@@ -19,14 +20,17 @@ from exporter.web.server import make_app
 
 
 class Exporter:
-    """All targets of a configuration, and what they publish. Made by `exporter`.
+    """All targets of a configuration, and the server of their metrics. Created by `exporter`.
 
     Args:
         settings: at the start.
         publisher: holds the body that is served.
-        pollers: who polls.
-        reload: reads the configuration again.
+        pollers: one for each target.
+        reloader: reloads the configuration.
         clocks: the machine's.
+
+    Attributes:
+        publisher: as given.
     """
 
     def __init__(
@@ -34,14 +38,14 @@ class Exporter:
         settings: Settings,
         publisher: Publisher,
         pollers: PollerManager,
-        reload: Reloader,
+        reloader: Reloader,
         clocks: Clocks,
     ) -> None:
         self.publisher = publisher
         self._web = settings.web
         self._interval = settings.poll.interval
         self._pollers = pollers
-        self._reload = reload
+        self._reloader = reloader
         self._clocks = clocks
 
     @property
@@ -50,7 +54,7 @@ class Exporter:
         return self.publisher.pollers
 
     async def poll_once(self) -> bool:
-        """Poll once every target whose last poll has not failed; True if none has failed."""
+        """Poll each target once, unless its last poll failed; True if no target has failed."""
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(self.publisher.run())
             await asyncio.gather(*(each.poll() for each in self.pollers if not each.error))
@@ -63,43 +67,43 @@ class Exporter:
         started: Callable[[list[str]], None] = lambda _: None,
         hangup: asyncio.Event | None = None,
     ) -> None:
-        """Serve and poll until ``stop``; an actor that dies of a bug ends them all.
+        """Serve and poll until ``stop`` is set. A task that dies of a bug ends all of them.
 
         Args:
-            stop: ends it.
-            started: is told the URLs that are served, once they are.
-            hangup: asks for a reload, each time that it is set.
+            stop: set to end it.
+            started: called with the URLs that are served.
+            hangup: set to request a reload.
 
         Raises:
-            StartError: an address cannot be had.
-            ConfigError: the web configuration is no longer what it was when it was checked.
+            StartError: an address is not available.
+            ConfigError: the web configuration has become invalid since it was checked.
         """
-        guard = await make_guard(self._web.config.file, self._clocks)
+        access = await make_access_control(self._web.config.file, self._clocks)
         app = make_app(
             self.publisher,
             telemetry_path=self._web.telemetry_path,
             scraped=self.publisher.scraped,
-            reload=self._reload.ask if self._web.enable_reload else None,
-            access=guard,
+            reload=self._reloader.reload if self._web.enable_reload else None,
+            access=access,
             clock=self._clocks.wall,
         )
         await self.publisher.update()  # from the first request on, there is something to serve
         async with (
-            _closing(guard),
-            serve(app, self._web.listen_address, guard.tls if guard else None) as urls,
+            _closing(access),
+            serve(app, self._web.listen_address, access.tls if access else None) as urls,
             asyncio.TaskGroup() as group,
         ):
             started(urls)
-            actors = [group.create_task(self.publisher.run())]
-            actors += [group.create_task(guard.run())] if guard else []
-            actors += [group.create_task(self._publish_until_ready())]
+            tasks = [group.create_task(self.publisher.run())]
+            tasks += [group.create_task(access.run())] if access else []
+            tasks += [group.create_task(self._publish_until_ready())]
             self._pollers.start(group)
-            reloading = [group.create_task(self._reload.run())]
+            reloading = [group.create_task(self._reloader.run())]
             reloading += [group.create_task(self._reload_at(hangup))] if hangup else []
             await stop.wait()
-            await _end(reloading)  # first: it starts others
+            await _end(reloading)  # first, since a reload starts pollers
             await self._pollers.close()
-            await _end(actors)
+            await _end(tasks)
 
     async def _publish_until_ready(self) -> None:
         """Show how the first polls get on, which publish when they end: that can take long."""
@@ -111,7 +115,7 @@ class Exporter:
         while True:
             await hangup.wait()
             hangup.clear()
-            self._reload.want()
+            self._reloader.request()
 
 
 @contextlib.asynccontextmanager
@@ -121,15 +125,18 @@ async def exporter(
     clocks: Clocks | None = None,
     *,
     keep_state: bool = True,
+    retry_unreachable: bool = True,
     load: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Exporter]:
-    """Make the targets; their connections are closed at the end.
+    """Create the exporter; close its connections at the end.
 
     Args:
         settings: validated.
-        environ: where the vendor's variables are looked for.
+        environ: has the vendor's variables.
         clocks: other than the machine's, for tests.
-        keep_state: whether ``state.file`` is used, where one is configured.
+        keep_state: whether ``state.file`` is used, if one is configured.
+        retry_unreachable: whether requests are retried if there is no connection at all; a user
+            who waits for the result wants to know at once.
         load: reads the settings again; None: they cannot change.
 
     Raises:
@@ -139,15 +146,24 @@ async def exporter(
     instruments = Instruments()
     publisher = Publisher(instruments)
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(settings.state.file if keep_state else None, instruments)
+        store = await open_store(settings.state.file if keep_state else None, instruments, clocks)
         stack.push_async_callback(store.close)
         lockouts = KeyLockouts(clocks.monotonic)
-        shared = SharedParts(environ, clocks, instruments, lockouts, store, publisher.publish)
-        pollers = PollerManager(shared, publisher)
+        context = ProcessContext(
+            environ,
+            clocks,
+            instruments,
+            lockouts,
+            store,
+            publisher.publish,
+            TargetRegistry(),
+            retry_unreachable=retry_unreachable,
+        )
+        pollers = PollerManager(context, publisher)
         stack.push_async_callback(pollers.close)
-        await pollers.adopt(await pollers.draft(plans(settings, environ)))
-        reload = Reloader(settings, load or (lambda: settings), shared, pollers, publisher)
-        yield Exporter(settings, publisher, pollers, reload, clocks)
+        await pollers.apply(await pollers.prepare(plans(settings, environ)))
+        reloader = Reloader(settings, load or (lambda: settings), context, pollers, publisher)
+        yield Exporter(settings, publisher, pollers, reloader, clocks)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
@@ -157,9 +173,9 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _closing(guard: AccessControl | None) -> AsyncIterator[None]:
+async def _closing(access: AccessControl | None) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        if guard:
-            guard.close()
+        if access:
+            access.close()

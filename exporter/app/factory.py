@@ -1,44 +1,58 @@
-"""Settings → parts: what a target's poller is made of, and making it."""
+"""Makes the parts of an exporter from its settings: pollers, access control, the store."""
 
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
+from exporter.app.permissions import warn_of_readable_secrets
 from exporter.clock import Clocks
 from exporter.errors import AuthError, ConfigError
 from exporter.huaweicloud.auth import sdk_config
 from exporter.huaweicloud.auth.chain import AuthContext, resolve
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.http import Session
-from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
-from exporter.modelarts.search import Paging
-from exporter.polling.poller import Cadence, Poller
-from exporter.polling.target import UNKNOWN_PROJECT, Manners, Target, TargetIdentity
+from exporter.modelarts.search import Paging, UnifiedJobs
+from exporter.polling.identity import TargetIdentity
+from exporter.polling.poller import Poller
+from exporter.polling.registry import TargetRegistry
+from exporter.polling.target import Target
 from exporter.settings.options import options
-from exporter.settings.schema import Settings, TargetSettings
+from exporter.settings.problems import InvalidValueError, problem
+from exporter.settings.proxies import proxy_for
+from exporter.settings.schema import (
+    ApiSettings,
+    JobsSettings,
+    PollSettings,
+    Settings,
+    TargetSettings,
+)
+from exporter.settings.types import IAM_URL, PROJECT_ID, OptionType, without_path
 from exporter.storage.store import MemoryStore, StateFile, Store
 from exporter.web.access import AccessControl
 from exporter.web.config.file import WebFile
 
 _FIXED = ("state", "web")
-"""Groups of options: who listens and who keeps the state file cannot change its mind."""
+"""Groups of options that a reload cannot change: the listening sockets and the state file."""
 
 
-class SharedParts(NamedTuple):
-    """What the targets of a process have in common.
+class ProcessContext(NamedTuple):
+    """What all targets of a process share.
 
     Attributes:
-        environ: where the vendor's variables are looked for.
+        environ: has the vendor's variables.
         clocks: the machine's.
         instruments: of the process.
         lockouts: of the access keys and users.
-        store: what must outlive the process.
-        publish: makes what changed visible; returns the generation that shows it.
+        store: saves the state beyond the process.
+        publish: makes changes visible; returns the generation that shows them.
+        registry: knows all targets.
+        connect: makes the connections of a target.
+        retry_unreachable: whether requests are retried if there is no connection at all.
     """
 
     environ: Mapping[str, str]
@@ -47,70 +61,54 @@ class SharedParts(NamedTuple):
     lockouts: KeyLockouts
     store: Store
     publish: Callable[[], Awaitable[int]]
+    registry: TargetRegistry
+    connect: Callable[..., Session] = Session
+    retry_unreachable: bool = True
 
 
 @dataclass(frozen=True)
 class TargetPlan:
-    """All that a target's poller is made of: with equal plans, nothing would be different.
+    """Everything a target's poller is made of. Equal plans make equal pollers.
 
     Attributes:
         options: of the target.
-        place: where it is, with what the profile file adds.
-        cadence: when it is polled.
-        manners: how it is asked.
-        timeout: seconds for one request.
-        scope: which of its jobs have series.
-        profile: what the profile file says, without secrets: those are read anew each time.
-        authorities: what is in the target's ``ca_file``.
+        identity: where it is, completed from the profile file.
+        poll: when it is polled.
+        api: limits on its requests.
+        jobs: which of its jobs have series.
+        profile: content of the profile file, without secrets: those are read each time.
+        authorities: content of the target's ``ca_file``.
     """
 
     options: TargetSettings
-    place: TargetIdentity
-    cadence: Cadence
-    manners: Manners
-    timeout: float
-    scope: Scope
+    identity: TargetIdentity
+    poll: PollSettings
+    api: ApiSettings
+    jobs: JobsSettings
     profile: sdk_config.SdkConfig | None = field(repr=False)
     authorities: bytes | None = field(repr=False)
 
 
 def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
-    """A plan for each target. Reads files.
+    """Plan the poller of each target. Reads files, warns of secrets that others can read.
 
     Args:
         settings: validated.
-        environ: where the vendor's variables are looked for.
+        environ: has the vendor's variables.
 
     Raises:
-        ConfigError: a file that was there when the settings were validated is gone.
+        ConfigError: a file has disappeared since the settings were validated.
     """
     targets = settings.all_targets()
     known = _profile(environ)
-    poll, api, jobs = settings.poll, settings.api, settings.jobs
+    warn_of_readable_secrets(settings, environ, known)
     return [
         TargetPlan(
             options=target,
-            place=_place(target, known if len(targets) == 1 else None),
-            cadence=Cadence(
-                interval=poll.interval,
-                timeout=poll.timeout,
-                sweep_interval=poll.sweep_interval,
-                sweep_timeout=poll.sweep_timeout,
-                stale_after=poll.stale_after,
-            ),
-            manners=Manners(
-                requests_per_second=api.max_requests_per_second,
-                concurrency=api.concurrency,
-                retries=api.retries,
-                longest_pause=poll.timeout,
-            ),
-            timeout=api.timeout,
-            scope=Scope(
-                history=jobs.history,
-                retention=jobs.retention,
-                per_job=jobs.per_job,
-                max_series_jobs=jobs.max_series_jobs,
-            ),
+            identity=_identity(target, known if len(targets) == 1 else None),
+            poll=settings.poll,
+            api=settings.api,
+            jobs=settings.jobs,
             profile=_without_secrets(known),
             authorities=_content("target.ca_file", target.ca_file),
         )
@@ -119,7 +117,7 @@ def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
 
 
 def needing_restart(old: Settings, new: Settings) -> list[str]:
-    """Names of options that differ, and that only a start can give another value."""
+    """Names of changed options that need a restart."""
     return [
         option.name
         for option in options()
@@ -128,64 +126,67 @@ def needing_restart(old: Settings, new: Settings) -> list[str]:
     ]
 
 
-async def make_poller(plan: TargetPlan, shared: SharedParts) -> Poller:
-    """The poller of a target; its connections are closed with its target.
+async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
+    """Make the poller of a target. Close its target to close its connections.
 
     Raises:
         ConfigError: the credentials can never work.
     """
-    given, place, clocks = plan.options, plan.place, shared.clocks
-    project = place.name or place.project_id or UNKNOWN_PROJECT
-    instruments = TargetInstruments(shared.instruments, place.region, project)
-    session = Session(
-        timeout=plan.timeout,
+    given, identity, clocks = plan.options, plan.identity, context.clocks
+    instruments = TargetInstruments(context.instruments, **identity.labels)
+    session = context.connect(
+        timeout=plan.api.timeout,
         meter=instruments,
-        target=f"{place.region}/{project}",
-        proxy=given.proxy,
+        target=identity.display_name,
+        proxy_for=partial(proxy_for, option=given.proxy, environ=context.environ),
         ca_file=given.ca_file,
     )
-    context = AuthContext(
-        region=place.region,
-        iam_endpoint=place.iam_endpoint,
-        project_id=place.project_id,
-        environ=shared.environ,
+    auth_context = AuthContext(
+        region=identity.region,
+        iam_endpoint=identity.iam_endpoint,
+        project_id=identity.project_id,
+        environ=context.environ,
         http=session,
-        lockouts=shared.lockouts,
+        lockouts=context.lockouts,
         clocks=clocks,
     )
     try:
-        credentials = resolve(given.auth, context)
+        credentials = resolve(given.auth, auth_context)
     except BaseException:
         await session.close()
         raise
     target = Target(
-        place,
-        plan.manners,
+        identity,
+        api=plan.api,
+        longest_pause=plan.poll.timeout,
+        retry_unreachable=context.retry_unreachable,
         paging=Paging(
             None if given.pagination == "auto" else given.pagination,
             fixed=given.pagination != "auto",
         ),
+        unified=UnifiedJobs(plan.jobs.unified),
         session=session,
         credentials=credentials,
         instruments=instruments,
+        registry=context.registry,
         clocks=clocks,
     )
     return Poller(
         target,
         instruments,
-        cadence=plan.cadence,
-        scope=plan.scope,
-        store=shared.store,
-        publish=shared.publish,
+        poll=plan.poll,
+        jobs=plan.jobs,
+        store=context.store,
+        publish=context.publish,
         clocks=clocks,
     )
 
 
-async def make_guard(file: str | None, clocks: Clocks) -> AccessControl | None:
-    """Who watches the door; None: it is open.
+async def make_access_control(file: str | None, clocks: Clocks) -> AccessControl | None:
+    """Make the access control of the exporter's own port; None: everyone has access.
 
     Raises:
-        ConfigError: the web configuration is not what it was when it was checked.
+        ConfigError: the web configuration has become invalid since it was checked.
     """
     if file is None:
         return None
@@ -196,30 +197,46 @@ async def make_guard(file: str | None, clocks: Clocks) -> AccessControl | None:
     return AccessControl(loaded, web_file.look, clocks)
 
 
-async def open_store(file: str | None, instruments: Instruments) -> Store:
-    """The state file, or what is as good without one.
+async def open_store(file: str | None, instruments: Instruments, clocks: Clocks) -> Store:
+    """Open the state file, or a store in memory if none is configured.
 
     Raises:
         ConfigError, StartError: as `exporter.storage.store.StateFile.open`.
     """
     if file is None:
         return MemoryStore()
-    return await StateFile.open(Path(file), problem=instruments.state_errors.inc)
+    return await StateFile.open(Path(file), problem=instruments.state_errors.inc, clocks=clocks)
 
 
-def _place(given: TargetSettings, known: sdk_config.SdkConfig | None) -> TargetIdentity:
-    """Where the target is; what its options leave open is taken from the profile file."""
-    iam_endpoint = given.iam_endpoint
+def _identity(given: TargetSettings, known: sdk_config.SdkConfig | None) -> TargetIdentity:
+    """Where the target is. The profile file fills in what its options leave open.
+
+    Raises:
+        ConfigError: a value is needed from the profile file, and not valid there.
+    """
+    iam_endpoint, project_id = given.iam_endpoint, given.project_id
     if known and known.iam_endpoint and "iam_endpoint" not in given.model_fields_set:
-        iam_endpoint = known.iam_endpoint
+        url = without_path(known.iam_endpoint)
+        iam_endpoint = _from_profile(known, "iam_endpoint", IAM_URL, url)
+    if known and known.project_id and project_id is None:
+        project_id = _from_profile(known, "project_id", PROJECT_ID, known.project_id)
     return TargetIdentity(
         name=given.name,
         region=given.region,
-        project_id=given.project_id or (known and known.project_id) or None,
+        project_id=project_id,
         endpoint=given.endpoint,
         iam_endpoint=iam_endpoint,
         workspaces=tuple(given.workspaces),
     )
+
+
+def _from_profile(
+    known: sdk_config.SdkConfig, name: str, option_type: OptionType, value: str
+) -> str:
+    try:
+        return str(option_type.take(value))
+    except InvalidValueError as error:
+        raise ConfigError(problem(f"target.{name}", str(error), known.origin)) from None
 
 
 def _profile(environ: Mapping[str, str]) -> sdk_config.SdkConfig | None:

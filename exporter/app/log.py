@@ -1,6 +1,6 @@
-"""Log lines: one a record, as text for people or as JSON for machines, whatever a message contains.
+"""One log line a record, as text or as JSON, whatever a message contains.
 
-What a record is about goes into ``extra=``: ``log.warning("poll failed", extra={"target": name})``.
+Fields go into ``extra=``: ``log.warning("poll failed", extra={"target": name})``.
 """
 
 import json
@@ -16,12 +16,12 @@ _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 
 
 def setup(level: str, format: str, stream: TextIO | None = None) -> None:  # noqa: A002 - log.format
-    """Send all log records to a stream; a second call replaces the first.
+    """Write all log records to a stream. A second call replaces the first.
 
     Args:
-        level: ``debug``, ``info``, ``warning`` or ``error``; libraries: ``warning`` at least.
+        level: ``debug``, ``info``, ``warning`` or ``error``; for libraries at least ``warning``.
         format: ``text`` or ``json``.
-        stream: default is standard error.
+        stream: standard error by default.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
@@ -38,7 +38,7 @@ class TextFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text; only a traceback has more than one line."""
+        """Format as text; only a traceback takes more than one line."""
         fields = (f" {name}={_value(value)}" for name, value in _extra(record).items())
         line = f"{_time(record)} {record.levelname} {one_line(_message(record))}{''.join(fields)}"
         below = _exception(self, record)
@@ -46,10 +46,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a line: ``time``, ``level``, ``logger``, ``message``, and the extra fields."""
+    """One JSON object a line: ``time``, ``level``, ``logger``, ``message`` and the extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON; a traceback is its field ``exception``."""
+        """Format as JSON; a traceback becomes the field ``exception``."""
         fields: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -69,7 +69,7 @@ def _time(record: logging.LogRecord) -> str:
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except (TypeError, ValueError):  # arguments that do not fit must not cost the line
+    except (TypeError, ValueError):  # a line must not be lost because its arguments do not fit
         return f"{record.msg} {record.args}"
 
 
@@ -85,7 +85,7 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _value(value: object) -> str:
-    """A field's value, in quotes where it could be misread."""
+    """A field's value, in quotes where it would be ambiguous."""
     text = str(value)
     plain = text and text.isprintable() and not set(' "=\\') & set(text)
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,4 +1,4 @@
-"""The configuration read again while the program runs: all of it is taken over, or nothing."""
+"""Reloads the configuration while the program runs: all of it is applied, or nothing."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from exporter.app import log as logs
-from exporter.app.factory import SharedParts, TargetPlan, needing_restart, plans
+from exporter.app.factory import ProcessContext, TargetPlan, needing_restart, plans
 from exporter.app.pollers import Changes, Pending, PollerManager
 from exporter.errors import ConfigError
 from exporter.settings.schema import Settings
@@ -16,109 +16,109 @@ from exporter.web.publisher import Publisher
 log = logging.getLogger(__name__)
 
 Problems = Sequence[str]
-"""A line for each; none: all is well."""
+"""One line each; empty: the reload succeeded."""
 
-ENDING = ("the exporter is being stopped",)
+SHUTTING_DOWN = ("the exporter is shutting down",)
 
 
 class Reloader:
-    """Reads the configuration again when somebody asks, one time after the other.
+    """Reloads the configuration on request, one reload at a time.
 
     Args:
         settings: in force.
-        load: what they would be if the program was started now; slow, called beside the event loop.
-        shared: what all targets have in common.
-        pollers: who polls.
-        publisher: shows how it went.
+        load: reads the settings as at a start; slow, called beside the event loop.
+        context: what all targets share.
+        pollers: the pollers to change.
+        publisher: publishes whether the reload succeeded.
     """
 
     def __init__(
         self,
         settings: Settings,
         load: Callable[[], Settings],
-        shared: SharedParts,
+        context: ProcessContext,
         pollers: PollerManager,
         publisher: Publisher,
     ) -> None:
         self._settings = settings
         self._load = load
-        self._shared = shared
+        self._context = context
         self._pollers = pollers
         self._publisher = publisher
-        self._succeeded = shared.instruments.config_reload
-        self._wanted = asyncio.Event()
+        self._succeeded = context.instruments.config_reload
+        self._requested = asyncio.Event()
         self._waiting: list[asyncio.Future[Problems]] = []
-        self._ended = False
+        self._has_ended = False
 
-    def want(self) -> None:
-        """Ask, and do not wait."""
-        self._wanted.set()
+    def request(self) -> None:
+        """Request a reload without waiting for it."""
+        self._requested.set()
 
-    async def ask(self) -> Problems:
-        """What hinders, once a reload that was begun after this call has ended and is published."""
-        if self._ended:
-            return ENDING
+    async def reload(self) -> Problems:
+        """Return the problems of a reload that began after this call, once it is published."""
+        if self._has_ended:
+            return SHUTTING_DOWN
         done: asyncio.Future[Problems] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
-        self._wanted.set()
+        self._requested.set()
         return await done
 
     async def run(self) -> None:
-        """Do what is asked for, for ever; those who ask while one is under way share the next."""
+        """Reload on request, until cancelled. Requests during a reload share the next one."""
         waiting: list[asyncio.Future[Problems]] = []
         try:
             while True:
-                await self._wanted.wait()
-                self._wanted.clear()
+                await self._requested.wait()
+                self._requested.clear()
                 waiting, self._waiting = self._waiting, []
                 problems = await self._once()
                 await self._publisher.publish()
                 _answer(waiting, problems)
         finally:
-            self._ended = True
-            _answer([*waiting, *self._waiting], ENDING)
+            self._has_ended = True
+            _answer([*waiting, *self._waiting], SHUTTING_DOWN)
 
     async def _once(self) -> Problems:
         problems: Problems = ()
         try:
-            settings, draft = await self._prepared()
+            settings, pending = await self._prepare()
         except ConfigError as error:
             problems = error.problems
         except OSError as error:
             problems = (str(error),)
-        except Exception:  # a bug in reading a file must not end what runs well
+        except Exception:  # a bug in reading a file must not end a running exporter
             log.exception("the configuration could not be read, please report it")
             problems = ("internal error, see the log",)
         else:
-            _tell(await self._pollers.adopt(draft))
+            _log_changes(await self._pollers.apply(pending))
             if settings.log != self._settings.log:
                 logs.setup(settings.log.level, settings.log.format)
             self._settings = settings
         for problem in problems:
-            log.error("configuration not reloaded, the old one stays: %s", problem)
+            log.error("configuration not reloaded, keeping the previous one: %s", problem)
         self._succeeded.set(not problems)
         return problems
 
-    async def _prepared(self) -> tuple[Settings, Pending]:
-        """All that can fail, before anything changes."""
-        settings, wanted = await asyncio.to_thread(self._read)
-        return settings, await self._pollers.draft(wanted)
+    async def _prepare(self) -> tuple[Settings, Pending]:
+        """Do everything that can fail, before anything changes."""
+        settings, new_plans = await asyncio.to_thread(self._read)
+        return settings, await self._pollers.prepare(new_plans)
 
     def _read(self) -> tuple[Settings, list[TargetPlan]]:
-        _again(self._settings.config.file)
+        _refuse_pipe(self._settings.config.file)
         settings = self._load()
         if names := needing_restart(self._settings, settings):
-            raise ConfigError(*(f"{name}: is different; valid: a restart" for name in names))
-        return settings, plans(settings, self._shared.environ)
+            raise ConfigError(*(f"{name}: changed; restart to apply" for name in names))
+        return settings, plans(settings, self._context.environ)
 
 
-def _again(file: str | None) -> None:
-    """A pipe can be read once, and then waits for ever."""
+def _refuse_pipe(file: str | None) -> None:
+    """Refuse pipes: a second read would block forever."""
     try:
         if file is not None and not stat.S_ISREG(Path(file).stat().st_mode):
-            raise ConfigError(f"config.file: {file} cannot be read again; valid: a regular file")
+            raise ConfigError(f"config.file: {file} cannot be read again; use a regular file")
     except OSError:
-        return  # who reads it says what is wrong
+        return  # reading it will report the error
 
 
 def _answer(waiting: Sequence[asyncio.Future[Problems]], problems: Problems) -> None:
@@ -127,10 +127,12 @@ def _answer(waiting: Sequence[asyncio.Future[Problems]], problems: Problems) -> 
             done.set_result(problems)
 
 
-def _tell(changes: Changes) -> None:
-    told = changes._asdict()
-    numbers = ", ".join(f"{len(pollers)} {how}" for how, pollers in told.items())
-    names = {how: ",".join(each.name for each in some) for how, some in told.items() if some}
+def _log_changes(changes: Changes) -> None:
+    pollers_by_change = changes._asdict()
+    numbers = ", ".join(f"{len(pollers)} {how}" for how, pollers in pollers_by_change.items())
+    names = {
+        how: ",".join(each.name for each in some) for how, some in pollers_by_change.items() if some
+    }
     log.info("configuration reloaded, targets: %s", numbers, extra=names)
     for poller in (*changes.added, *changes.changed):
         identity = poller.target.credentials.identity

@@ -1,11 +1,23 @@
-"""The command ``check``: a table of what each target looks like."""
+"""The command ``check``: what each target looks like, and whether ``serve`` would start."""
 
+import asyncio
+import json
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
+from exporter.app.exporter import Exporter
+from exporter.commands.console import in_background, show_progress_line
+from exporter.errors import PollError
 from exporter.jobs.job import PHASES, UNKNOWN_PHASE
+from exporter.modelarts.client import LIST_POOLS
 from exporter.polling.poller import Poller
+from exporter.polling.status import PollCost, PollerStatus
+from exporter.settings.schema import PollSettings
+
+OPTIONAL_PERMISSIONS = {LIST_POOLS: "names of resource pools"}
+"""IAM actions that nothing depends on, and what they give."""
 
 _DAY_SECONDS = 86_400
 _WIDTH = 100
@@ -16,62 +28,157 @@ _PAGING = {
     None: "unknown: one page holds all jobs",
 }
 
+Rows: TypeAlias = Iterator[tuple[str, str]]
 
-def report(pollers: Sequence[Poller], *, interval: float, sweep_interval: float) -> str:
-    """Return a table of what was found at each target.
+
+class Finding(NamedTuple):
+    """What was found at a target.
+
+    Attributes:
+        status: of its poller.
+        error: why it failed; "" if it did not.
+        listed: number of jobs; None = unknown.
+        pools: pools with a name; None = they could not be listed.
+        phases: jobs by phase; None if only one page was read.
+        poll: cost of an incremental poll, and
+        sweep: of reading everything; None likewise.
+    """
+
+    status: PollerStatus
+    error: str
+    listed: int | None = None
+    pools: int | None = None
+    phases: Mapping[str, int] | None = None
+    poll: PollCost | None = None
+    sweep: PollCost | None = None
+
+    def requests_per_day(self, settings: PollSettings) -> int | None:
+        """API requests a day with the configured intervals."""
+        if self.poll is None or self.sweep is None:
+            return None
+        polls = self.poll.requests * _DAY_SECONDS / settings.interval
+        return round(polls + self.sweep.requests * _DAY_SECONDS / settings.sweep_interval)
+
+
+async def read_targets(running: Exporter, *, quick: bool) -> list[Finding]:
+    """Read every target, and show how far that is.
 
     Args:
-        pollers: polled twice: by a sweep, then incrementally.
-        interval: seconds between polls, for the cost of a day.
-        sweep_interval: seconds between sweeps, likewise.
+        running: the exporter, without a state file.
+        quick: read one page of each workspace only.
     """
-    sections = [_section(poller, interval, sweep_interval) for poller in pollers]
-    failed = sum(bool(poller.error) for poller in pollers)
-    if len(pollers) > 1:
-        sections.append(f"{failed} of {len(pollers)} targets failed." if failed else "All ok.")
+    async with in_background(_show_progress(running)):
+        if quick:
+            return await asyncio.gather(*map(_read_first_pages, running.pollers))
+        await running.poll_once()
+        await running.poll_once()  # costs what every later poll costs
+        return [finding(poller.status()) for poller in running.pollers]
+
+
+async def _read_first_pages(poller: Poller) -> Finding:
+    try:
+        pages = await poller.read_first_pages()
+    except PollError as error:
+        return Finding(poller.status(), str(error))
+    return Finding(poller.status(), "", pages.listed, pages.pools)
+
+
+def finding(status: PollerStatus) -> Finding:
+    """Return what two polls have found: a sweep, then an incremental one."""
+    if status.error:
+        return Finding(status, status.error)
+    phases = Counter(known.job.phase for known in status.fleet.jobs.values())
+    pools = None if status.pools_trouble else len(status.fleet.pool_names)
+    costs = status.costs
+    return Finding(status, "", phases.total(), pools, phases, costs["incremental"], costs["sweep"])
+
+
+async def _show_progress(running: Exporter) -> None:
+    while True:
+        sweeps = [poller.target.sweep_progress for poller in running.pollers]
+        jobs, total = (sum(numbers) for numbers in zip(*sweeps, strict=True))
+        # The service's total may be wrong, and some targets may not have reported one yet.
+        share = f"{jobs:,} of {total:,} jobs" if total >= jobs > 0 else f"{jobs:,} jobs"
+        begun = any(poller.ended_polls for poller in running.pollers)
+        other = "Polling once more ..." if begun else "Signing in ..."
+        show_progress_line(f"Reading the job list: {share}" if jobs else other)
+        await asyncio.sleep(0.9)
+
+
+# --- For people -----------------------------------------------------------------------------------
+
+
+def table(findings: Sequence[Finding], notes: Sequence[str], settings: PollSettings) -> str:
+    """Return a table for people.
+
+    Args:
+        findings: one for each target; none with ``--offline``.
+        notes: from `exporter.commands.preflight.preflight`.
+        settings: the intervals, for the cost of a day.
+    """
+    sections = [_section(_rows(finding, settings)) for finding in findings]
+    if notes:
+        sections.append(_section(("note", note) for note in notes))
+    failed = sum(bool(finding.error) for finding in findings)
+    if not findings:
+        sections.append("The configuration is ok.")
+    elif len(findings) > 1:
+        sections.append(f"{failed} of {len(findings)} targets failed." if failed else "All ok.")
     return "\n\n".join(sections)
 
 
-def _section(poller: Poller, interval: float, sweep_interval: float) -> str:
-    rows = _rows(poller, interval, sweep_interval)
-    return "\n".join(line for name, value in rows for line in _row(name, value))
-
-
-def _rows(poller: Poller, interval: float, sweep_interval: float) -> Iterator[tuple[str, str]]:
-    yield "target", poller.name
-    yield "identity", poller.target.credentials.identity
-    if poller.error:
-        yield "result", f"FAILED: {poller.error}"
+def _rows(finding: Finding, settings: PollSettings) -> Rows:
+    status = finding.status
+    yield "target", status.name
+    yield "identity", status.identity
+    if finding.error:
+        yield "result", f"FAILED: {finding.error}"
         return
     yield "result", "ok"
-    phases = Counter(known.job.phase for known in poller.known.fleet.jobs.values())
-    total = f"{phases.total():,}"
-    yield "jobs", total if phases else "none; the service omits jobs this identity cannot list"
+    yield from _job_rows(finding)
+    yield "pool names", _pool_names(finding)
+    for action in status.missing_permissions:
+        yield "not granted", f"{action}, for {OPTIONAL_PERMISSIONS[action]}; optional"
+    if finding.poll and finding.sweep:
+        yield "a poll costs", _cost(finding.poll)
+        yield "a sweep costs", _cost(finding.sweep)
+        schedule = (
+            f"a poll every {settings.interval:g} s and a sweep every {settings.sweep_interval:g} s"
+        )
+        yield "a day costs", f"{_calls(finding.requests_per_day(settings) or 0)}, with {schedule}"
+
+
+def _job_rows(finding: Finding) -> Rows:
+    if finding.phases is None:
+        listed = "an unknown number" if finding.listed is None else f"{finding.listed:,}"
+        yield "jobs", f"{listed}, according to the service"
+        return
+    total = f"{finding.listed:,}"
+    none = "none; the service omits jobs this identity cannot list"
+    yield "jobs", total if finding.listed else none
     for phase in (*PHASES, UNKNOWN_PHASE):
-        if phases[phase]:
-            yield f"  {phase}", f"{phases[phase]:>{len(total)},}"
-    yield "paging", _PAGING[poller.target.paging.mode]
-    yield "pool names", _pool_names(poller)
-    poll, sweep = poller.costs["incremental"], poller.costs["sweep"]
-    yield "a poll costs", f"{_calls(poll.requests)}, {poll.seconds:.1f} s"
-    yield "a sweep costs", f"{_calls(sweep.requests)}, {sweep.seconds:.1f} s"
-    day = round(
-        poll.requests * _DAY_SECONDS / interval + sweep.requests * _DAY_SECONDS / sweep_interval
-    )
-    schedule = f"a poll every {interval:g} s and a sweep every {sweep_interval:g} s"
-    yield "a day costs", f"{_calls(day)}, with {schedule}"
+        if number := finding.phases[phase]:
+            yield f"  {phase}", f"{number:>{len(total)},}"
+    yield "paging", _PAGING[finding.status.pagination]
 
 
-def _pool_names(poller: Poller) -> str:
+def _pool_names(finding: Finding) -> str:
     """Return the number of pools, or why they could not be listed, which is not a failure."""
-    if trouble := poller.target.pools.error:
-        return f"only those seen in jobs; {trouble}"
-    number = len(poller.known.fleet.pool_names)
-    return f"{number:,} pool{'' if number == 1 else 's'}"
+    if finding.pools is None:
+        return f"only those seen in jobs; {finding.status.pools_trouble}"
+    return f"{finding.pools:,} pool{'' if finding.pools == 1 else 's'}"
+
+
+def _cost(cost: PollCost) -> str:
+    return f"{_calls(cost.requests)}, {cost.seconds:.1f} s"
 
 
 def _calls(number: int) -> str:
     return f"{number:,} API call{'' if number == 1 else 's'}"
+
+
+def _section(rows: Rows) -> str:
+    return "\n".join(line for name, value in rows for line in _row(name, value))
 
 
 def _row(name: str, value: str) -> list[str]:
@@ -83,3 +190,41 @@ def _row(name: str, value: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+# --- For machines ---------------------------------------------------------------------------------
+
+
+def document(findings: Sequence[Finding], notes: Sequence[str], settings: PollSettings) -> str:
+    """Return the same as JSON. Fields may be added; docs/troubleshooting.md describes them."""
+    ok = not any(finding.error for finding in findings)
+    targets = [_json(finding, settings) for finding in findings]
+    return json.dumps({"ok": ok, "notes": list(notes), "targets": targets}, indent=2)
+
+
+def _json(finding: Finding, settings: PollSettings) -> dict[str, Any]:
+    status = finding.status
+    return {
+        "target": status.name,
+        **status.labels,
+        "identity": status.identity,
+        "ok": not finding.error,
+        "error": finding.error or None,
+        "jobs": finding.listed,
+        "jobs_by_phase": finding.phases,
+        "pagination": status.pagination,
+        "pools": finding.pools,
+        "missing_permissions": [
+            {"action": action, "gives": OPTIONAL_PERMISSIONS[action]}
+            for action in status.missing_permissions
+        ],
+        "poll": finding.poll and finding.poll._asdict(),
+        "sweep": finding.sweep and finding.sweep._asdict(),
+        "requests_per_day": finding.requests_per_day(settings),
+    }
+
+
+OUTPUTS: Mapping[str, Callable[[Sequence[Finding], Sequence[str], PollSettings], str]] = {
+    "text": table,
+    "json": document,
+}

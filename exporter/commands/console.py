@@ -12,6 +12,20 @@ from exporter.errors import StartError
 _BAR_WIDTH = 40
 
 
+def open_standard_streams() -> None:
+    """Open /dev/null for standard streams that are closed, as with ``2>&-``.
+
+    Otherwise the next socket or file would take their numbers. `print_output` still reports a
+    closed standard output.
+    """
+    devnull = os.open(os.devnull, os.O_RDWR)
+    while devnull <= 2:  # noqa: PLR2004 - standard error
+        devnull = os.dup(devnull)
+    os.close(devnull)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
+
+
 def print_output(text: str | bytes) -> None:
     """Write lines to standard output and flush them.
 
@@ -22,6 +36,8 @@ def print_output(text: str | bytes) -> None:
     """
     show_progress("")
     out = sys.stdout
+    if out is None:
+        raise StartError("cannot write to standard output: it is closed")
     # A name that the terminal's encoding cannot show must not cost the line.
     line = text if isinstance(text, bytes) else f"{text}\n".encode(out.encoding, "replace")
     try:
@@ -46,6 +62,11 @@ def show_progress(text: str) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+
+
+def show_progress_line(text: str) -> None:
+    """As `show_progress`, but if standard error is no terminal, write a line of its own."""
+    show_progress(text) if sys.stderr.isatty() else print_note(text)
 
 
 def progress_bar(done: int, total: int) -> str:

@@ -59,6 +59,7 @@ def environment(
         "MODELARTS_EXPORTER_POLL__INTERVAL": "5s",
         "MODELARTS_EXPORTER_API__MAX_REQUESTS_PER_SECOND": "100",
         "MODELARTS_EXPORTER_LOG__LEVEL": "warning",
+        "MODELARTS_EXPORTER_WEB__LISTEN_ADDRESS": "127.0.0.1:9978",
     }
     target = {
         "MODELARTS_EXPORTER_TARGET__NAME": "demo",
@@ -98,13 +99,13 @@ async def narrate(
         show_progress(f"Reading the list of jobs, 50 a page: {len(service.requests)} requests ...")
         await asyncio.sleep(0.1)
     took = time.perf_counter() - started
-    poller = exporter.pollers[0]
-    if poller.error:
-        print_output(f"The first poll failed: {poller.error}")
+    status = exporter.pollers[0].status()
+    if status.error:
+        print_output(f"The first poll failed: {status.error}")
         return
-    requests = poller.costs["sweep"].requests
+    requests = status.costs["sweep"].requests
     print_output(f"The first poll took {requests} requests and {took:.1f} s.")
-    phases = Counter(known.job.phase for known in poller.known.fleet.jobs.values())
+    phases = Counter(known.job.phase for known in status.fleet.jobs.values())
     waiting = phases["Pending"] + phases["Creating"]
     links = {
         f"{url}{path}": "what Prometheus scrapes: jobs by phase, pool and card type",

@@ -6,7 +6,6 @@ or a bug ended the program. 2: the configuration or the command line is invalid.
 """
 
 import asyncio
-import itertools
 import logging
 import os
 import platform
@@ -21,8 +20,14 @@ from exporter import __version__
 from exporter.app.exporter import Exporter, exporter
 from exporter.app.log import setup as setup_log
 from exporter.commands import check
-from exporter.commands.console import in_background, print_output, show_progress, terminal_watcher
+from exporter.commands.console import (
+    in_background,
+    open_standard_streams,
+    print_output,
+    terminal_watcher,
+)
 from exporter.commands.parser import PROGRAM, CommandLine, help_text, parse
+from exporter.commands.preflight import preflight
 from exporter.commands.signals import on_signal
 from exporter.errors import ConfigError, StartError
 from exporter.settings.load import load
@@ -40,6 +45,7 @@ load_settings = partial(load, check_web_config=check_file)
 
 def main() -> int:
     """Run the command of the command line and return the exit code."""
+    open_standard_streams()
     try:
         return run(sys.argv[1:], os.environ)
     except KeyboardInterrupt:  # before or after the event loop, which has handlers of its own
@@ -163,26 +169,21 @@ async def _run_demo(line: CommandLine, environ: Mapping[str, str]) -> None:
 
 def _check(line: CommandLine, environ: Mapping[str, str]) -> int:
     settings = _load_and_log(line.options, environ, quiet="error")  # the table has the errors
+    notes = preflight(settings)
+    arguments = line.arguments
 
     async def work() -> int:
-        poll = settings.poll
-        async with exporter(settings, environ, keep_state=False) as running:
-            async with in_background(_show_seconds("Signing in and reading the list of jobs")):
-                await running.poll_once()
-                succeeded = await running.poll_once()  # costs what every later poll costs
-            report = check.report(
-                running.pollers, interval=poll.interval, sweep_interval=poll.sweep_interval
-            )
-            print_output(report)
-        return _SUCCESS if succeeded else _FAILURE
+        findings: list[check.Finding] = []
+        # Also made with --offline: that a target has credentials is part of the configuration.
+        async with exporter(
+            settings, environ, keep_state=False, retry_unreachable=False
+        ) as running:
+            if not arguments.offline:
+                findings = await check.read_targets(running, quick=arguments.quick)
+        print_output(check.OUTPUTS[arguments.output](findings, notes, settings.poll))
+        return _FAILURE if any(finding.error for finding in findings) else _SUCCESS
 
     return asyncio.run(_interruptible(work()))
-
-
-async def _show_seconds(doing: str) -> None:
-    for second in itertools.count():
-        show_progress(f"{doing}: {second} s ...")
-        await asyncio.sleep(1)
 
 
 def _dump(line: CommandLine, environ: Mapping[str, str]) -> int:
@@ -192,10 +193,20 @@ def _dump(line: CommandLine, environ: Mapping[str, str]) -> int:
         async with exporter(settings, environ, keep_state=False) as running:
             succeeded = await running.poll_once()
             body = running.publisher.exposition.text
-        print_output(body)
+        print_output(_without_process(body))
         return _SUCCESS if succeeded else _FAILURE
 
     return asyncio.run(_interruptible(work()))
+
+
+def _without_process(body: bytes) -> bytes:
+    """The families of the exporter, without those that every exporter has.
+
+    In a file for node_exporter's textfile collector they would collide with its own.
+    """
+    lines = body.splitlines(keepends=True)
+    ours = (b"modelarts_", b"# HELP modelarts_", b"# TYPE modelarts_")
+    return b"".join(line for line in lines if line.startswith(ours))
 
 
 def _backfill(line: CommandLine, environ: Mapping[str, str]) -> int:

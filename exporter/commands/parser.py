@@ -37,8 +37,10 @@ CONFIGURABLE = ("serve", "demo", "check", "dump", "backfill")
 _EXIT_CODES = "Exit code: 0 = ok, 1 = a target failed, 2 = bad configuration, 130 = interrupted."
 _DETAILS = {
     "serve": "It runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.",
-    "demo": "Targets and credentials in the environment are ignored. It polls every 5 seconds.",
-    "check": f"It signs in, reads the list of jobs and polls once more.\n{_EXIT_CODES}",
+    "demo": "Targets and credentials in the environment are ignored. It polls every 5 seconds,\n"
+    "and listens on 127.0.0.1:9978 unless --web.listen-address is given.",
+    "check": "It examines the state file and the listen addresses, signs in, reads the job list\n"
+    f"and polls once more. It changes nothing.\n{_EXIT_CODES}",
     "dump": _EXIT_CODES,
     "backfill": f"See docs/backfill.md.\n{_EXIT_CODES}",
     "simulate": "It runs until SIGTERM or SIGINT.",
@@ -122,10 +124,27 @@ def _add_arguments(parser: Parser, name: str) -> None:
         from exporter.commands.backfill import options  # noqa: PLC0415 - likewise
 
         options.add_arguments(parser)
+    elif name == "check":
+        _add_check_arguments(parser)
     elif name == "completion":
         parser.add_argument("shell", metavar="SHELL", choices=("bash", "fish", "zsh"))
     elif name == "help":
         parser.add_argument("topic", metavar="COMMAND", nargs="?")
+
+
+def _add_check_arguments(parser: Parser) -> None:
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--quick", action="store_true", help="read one page of the job list only, not all of it"
+    )
+    how.add_argument(
+        "--offline",
+        action="store_true",
+        help="check the configuration, files and addresses only; send nothing",
+    )
+    parser.add_argument(
+        "--output", choices=("text", "json"), default="text", help="format (default: text)"
+    )
 
 
 def _known_command(name: str) -> str:

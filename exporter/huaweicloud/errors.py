@@ -1,8 +1,9 @@
 """Error responses of Huawei Cloud: the typed error that a non-2xx response means."""
 
 import json
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -14,9 +15,9 @@ from exporter.errors import (
     RejectedError,
     ThrottledError,
     UpstreamError,
-    one_line,
 )
 from exporter.huaweicloud.http import Response
+from exporter.huaweicloud.redaction import quote
 
 # Error codes of the gateway (APIG., APIGW.) and of ModelArts. They are looked at before the
 # status, because some come with a status that means something else.
@@ -36,13 +37,19 @@ _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY_REQUESTS, _SERVER_ERROR = 401, 403, 429, 50
 _OK = range(200, 300)
 _REDIRECT = range(300, 400)
 _TEXT_LIMIT = 200
+_MAX_BYTES = 65_536
+"""An error is short; parsing megabytes would block the event loop."""
+_CODE = re.compile(r"[A-Za-z]{1,20}\.[0-9]{1,8}")
+_REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 def error_of(
     response: Response,
     *,
     permission: str = "",
+    workspace: str = "",
     endpoint_option: str = "",
+    secrets: Sequence[str | None] = (),
     now: Callable[[], float] = time.time,
 ) -> PollError:
     """Turn an error response, in any form the service uses, into a typed error.
@@ -50,21 +57,26 @@ def error_of(
     Args:
         response: an HTTP response that is not a success.
         permission: the IAM action that the request needs, named when it is missing.
+        workspace: that the request asks for, named where it may be wrong: one of several may be.
         endpoint_option: the option that holds the base URL, named where it may be wrong.
+        secrets: that the service was sent; it may repeat them.
         now: unix seconds, to report how far apart the clocks are.
     """
     status = response.status
-    code, text = _code_and_text(response.body)
+    code, text = _code_and_text(response.body, secrets)
     details = f"{status} {code} {text}".replace("  ", " ").strip()
-    if request_id := response.headers.get("X-Request-Id"):
-        details += f" (request {one_line(request_id, _TEXT_LIMIT)})"
+    request_id = response.headers.get("X-Request-Id", "")
+    if _REQUEST_ID.fullmatch(request_id) and quote(request_id, _TEXT_LIMIT, secrets) == request_id:
+        details += f" (request {request_id})"
     if status == _TOO_MANY_REQUESTS or _is_one_of(code, _THROTTLED_CODES):
         return ThrottledError(f"throttled: {details}", retry_after=_retry_after(response, now()))
     if _is_one_of(code, _SKEW_CODES):
         skew = _skew(response, now())
         return AuthError(f"clock skew: {skew}; set this machine's clock: {details}")
     if status == _FORBIDDEN or _is_one_of(code, _FORBIDDEN_CODES):
-        return ForbiddenError(f"not allowed: {details}{_permission_hint(code, permission)}")
+        return ForbiddenError(
+            f"not allowed: {details}{_permission_hint(code, permission, workspace)}"
+        )
     if status == _UNAUTHORIZED or _is_one_of(code, _AUTH_CODES):
         return AuthError(f"credentials not accepted: {details}; check target.auth.*")
     if status >= _SERVER_ERROR:
@@ -75,14 +87,21 @@ def error_of(
         return RejectedError(f"redirect not followed: {details}{hint}", status=status)
     if status in _OK:
         return InvalidResponseError(f"unexpected response: {details}")
-    hint = f"; check {endpoint_option} and target.project_id" if endpoint_option else ""
+    places = f"{endpoint_option} and target.project_id"
+    if workspace:
+        places = f"{endpoint_option}, target.project_id and target.workspaces (here {workspace})"
+    hint = f"; check {places}" if endpoint_option else ""
     return RejectedError(f"refused: {details}{hint}", status=status, code=code)
 
 
-def _permission_hint(code: str, permission: str) -> str:
+def _permission_hint(code: str, permission: str, workspace: str) -> str:
     if code == _OTHER_PROJECT_CODE:
         return "; check target.project_id"
-    return f"; grant {permission} to this identity in this project" if permission else ""
+    if not permission:
+        return ""
+    if workspace:
+        return f"; grant {permission} to this identity in this project and workspace {workspace}"
+    return f"; grant {permission} to this identity in this project"
 
 
 def _is_one_of(code: str, codes: tuple[str, ...]) -> bool:
@@ -92,10 +111,10 @@ def _is_one_of(code: str, codes: tuple[str, ...]) -> bool:
     return code in codes
 
 
-def _code_and_text(body: bytes) -> tuple[str, str]:
+def _code_and_text(body: bytes, secrets: Sequence[str | None]) -> tuple[str, str]:
     """Code and message of an error body; if it has none, what the body is instead."""
     try:
-        document: Any = json.loads(body)
+        document: Any = json.loads(body[:_MAX_BYTES])
     except (ValueError, RecursionError):
         kind = "an HTML page" if b"<" in body[:256] else "not JSON" if body.strip() else "no body"
         return "", f"({kind})"
@@ -106,14 +125,16 @@ def _code_and_text(body: bytes) -> tuple[str, str]:
         document = error
     code = _first(document, "error_code", "errorCode", "code")
     text = _first(document, "error_msg", "errorMsg", "message", "title")
-    return ("" if code.isdigit() else code), text
+    if not _CODE.fullmatch(code):
+        code = "" if code.isdigit() else quote(code, _TEXT_LIMIT, secrets)
+    return code, quote(text, _TEXT_LIMIT, secrets)
 
 
 def _first(document: dict[str, Any], *keys: str) -> str:
     for key in keys:
         value = document.get(key)
         if isinstance(value, str | int) and value != "":
-            return one_line(str(value), _TEXT_LIMIT)
+            return str(value)
     return ""
 
 

@@ -5,16 +5,15 @@ credentials are sent nowhere else.
 """
 
 import asyncio
-import ipaddress
+import base64
 import logging
 import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import yarl
@@ -29,12 +28,10 @@ from exporter.errors import (
     TimedOutError,
     one_line,
 )
+from exporter.huaweicloud.content import MAX_RESPONSE_BYTES, Content
 from exporter.metrics.self_metrics import TargetInstruments
 
 log = logging.getLogger(__name__)
-
-MAX_RESPONSE_BYTES = 16 * 2**20
-"""A page of 50 jobs has about 100 kB; a body a hundred times larger is not a page of jobs."""
 
 _TEXT_LIMIT = 200
 
@@ -54,8 +51,11 @@ class Request:
         optional: nothing depends on it: sent once, and a refusal says nothing about the
             credentials.
         permission: the IAM action that it needs, for error messages.
+        workspace: that it asks for, for error messages; "" = none.
         endpoint_option: the option that holds the base URL, for error messages; "" for the
             metadata service, whose URL is fixed.
+        max_bytes: of the response's body.
+        max_header_bytes: upper limit for one header of the response, name and value.
     """
 
     operation: str
@@ -67,7 +67,10 @@ class Request:
     direct: bool = False
     optional: bool = False
     permission: str = ""
+    workspace: str = ""
     endpoint_option: str = ""
+    max_bytes: int = MAX_RESPONSE_BYTES
+    max_header_bytes: int = 8190
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,29 @@ RejectedError if there is no usable response.
 """
 
 
+class Proxy(Protocol):
+    """A proxy to connect through."""
+
+    @property
+    def url(self) -> str:
+        """May contain a password."""
+
+    @property
+    def origin(self) -> str:
+        """The option or variable that it comes from, for messages."""
+
+
 class Session:
-    """The connections of one target, which log lines name ``target``; an `Http`."""
+    """The connections of one target; an `Http`.
+
+    Args:
+        timeout: seconds for a whole exchange.
+        meter: counts requests.
+        target: its name in log lines.
+        proxy_for: the proxy for a URL. aiohttp's own ``trust_env`` knows less of ``NO_PROXY``, and
+            would add passwords from ``~/.netrc`` to signed requests.
+        ca_file: CAs to trust in addition to those of the system.
+    """
 
     def __init__(
         self,
@@ -96,19 +120,22 @@ class Session:
         timeout: float,
         meter: TargetInstruments,
         target: str = "",
-        proxy: str | None = None,
+        proxy_for: Callable[[str], Proxy | None] = lambda _url: None,
         ca_file: str | None = None,
     ) -> None:
         self.timeout = timeout
         self.target = target
         self._meter = meter
-        self._proxy = proxy
-        context = ssl.create_default_context()
-        if ca_file is not None:
-            context.load_verify_locations(cafile=ca_file)
+        self._proxy_for = proxy_for
+        self._ca_hint = (
+            ", or give the issuing CA with target.ca_file"
+            if ca_file is None
+            else ", and whether target.ca_file contains the issuing CA"
+        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=0),
+            connector=aiohttp.TCPConnector(ssl=_tls(ca_file), limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # aiohttp would do it in the event loop
             headers={
                 "User-Agent": f"modelarts-exporter/{__version__}",
                 "Accept": "application/json",
@@ -124,6 +151,7 @@ class Session:
         """Send a request once; see `Http`."""
         url = request.url
         timeout = self.timeout if request.timeout is None else request.timeout
+        proxy = None if request.direct else self._proxy_for(url)
         started = time.perf_counter()
         code = "connection"
         try:
@@ -131,19 +159,19 @@ class Session:
                 request.method,
                 yarl.URL(url, encoded=True),
                 data=request.body or None,
-                headers=request.headers,
                 allow_redirects=False,
-                proxy=None if request.direct else self._proxy or _system_proxy(url),
+                **_headers(request, proxy),
                 timeout=aiohttp.ClientTimeout(total=timeout),
+                max_field_size=request.max_header_bytes,
             ) as response:
-                content = await _read(response)
+                content = await _read(response, request.max_bytes)
                 code = str(response.status)
                 return Response(response.status, response.headers, content)
         except TimeoutError as error:
             code = "timeout"
             raise TimedOutError(f"{_server(url)} did not answer within {timeout:g} s") from error
         except aiohttp.ClientError as error:
-            raise _no_response(error, request) from error
+            raise self._no_response(error, request, proxy.origin if proxy else "") from error
         except (OSError, ValueError) as error:
             reason = one_line(str(error), _TEXT_LIMIT)
             raise ConnectionFailedError(f"{_server(url)}: {reason}") from error
@@ -166,71 +194,91 @@ class Session:
             }
             log.debug("API request", extra=facts)
 
+    def _no_response(
+        self, error: aiohttp.ClientError, request: Request, proxy_origin: str
+    ) -> PollError:
+        """The typed error for an exchange that ended without a response."""
+        server, option = _server(request.url), request.endpoint_option
+        if proxy_origin:
+            option = f"{option} and {proxy_origin}"
+        message = f"the connection to {server} was lost"
+        lasting = True
+        match error:
+            case aiohttp.ClientConnectorDNSError() if proxy_origin:
+                message = (
+                    f"the name of the proxy for {server} does not resolve: check {proxy_origin}"
+                )
+            case aiohttp.ClientConnectorDNSError():
+                message = (
+                    f"the name {urlsplit(request.url).hostname} does not resolve: "
+                    f"check target.region, {option} and the DNS of this machine"
+                )
+            case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+                check = f"check {option}{self._ca_hint}"
+                message = f"TLS to {server} failed: {_tls_reason(error)}; {check}"
+            case aiohttp.ClientProxyConnectionError():
+                message = f"cannot connect to the proxy for {server}: check {proxy_origin}"
+            case aiohttp.ClientHttpProxyError():
+                status = f"with status {error.status}"
+                message = f"the proxy refused {server} {status}; check {proxy_origin}"
+            case aiohttp.ClientConnectorError():
+                check = f"check {option} and the network" if option else "check the network"
+                message = f"cannot connect to {server}: {_os_reason(error.os_error)}; {check}"
+            case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
+                return BrokenResponseError(f"the response from {server} was cut off or garbled")
+            case aiohttp.InvalidURL():
+                url = one_line(request.url, _TEXT_LIMIT)
+                return RejectedError(f"{url} is not a valid URL: check {option}", status=0)
+            case _:
+                lasting = False
+        return ConnectionFailedError(message, lasting=lasting)
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    size = 0
-    chunks = []
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > MAX_RESPONSE_BYTES:
-            response.close()
-            raise InvalidResponseError(f"the response is larger than {MAX_RESPONSE_BYTES} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
 
+def _headers(request: Request, proxy: Proxy | None) -> dict[str, Any]:
+    """The headers, also those for a proxy, as arguments of aiohttp.
 
-def _system_proxy(url: str) -> str | None:
-    """The proxy that the environment or the system sets for this URL.
-
-    None for this machine itself, which no proxy can reach (Go does the same).
-    aiohttp's own ``trust_env`` would also add passwords from ``~/.netrc`` to signed requests.
+    A proxy gets its password with the request itself, or with that for a tunnel. aiohttp would
+    encode it in Latin-1.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if _is_loopback(host) or proxy_bypass(host):
-        return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None:
+        return {"headers": request.headers}
+    parts = urlsplit(proxy.url)
+    user, at, server = parts.netloc.rpartition("@")
+    credentials = base64.b64encode(unquote(user if ":" in user else f"{user}:").encode()).decode()
+    own = {"Proxy-Authorization": f"Basic {credentials}"} if at else {}
+    tunnel = urlsplit(request.url).scheme == "https"
+    return {
+        "headers": request.headers if tunnel else {**request.headers, **own},
+        "proxy": f"{parts.scheme}://{server}",
+        "proxy_headers": own if tunnel else None,
+    }
 
 
-def _is_loopback(host: str) -> bool:
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    """Verification of the server's certificate, the same with every version of Python.
+
+    From version 3.13 on, Python also demands what only RFC 5280 does (``VERIFY_X509_STRICT``). Many
+    company CAs do not comply, for example because their basicConstraints are not critical. OpenSSL,
+    curl and Go accept them, and so does this. In return, an intermediate CA in ``ca_file`` is
+    enough with older versions, too.
+    """
+    context = ssl.create_default_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    content = Content(response.headers.get("Content-Encoding", ""), limit)
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _no_response(error: aiohttp.ClientError, request: Request) -> PollError:
-    """The typed error for an exchange that ended without a response."""
-    server, option = _server(request.url), request.endpoint_option
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            return ConnectionFailedError(
-                f"the name {urlsplit(request.url).hostname} does not resolve: "
-                f"check target.region, {option} and the DNS of this machine"
-            )
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return ConnectionFailedError(
-                f"TLS to {server} failed: {_tls_reason(error)}; "
-                f"check {option}, or give the issuing CA with target.ca_file"
-            )
-        case aiohttp.ClientProxyConnectionError():
-            return ConnectionFailedError(
-                f"cannot connect to the proxy for {server}: check target.proxy"
-            )
-        case aiohttp.ClientHttpProxyError():
-            return ConnectionFailedError(f"the proxy refused {server} with status {error.status}")
-        case aiohttp.ClientConnectorError():
-            check = f"check {option} and the network" if option else "check the network"
-            return ConnectionFailedError(
-                f"cannot connect to {server}: {_os_reason(error.os_error)}; {check}"
-            )
-        case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
-            return BrokenResponseError(f"the response from {server} was cut off or garbled")
-        case aiohttp.InvalidURL():
-            url = one_line(request.url, _TEXT_LIMIT)
-            return RejectedError(f"{url} is not a valid URL: check {option}", status=0)
-    return ConnectionFailedError(f"the connection to {server} was lost")
+        async for piece in response.content.iter_any():
+            await content.add(piece)
+    except InvalidResponseError:
+        response.close()
+        raise
+    return await content.read()
 
 
 def _tls_reason(error: Exception) -> str:

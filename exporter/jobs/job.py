@@ -18,13 +18,33 @@ PHASES = (
 ACTIVE = frozenset(PHASES[:4])
 TERMINAL = frozenset(PHASES[4:])
 UNKNOWN_PHASE = "Unknown"
+OTHER = "other"
+"""Label value for all values beyond ``jobs.max_label_values``."""
 START_TYPES = ("init_or_rescheduled", "restarted")
+PUBLIC_POOL = "public"
 
 ProblemKind: TypeAlias = Literal["invalid", "unknown"]
 
 
+class Fault(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A fault of a run, and the recovery from it (``recover_records``).
+
+    Attributes:
+        start, end: of the recovery, unix seconds; None = unset.
+        scenario: ``fault_scenario``, what failed; "" = unset, or ``unknown``.
+        recovery: ``recover``, the policy applied; likewise.
+        result: ``recover_result``; likewise. "" and ``recovering`` are not final.
+    """
+
+    start: float | None
+    end: float | None
+    scenario: str
+    recovery: str
+    result: str
+
+
 class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One running record of a job.
+    """One running record of a job. The state file stores it: see `exporter.jobs.tracked`.
 
     Attributes:
         start, end: unix seconds; None = unset, for example the end of the current run.
@@ -32,6 +52,9 @@ class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
         recovery: ``end_recover``, the policy applied after the run; "" = none, or ``unknown``.
         recovery_before: ``end_recover_before_downgrade``, the policy tried first; likewise.
         reason: why the run ended, for display; at most 200 characters.
+        computing: unix seconds at which its cards began to compute (``xpu_start_at``); None =
+            unset.
+        faults: None = the record does not say; there may still be some.
     """
 
     start: float | None
@@ -40,6 +63,8 @@ class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
     recovery: str
     recovery_before: str
     reason: str
+    computing: float | None = None
+    faults: tuple[Fault, ...] | None = None
 
 
 class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -47,7 +72,7 @@ class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     Attributes:
         phase: one of `PHASES`, or `UNKNOWN_PHASE`.
-        pool: pool id, or ``public``.
+        pool: pool id, id of a group of pools, or ``public``.
         flavor_type: one of ``CPU``, ``GPU``, ``Ascend``, or ``unknown``.
         flavor: flavor id, or "".
         accelerator: product name, or ``unknown``.
@@ -57,8 +82,16 @@ class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
         current_nodes: nodes in use while the job runs, else ``nodes``.
         accelerators: cards of the whole job; None = unknown or none.
         runs: None = the response had no running records; the job may still have some.
-        failed_task, exit_code: the first task with a nonzero exit code.
+        failed_task, exit_code: the first task that failed, once the job has ended; exit_code is
+            None if only a message says so.
         message: the message of that task, for display; at most 200 characters.
+        cpu_cores: CPU cores of the whole job; None = unknown.
+        memory: bytes of memory of the whole job; None = unknown.
+        policy: how the resources are paid for, such as ``regular`` or ``economic``, or "".
+        algorithm: name of the algorithm, else its id, or "".
+        runtime_type: ``production``, ``debug``, ..., or "".
+        restart_limit: budget of automatic restarts; None = unset.
+        priority: None = unset.
     """
 
     id: str
@@ -84,6 +117,13 @@ class Job(msgspec.Struct, frozen=True, gc=False, array_like=True):
     failed_task: str
     exit_code: int | None
     message: str
+    cpu_cores: float | None = None
+    memory: float | None = None
+    policy: str = ""
+    algorithm: str = ""
+    runtime_type: str = ""
+    restart_limit: int | None = None
+    priority: int | None = None
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -136,6 +176,10 @@ class View(NamedTuple):
         unresolved: ids of jobs that were looked for without finding out whether they exist.
         pool_names: by pool id, for pools that have one; None = not requested or not received.
         requests: number of requests sent.
+        pool_types: by pool id, the flavor type of its nodes, where it is known; None likewise.
+        unified: by workspace, whether its whole list was read with fine-tuning jobs.
+        hidden: ids of jobs that existed before, but only fine-tuning searches show them.
+        forgotten: ids of jobs that are no longer looked for; nothing is known about them.
     """
 
     jobs: dict[str, Job]
@@ -148,8 +192,17 @@ class View(NamedTuple):
     unresolved: frozenset[str] = frozenset()
     pool_names: Mapping[str, str] | None = None
     requests: int = 0
+    pool_types: Mapping[str, str] | None = None
+    unified: Mapping[str, bool] = {}
+    hidden: frozenset[str] = frozenset()
+    forgotten: frozenset[str] = frozenset()
 
     def without(self, ids: Collection[str]) -> "View":
         """Return the view with some jobs left out."""
-        jobs = {job_id: job for job_id, job in self.jobs.items() if job_id not in ids}
-        return self._replace(jobs=jobs, deleted=self.deleted.difference(ids)) if ids else self
+        if not ids:
+            return self
+        return self._replace(
+            jobs={job_id: job for job_id, job in self.jobs.items() if job_id not in ids},
+            deleted=self.deleted.difference(ids),
+            forgotten=self.forgotten.difference(ids),
+        )

@@ -6,7 +6,8 @@ twice, or in two phases. The rules:
 
 **First sight.** A job in the first view of its workspace is a baseline: nothing it did before is an
 event. So is a job found later that is more than an hour older than the newest job listed before: it
-existed, but was hidden from us. If a baseline job has no usable phase, its baseline is the first
+existed, but was hidden from us. So is a job that was hidden because fine-tuning jobs were not asked
+for: the view says so. If a baseline job has no usable phase, its baseline is the first
 reading that has one. Every other job seen for the first time was *created*, and everything it has
 done is an event. A job of a workspace that is not polled itself is compared with the newest jobs of
 the workspaces that are.
@@ -20,6 +21,14 @@ was no recovery). Missing records mean nothing; records that shrink or are rewri
 If a baseline job had run but its records are first seen later, those that began after the baseline
 count. A gap between the end of one record and the start of the next is recovery time; a negative
 gap counts as 0.
+
+**Faults.** A fault counts once, when its record is first seen with a final result, under the values
+it has then; records are known by their position. Records that are absent mean nothing, and those
+that shrink or are rewritten change nothing. A recovery that was still going on at the baseline
+counts when it ends. If the baseline showed no such details, those that ended after it count.
+
+**Start-up.** Observed once for each running record, when the moment is first seen at which its
+cards began to compute; baselines as for faults.
 
 **Attempts.** An attempt has ended when a record names the recovery that followed it; once for each
 record. It is a downgrade if another policy was tried first.
@@ -41,114 +50,33 @@ then forgotten. A job that a view does not mention, or shows without a usable ph
 **End time.** Taken from the job's records or duration. If a job has neither (it never started), it
 ended when it was first seen finished, or, for a baseline job, when it was created.
 
-A job counts under the pool, flavor type and phase that it has when its event is seen.
+**Labels.** All events of a job count under one pool and flavor type: the best known when the first
+of them counts. If the job has no flavor type of its own, that of its pool's other jobs is the best
+(`exporter.jobs.flavor_types`). A later, better answer moves the job in the gauges at once. It moves
+the job's events as long as none has counted; it is never an event itself.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
-from exporter.jobs.job import ACTIVE, TERMINAL, UNKNOWN_PHASE, Job, Run, View
+from exporter.jobs.flavor_types import PoolTypes
+from exporter.jobs.job import ACTIVE, TERMINAL, UNKNOWN_PHASE, Job, View
+from exporter.jobs.records import Progress, baseline, count_records
+from exporter.jobs.tracked import (
+    Base,
+    Event,
+    Fleet,
+    TrackedJob,
+    base_of,
+    counted_base,
+    has_run,
+    settled_base,
+)
 
 HIDDEN_SECONDS = 3600.0
 """A job older than the newest known job by more than this was hidden from us, not created."""
-
-_UNKNOWN = "unknown"
-_ALWAYS = float("-inf")
-
-EventKind = Literal[
-    "created", "started", "restarted", "recovered", "attempted", "downgraded", "ran", "finished",
-    "deleted",
-]  # fmt: skip
-
-
-class Base(NamedTuple):
-    """The labels that all fleet metrics share."""
-
-    workspace: str
-    pool: str
-    flavor_type: str
-
-
-class Restart(NamedTuple):
-    """How a run after the first began, and the recovery that led to it."""
-
-    start_type: str
-    recovery: str
-
-
-class Event(NamedTuple):
-    """Something that happened to a job.
-
-    Attributes:
-        kind: ``recovered`` = a gap between two runs ended; ``attempted`` = a run ended in a
-            recovery; ``ran`` = cards were in use.
-        labels: ``restarted``: start type, recovery; ``recovered``, ``attempted``: recovery;
-            ``downgraded``: policy tried first, policy applied; ``ran``: accelerator;
-            ``finished``, ``deleted``: phase; else none.
-        seconds: ``started``: queue time; ``recovered``: the gap; ``attempted``: the run;
-            ``finished``: run time, at the first end after a run; None = unknown or not
-            applicable.
-        card_seconds: of ``ran``, ``recovered``, ``finished``; None likewise.
-    """
-
-    kind: EventKind
-    job_id: str
-    base: Base
-    labels: tuple[str, ...] = ()
-    seconds: float | None = None
-    card_seconds: float | None = None
-
-
-class TrackedJob(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The state kept for a job.
-
-    The state file stores it, and the structs in it, by position: fields can be renamed, but not
-    reordered, retyped or removed. Append a new field at the end, with a default: older rows decode
-    with the default, and older versions ignore the field (`exporter.storage.tables`).
-
-    Attributes:
-        job: as last read.
-        ended: unix seconds at which it ended, as far as known; None while it has not.
-        end_counted: its latest end is counted, or was part of the baseline.
-        start_counted: its start is counted, or was part of the baseline.
-        restarts: all restarts ever seen, as first seen.
-        records_checked: number of leading running records already checked for ended attempts.
-        count_records_from: unix seconds; earlier records belong to the baseline. -inf = every
-            record not yet known counts. None = likewise, and the job is not a baseline.
-        run_seconds_counted: run time already counted; None = unknown at the baseline.
-        end_seconds_counted: run time counted by its ends; None before the first end after a run.
-    """
-
-    job: Job
-    ended: float | None
-    end_counted: bool
-    start_counted: bool
-    restarts: tuple[Restart, ...]
-    records_checked: int
-    count_records_from: float | None
-    run_seconds_counted: float | None
-    end_seconds_counted: float | None
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """Everything known about one target's jobs.
-
-    Attributes:
-        jobs: by id.
-        accelerators: every product name seen for a base; empty for a base without cards.
-        newest_created: by workspace, create time (unix seconds) of the newest job ever listed, -inf
-            if none was. A workspace that is missing here has not been read yet.
-        pool_names: by pool id, as last received.
-    """
-
-    jobs: Mapping[str, TrackedJob] = field(default_factory=dict)
-    accelerators: Mapping[Base, frozenset[str]] = field(default_factory=dict)
-    newest_created: Mapping[str, float] = field(default_factory=dict)
-    pool_names: Mapping[str, str] = field(default_factory=dict)
 
 
 class Observation(NamedTuple):
@@ -167,11 +95,6 @@ class Observation(NamedTuple):
     deleted: frozenset[str]
 
 
-def base_of(job: Job) -> Base:
-    """Return the labels that a job counts under."""
-    return Base(job.workspace, job.pool, job.flavor_type)
-
-
 def observe(fleet: Fleet, view: View, now: float) -> Observation:
     """Apply a view to what is known.
 
@@ -182,8 +105,13 @@ def observe(fleet: Fleet, view: View, now: float) -> Observation:
     """
     events: list[Event] = []
     changed: dict[str, TrackedJob] = {}
+    pool_types = fleet.pool_types if view.pool_types is None else view.pool_types
+    types = PoolTypes(fleet.accelerators, pool_types)
     for job in view.jobs.values():
-        known = fleet.jobs.get(job.id)
+        types.learn(job)
+    for read in view.jobs.values():
+        known = fleet.jobs.get(read.id)
+        job = types.complete(read, None if known is None else known.job)
         if known is None:
             known = _first_sight(job, _newest_listed_before(job, fleet, view), now)
             if known.count_records_from is None:
@@ -196,20 +124,36 @@ def observe(fleet: Fleet, view: View, now: float) -> Observation:
         elif _awaits_phase(known):
             known = _first_sight(job, None, now)
         changed[job.id] = _update(known, job, now, events)
+    changed |= _moved(fleet, changed, types, pool_types)
     jobs = {**fleet.jobs, **changed}
     accelerators = _accelerators(fleet, changed)
     deleted = view.deleted & jobs.keys()
     for job_id in sorted(deleted):
-        job = jobs.pop(job_id).job
+        known = jobs[job_id]
+        base = counted_base(known, known.job)
+        events.append(Event("deleted", job_id, base, (known.job.phase,)))
+    gone = deleted | (view.forgotten & jobs.keys())
+    for job_id in gone:
+        del jobs[job_id]
         changed.pop(job_id, None)
-        events.append(Event("deleted", job_id, base_of(job), (job.phase,)))
-    pool_names = fleet.pool_names if view.pool_names is None else view.pool_names
-    after = Fleet(jobs, accelerators, _advance_newest_created(fleet, view), pool_names)
-    return Observation(after, events, changed, frozenset(deleted))
+    after = Fleet(
+        jobs,
+        accelerators,
+        _advance_newest_created(fleet, view),
+        fleet.pool_names if view.pool_names is None else view.pool_names,
+        pool_types,
+        _unified(fleet, view),
+    )
+    return Observation(after, events, changed, frozenset(gone))
 
 
 def _newest_listed_before(job: Job, fleet: Fleet, view: View) -> float | None:
-    """Create time of the newest job listed before in the job's workspace; None = never read."""
+    """Create time of the newest job listed before in the job's workspace.
+
+    None = the job belongs to the baseline: the workspace was never read, or not for such jobs.
+    """
+    if job.id in view.hidden:
+        return None
     newest = fleet.newest_created.get(job.workspace)
     if newest is None and job.workspace not in view.newest_created:
         return min(fleet.newest_created.values(), default=None)
@@ -221,36 +165,52 @@ def _first_sight(job: Job, newest_before: float | None, now: float) -> TrackedJo
     if newest_before is not None:
         hidden = job.created is not None and job.created < newest_before - HIDDEN_SECONDS
         if not hidden:
-            return TrackedJob(
+            return _tracked(
                 job,
+                Progress(),
                 ended=None,
                 end_counted=False,
                 start_counted=False,
-                restarts=(),
-                records_checked=0,
-                count_records_from=None,
                 run_seconds_counted=0.0,
                 end_seconds_counted=None,
+                base=base_of(job),
             )
-    finished, has_run = job.phase in TERMINAL, _has_run(job)
-    return TrackedJob(
+    finished, ran = job.phase in TERMINAL, has_run(job)
+    return _tracked(
         job,
+        baseline(job, now),
         ended=job.created if finished else None,
         end_counted=finished,
-        start_counted=has_run,
-        restarts=tuple(restart for _, restart in _restarts(job.runs or (), 0)),
-        records_checked=_count_until_last_recovery(job.runs or ()),
-        count_records_from=now if has_run and not job.runs else _ALWAYS,
-        run_seconds_counted=0.0 if job.duration is None and not has_run else job.duration,
-        end_seconds_counted=job.duration or 0.0 if finished and has_run else None,
+        start_counted=ran,
+        run_seconds_counted=0.0 if job.duration is None and not ran else job.duration,
+        end_seconds_counted=job.duration or 0.0 if finished and ran else None,
+        base=None,
     )
+
+
+def _tracked(
+    job: Job,
+    progress: Progress,
+    *,
+    ended: float | None,
+    end_counted: bool,
+    start_counted: bool,
+    run_seconds_counted: float | None,
+    end_seconds_counted: float | None,
+    base: Base | None,
+) -> TrackedJob:
+    restarts, records_checked, count_records_from, startups, faults, count_details_from = progress
+    return TrackedJob(
+        job, ended, end_counted, start_counted, restarts, records_checked, count_records_from,
+        run_seconds_counted, end_seconds_counted, base, startups, faults, count_details_from,
+    )  # fmt: skip
 
 
 def _await_phase(known: TrackedJob) -> TrackedJob:
     """Mark a baseline job without a usable phase: its baseline is still to come."""
     if known.count_records_from is None:
         return known
-    return msgspec.structs.replace(known, run_seconds_counted=None)
+    return replace(known, run_seconds_counted=None)
 
 
 def _awaits_phase(known: TrackedJob) -> bool:
@@ -259,12 +219,13 @@ def _awaits_phase(known: TrackedJob) -> bool:
 
 def _update(known: TrackedJob, job: Job, now: float, events: list[Event]) -> TrackedJob:
     """Return the state after a job was read, and append its events."""
-    base = base_of(job)
+    base = counted_base(known, job)
+    counted_before = len(events)
     start_counted = known.start_counted
     if not start_counted and job.started is not None:
         start_counted = True
         events.append(Event("started", job.id, base, seconds=_queue_seconds(job)))
-    restarts, records_checked, count_records_from = _count_records(known, job, base, events)
+    progress = count_records(known, job, base, now, events)
     run_seconds_counted = _count_run_time(known, job, base, events)
     end_counted, end_seconds_counted = known.end_counted, known.end_seconds_counted
     if job.phase in ACTIVE:
@@ -272,17 +233,19 @@ def _update(known: TrackedJob, job: Job, now: float, events: list[Event]) -> Tra
     elif job.phase in TERMINAL and not end_counted:
         end_counted = True
         events.append(_finished_event(known, job, base))
-        if _has_run(job):
+        if has_run(job):
             end_seconds_counted = max(end_seconds_counted or 0.0, job.duration or 0.0)
-    return TrackedJob(
-        job, _end_time(known, job, now), end_counted, start_counted, restarts, records_checked,
-        count_records_from, run_seconds_counted, end_seconds_counted,
-    )  # fmt: skip
-
-
-def _has_run(job: Job) -> bool:
-    """Whether anything shows that the job has ever started."""
-    return job.started is not None or bool(job.duration) or bool(job.runs)
+    settled = settled_base(known) is not None or len(events) > counted_before
+    return _tracked(
+        job,
+        progress,
+        ended=_end_time(known, job, now),
+        end_counted=end_counted,
+        start_counted=start_counted,
+        run_seconds_counted=run_seconds_counted,
+        end_seconds_counted=end_seconds_counted,
+        base=base if settled else None,
+    )
 
 
 def _queue_seconds(job: Job) -> float | None:
@@ -297,58 +260,6 @@ def _end_time(known: TrackedJob, job: Job, now: float) -> float | None:
     if job.ended is not None:
         return job.ended
     return now if known.ended is None and job.phase in TERMINAL else known.ended
-
-
-def _count_records(
-    known: TrackedJob, job: Job, base: Base, events: list[Event]
-) -> tuple[tuple[Restart, ...], int, float | None]:
-    """Append the events of running records; return the three fields of `TrackedJob` about them."""
-    if not job.runs:
-        return known.restarts, known.records_checked, known.count_records_from
-    count_from = _ALWAYS if known.count_records_from is None else known.count_records_from
-    restarts = list(known.restarts)
-    for number, restart in _restarts(job.runs, len(restarts)):
-        restarts.append(restart)
-        if _may_be_since(count_from, job.runs[number].start):
-            events.append(Event("restarted", job.id, base, restart))
-            events += _recovery_events(job, job.runs[number - 1], job.runs[number], base)
-    checked = max(known.records_checked, _count_until_last_recovery(job.runs))
-    for run in job.runs[known.records_checked : checked]:
-        if run.recovery and _may_be_since(count_from, run.end):
-            events += _attempt_events(job, run, base)
-    return tuple(restarts), checked, None if known.count_records_from is None else _ALWAYS
-
-
-def _restarts(runs: tuple[Run, ...], known: int) -> Iterator[tuple[int, Restart]]:
-    """Yield the restarts after the first ``known`` ones, with the number of their record."""
-    for number in range(known + 1, len(runs)):
-        yield number, Restart(runs[number].start_type, runs[number - 1].recovery or _UNKNOWN)
-
-
-def _count_until_last_recovery(runs: tuple[Run, ...]) -> int:
-    """Count the records from the first to the last that names a recovery."""
-    return max((number + 1 for number, run in enumerate(runs) if run.recovery), default=0)
-
-
-def _may_be_since(count_from: float, moment: float | None) -> bool:
-    """Whether it may be after the baseline; records have whole seconds, rounded down."""
-    return count_from == _ALWAYS or (moment is not None and moment + 1 > count_from)
-
-
-def _recovery_events(job: Job, ended: Run, following: Run, base: Base) -> Iterator[Event]:
-    if ended.end is None or following.start is None:
-        return
-    gap = max(0.0, following.start - ended.end)
-    card_seconds = None if job.accelerators is None else gap * job.accelerators
-    labels = (ended.recovery or _UNKNOWN,)
-    yield Event("recovered", job.id, base, labels, seconds=gap, card_seconds=card_seconds)
-
-
-def _attempt_events(job: Job, run: Run, base: Base) -> Iterator[Event]:
-    if run.start is not None and run.end is not None:
-        yield Event("attempted", job.id, base, (run.recovery,), seconds=run.end - run.start)
-    if run.recovery_before and run.recovery_before != run.recovery:
-        yield Event("downgraded", job.id, base, (run.recovery_before, run.recovery))
 
 
 def _count_run_time(known: TrackedJob, job: Job, base: Base, events: list[Event]) -> float | None:
@@ -369,22 +280,50 @@ def _count_run_time(known: TrackedJob, job: Job, base: Base, events: list[Event]
 def _finished_event(known: TrackedJob, job: Job, base: Base) -> Event:
     seconds = card_seconds = None
     counted = known.end_seconds_counted
-    if _has_run(job) and job.duration is not None:
+    if has_run(job) and job.duration is not None:
         seconds = job.duration if counted is None else None
         if job.accelerators is not None:
             card_seconds = max(0.0, job.duration - (counted or 0.0)) * job.accelerators
     return Event("finished", job.id, base, (job.phase,), seconds=seconds, card_seconds=card_seconds)
 
 
+def _moved(
+    fleet: Fleet,
+    changed: Mapping[str, TrackedJob],
+    types: PoolTypes,
+    pool_types: Mapping[str, str],
+) -> dict[str, TrackedJob]:
+    """Return the jobs whose flavor type became known by that of their pool; no event counts."""
+    pools = types.news | {
+        pool for pool, listed in pool_types.items() if listed != fleet.pool_types.get(pool)
+    }
+    moved: dict[str, TrackedJob] = {}
+    if not pools:
+        return moved
+    for job_id, known in fleet.jobs.items():
+        if known.job.pool in pools and job_id not in changed:
+            job = types.complete(known.job)
+            if job is not known.job:
+                moved[job_id] = replace(known, job=job, base=settled_base(known))
+    return moved
+
+
 def _accelerators(fleet: Fleet, changed: Mapping[str, TrackedJob]) -> Mapping[Base, frozenset[str]]:
     collected = dict(fleet.accelerators)
     for known in changed.values():
         job = known.job
-        names = collected.get(base := base_of(job), frozenset())
-        if job.accelerators is not None and job.accelerator not in names:
-            names |= {job.accelerator}
-        collected[base] = names
+        for base in {base_of(job), known.base or base_of(job)}:
+            names = collected.get(base, frozenset())
+            if job.accelerators is not None and job.accelerator not in names:
+                names |= {job.accelerator}
+            collected[base] = names
     return collected
+
+
+def _unified(fleet: Fleet, view: View) -> frozenset[str]:
+    """Return the workspaces whose baseline includes fine-tuning jobs."""
+    without = {workspace for workspace, unified in view.unified.items() if not unified}
+    return (fleet.unified | view.unified.keys()) - without
 
 
 def _advance_newest_created(fleet: Fleet, view: View) -> Mapping[str, float]:

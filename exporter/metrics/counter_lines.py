@@ -1,4 +1,4 @@
-"""The counters and histograms of what has happened, as lines."""
+"""Counters and histograms of events, rendered as lines."""
 
 from collections.abc import Callable, Mapping
 from itertools import accumulate
@@ -18,35 +18,35 @@ from exporter.metrics.counters import (
     Series,
     SeriesKey,
 )
-from exporter.metrics.exposition import Lines, render_samples
+from exporter.metrics.exposition import FamilyLines, render_samples
 
-Cache: TypeAlias = dict[SeriesKey, tuple[Series, Lines]]
-"""The lines of series as rendered last: few change from poll to poll."""
+LineCache: TypeAlias = dict[SeriesKey, tuple[Series, FamilyLines]]
+"""The lines of each series as last rendered: few change from poll to poll."""
 
 
-def event_lines(
+def counter_lines(
     ledger: Ledger,
     constant: Mapping[str, str],
     is_held: Callable[[SeriesKey], bool],
-    cache: Cache,
-) -> dict[str, Lines]:
+    cache: LineCache,
+) -> dict[str, FamilyLines]:
     """The lines of a target's counters and histograms, by family.
 
     Args:
-        ledger: what they count.
+        ledger: the values.
         constant: the target's labels.
-        is_held: whether a series shows zero, whatever it counts.
-        cache: of this target and these labels, kept up to date.
+        is_held: whether a series is held at zero.
+        cache: for this target and these labels; is updated.
     """
-    parts: dict[str, list[Lines]] = {row.metric.name: [] for row in EVENT_FAMILIES}
+    parts: dict[str, list[FamilyLines]] = {family.metric.name: [] for family in EVENT_FAMILIES}
     for key, series in ledger.items():
-        shown = _at_zero(series) if is_held(key) else series
-        known = cache.get(key)
-        if known is None or known[0] != shown:
-            known = cache[key] = (shown, _lines(key, shown, constant))
-        parts[key[0]].append(known[1])
+        visible = _at_zero(series) if is_held(key) else series
+        cached = cache.get(key)
+        if cached is None or cached[0] != visible:
+            cached = cache[key] = (visible, _lines(key, visible, constant))
+        parts[key[0]].append(cached[1])
     return {
-        name: Lines(
+        name: FamilyLines(
             "".join(lines.text for lines in rendered),
             "".join(lines.openmetrics for lines in rendered),
         )
@@ -58,16 +58,16 @@ def _at_zero(series: Series) -> Series:
     return Series(series.created, counts=(0,) * len(series.counts))
 
 
-def _lines(key: SeriesKey, series: Series, constant: Mapping[str, str]) -> Lines:
-    row = EVENT_FAMILY_BY_NAME[key[0]]
-    labels = {**constant, **dict(zip((*BASE, *row.labels), key[1], strict=True))}
+def _lines(key: SeriesKey, series: Series, constant: Mapping[str, str]) -> FamilyLines:
+    family = EVENT_FAMILY_BY_NAME[key[0]]
+    labels = {**constant, **dict(zip((*BASE, *family.labels), key[1], strict=True))}
     return render_samples(
-        _histogram(row, labels, series) if row.buckets else _counter(row, labels, series)
+        _histogram(family, labels, series) if family.buckets else _counter(family, labels, series)
     )
 
 
-def _counter(row: EventFamily, labels: dict[str, str], series: Series) -> list[Sample]:
-    name = row.metric.name.removesuffix("_total")
+def _counter(family: EventFamily, labels: dict[str, str], series: Series) -> list[Sample]:
+    name = family.metric.name.removesuffix("_total")
     exemplar = _exemplar(series.exemplars[0] if series.exemplars else None)
     return [
         Sample(f"{name}_total", labels, series.value, None, exemplar),
@@ -75,9 +75,9 @@ def _counter(row: EventFamily, labels: dict[str, str], series: Series) -> list[S
     ]
 
 
-def _histogram(row: EventFamily, labels: dict[str, str], series: Series) -> list[Sample]:
-    name = row.metric.name
-    bounds = [*map(floatToGoString, row.buckets), "+Inf"]
+def _histogram(family: EventFamily, labels: dict[str, str], series: Series) -> list[Sample]:
+    name = family.metric.name
+    bounds = [*map(floatToGoString, family.buckets), "+Inf"]
     exemplars = series.exemplars or (None,) * len(bounds)
     totals = list(accumulate(series.counts))
     return [

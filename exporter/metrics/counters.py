@@ -1,7 +1,7 @@
-"""What has happened, added up: the counters and histograms of a target, one row per family. Pure.
+"""The counters and histograms of a target: events added up, by family and labels. Pure.
 
-A `Ledger` maps each family and label set to a `Series`. `add` adds events; nothing is ever taken
-away, so no value ever falls.
+A `Ledger` maps each family and label set to a `Series`. `add` adds events; nothing is ever
+subtracted, so no value ever falls.
 """
 
 from bisect import bisect_left
@@ -11,32 +11,37 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from exporter.jobs.job import PHASES, TERMINAL
-from exporter.jobs.tracker import Base, Event, EventKind
+from exporter.jobs.tracked import Base, Event, EventKind
 from exporter.metrics.exposition import Metric
 
 BASE = ("workspace", "pool", "flavor_type")
 TERMINAL_PHASES = tuple(phase for phase in PHASES if phase in TERMINAL)
-_ALARMING = ("Failed", "Abnormal")
-_LONGEST_EXEMPLAR = 128 - len("job_id")
+_BAD_ENDS = ("Failed", "Abnormal")
+_CLOCK_TOLERANCE = 60.0
+"""Seconds by which the clock may be set back without a correction: the time has come soon."""
+_MAX_JOB_ID_LENGTH = 128 - len("job_id")
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_LIFE = (
+_LIFETIME_BUCKETS = (
     *(1, 10, 30, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE),
     *(_HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR),
     *(_DAY, 2 * _DAY, 4 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY),
 )
-_GAP = (1, 5, 15, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 6 * _HOUR, _DAY)
+_GAP_BUCKETS = (
+    *(1, 5, 15, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 15 * _MINUTE),
+    *(_HOUR, 6 * _HOUR, _DAY),
+)
 
 
 class EventFamily(NamedTuple):
-    """A family.
+    """A counter or histogram of one kind of event.
 
     Attributes:
         metric: name, type, help.
-        labels: in addition to `BASE`: the event's.
-        kind: the events it is about.
-        amount: what an event adds (or observes); events without it are passed over.
-        buckets: upper bounds of a histogram, seconds; +Inf comes by itself.
+        labels: those of the event, in addition to `BASE`.
+        kind: of the events.
+        amount: what an event adds (or observes); events without it are skipped.
+        buckets: upper bounds of a histogram in seconds, without +Inf.
     """
 
     metric: Metric
@@ -84,7 +89,7 @@ QUEUE = EventFamily(
     (),
     "started",
     "seconds",
-    _LIFE,
+    _LIFETIME_BUCKETS,
 )
 
 EVENT_FAMILIES = (
@@ -106,6 +111,15 @@ EVENT_FAMILIES = (
         ),
         ("start_type", "recovery"),
         "restarted",
+    ),
+    EventFamily(
+        _counter(
+            "faults",
+            "Faults of training jobs whose recovery has ended, by what failed (fault_scenario), "
+            "policy (recover) and result (recover_result), from recover_records.",
+        ),
+        ("fault_scenario", "recovery", "result"),
+        "faulted",
     ),
     EventFamily(
         _counter(
@@ -147,7 +161,18 @@ EVENT_FAMILIES = (
         ("phase",),
         "finished",
         "seconds",
-        _LIFE,
+        _LIFETIME_BUCKETS,
+    ),
+    EventFamily(
+        _histogram(
+            "startup",
+            "Start-up time of runs of training jobs, in seconds: xpu_start_at, when the cards "
+            "began to compute, minus start_at of the run.",
+        ),
+        (),
+        "initialized",
+        "seconds",
+        _GAP_BUCKETS,
     ),
     EventFamily(
         _histogram(
@@ -158,7 +183,7 @@ EVENT_FAMILIES = (
         ("recovery",),
         "recovered",
         "seconds",
-        _GAP,
+        _GAP_BUCKETS,
     ),
     EventFamily(
         _histogram(
@@ -169,14 +194,14 @@ EVENT_FAMILIES = (
         ("recovery",),
         "attempted",
         "seconds",
-        _LIFE,
+        _LIFETIME_BUCKETS,
     ),
 )
-EVENT_FAMILY_BY_NAME = {row.metric.name: row for row in EVENT_FAMILIES}
+EVENT_FAMILY_BY_NAME = {family.metric.name: family for family in EVENT_FAMILIES}
 
 
 class Exemplar(NamedTuple):
-    """The job behind an addition, when (unix seconds) and how much."""
+    """The job behind an increment, when it was added (unix seconds), and how much."""
 
     job_id: str
     at: float
@@ -190,7 +215,7 @@ class Series(msgspec.Struct, frozen=True, gc=False, array_like=True):
         created: unix seconds.
         value: of a counter; the sum of a histogram.
         counts: observations by bucket, not cumulative, the last for +Inf; of a counter empty.
-        exemplars: by bucket, of a counter one: the latest job; () = none yet.
+        exemplars: the latest job by bucket, of a counter one; () = none yet.
     """
 
     created: float
@@ -200,7 +225,7 @@ class Series(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 SeriesKey: TypeAlias = tuple[str, tuple[str, ...]]
-"""Name of the family, and label values: those of `BASE`, then those of the row."""
+"""Name of the family, and label values: those of `BASE`, then those of the family."""
 
 Ledger: TypeAlias = Mapping[SeriesKey, Series]
 
@@ -211,44 +236,53 @@ def add(
     bases: Mapping[Base, Iterable[str]],
     now: float,
 ) -> tuple[Ledger, dict[SeriesKey, Series]]:
-    """Add events, and a zero for what can be told before its first event.
+    """Add events, and zeros for series that are known before their first event.
+
+    Times of series that are far in the future, because the clock was ahead, become the current
+    time.
 
     Args:
         ledger: before.
-        events: each comes once.
-        bases: all that were seen, with their accelerators.
+        events: each is passed once.
+        bases: all that were ever seen, with their accelerators.
         now: unix seconds.
 
     Returns:
-        The ledger after, and those series of it that are new or have changed.
+        The ledger after, and its series that are new or have changed.
     """
     changed: dict[SeriesKey, Series] = {
-        key: _new(EVENT_FAMILY_BY_NAME[key[0]], now) for key in foreseen(bases) if key not in ledger
+        key: _new(EVENT_FAMILY_BY_NAME[key[0]], now)
+        for key in zero_series(bases)
+        if key not in ledger
     }
+    latest = now + _CLOCK_TOLERANCE
+    for key, series in ledger.items():
+        if series.created > latest or any(each and each.at > latest for each in series.exemplars):
+            changed[key] = _not_after(now, series)
     for event in events:
-        for row, key, amount in additions(event):
-            series = changed.get(key) or ledger.get(key) or _new(row, now)
-            exemplar = _exemplar(row, event, amount, now)
-            changed[key] = _added(series, row, amount, exemplar)
+        for family, key, amount in increments(event):
+            series = changed.get(key) or ledger.get(key) or _new(family, now)
+            exemplar = _exemplar(family, event, amount, now)
+            changed[key] = _incremented(series, family, amount, exemplar)
     return {**ledger, **changed} if changed else ledger, changed
 
 
-_ROWS_OF_KIND: Mapping[str, tuple[EventFamily, ...]] = {
-    kind: tuple(row for row in EVENT_FAMILIES if row.kind == kind)
-    for kind in {row.kind for row in EVENT_FAMILIES}
+FAMILIES_BY_KIND: Mapping[str, tuple[EventFamily, ...]] = {
+    kind: tuple(family for family in EVENT_FAMILIES if family.kind == kind)
+    for kind in {family.kind for family in EVENT_FAMILIES}
 }
 
 
-def additions(event: Event) -> Iterator[tuple[EventFamily, SeriesKey, float]]:
-    """What an event adds to which series, or what is observed there."""
-    for row in _ROWS_OF_KIND[event.kind]:
-        amount = 1.0 if row.amount == "one" else getattr(event, row.amount)
+def increments(event: Event) -> Iterator[tuple[EventFamily, SeriesKey, float]]:
+    """The series that an event increments (or is observed in), and by how much."""
+    for family in FAMILIES_BY_KIND[event.kind]:
+        amount = 1.0 if family.amount == "one" else getattr(event, family.amount)
         if amount is not None:
-            yield row, (row.metric.name, (*event.base, *event.labels)), amount
+            yield family, (family.metric.name, (*event.base, *event.labels)), amount
 
 
-def foreseen(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
-    """The series that are there, at zero, before their first event."""
+def zero_series(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
+    """The series that exist, at zero, before their first event."""
     for base, accelerators in bases.items():
         yield CREATED.metric.name, base
         yield QUEUE.metric.name, base
@@ -258,24 +292,32 @@ def foreseen(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
             yield CARD_SECONDS.metric.name, (*base, accelerator)
 
 
-def _new(row: EventFamily, now: float) -> Series:
-    return Series(now, counts=(0,) * (len(row.buckets) + 1) if row.buckets else ())
+def _new(family: EventFamily, now: float) -> Series:
+    return Series(now, counts=(0,) * (len(family.buckets) + 1) if family.buckets else ())
 
 
-def _exemplar(row: EventFamily, event: Event, amount: float, now: float) -> Exemplar | None:
-    """Of histograms, and of jobs that ended badly; OpenMetrics wants them short."""
-    telling = row.buckets or (row is FINISHED and event.labels[0] in _ALARMING)
-    if not telling or len(event.job_id) > _LONGEST_EXEMPLAR:
+def _not_after(now: float, series: Series) -> Series:
+    exemplars = [each and each._replace(at=min(each.at, now)) for each in series.exemplars]
+    created = min(series.created, now)
+    return msgspec.structs.replace(series, created=created, exemplars=tuple(exemplars))
+
+
+def _exemplar(family: EventFamily, event: Event, amount: float, now: float) -> Exemplar | None:
+    """Only for histograms and jobs that ended badly. OpenMetrics limits the length."""
+    useful = family.buckets or (family is FINISHED and event.labels[0] in _BAD_ENDS)
+    if not useful or len(event.job_id) > _MAX_JOB_ID_LENGTH:
         return None
     return Exemplar(event.job_id, now, amount)
 
 
-def _added(series: Series, row: EventFamily, amount: float, exemplar: Exemplar | None) -> Series:
+def _incremented(
+    series: Series, family: EventFamily, amount: float, exemplar: Exemplar | None
+) -> Series:
     value = series.value + amount
-    if not row.buckets:
+    if not family.buckets:
         exemplars = series.exemplars if exemplar is None else (exemplar,)
         return Series(series.created, value, (), exemplars)
-    bucket = bisect_left(row.buckets, amount)
+    bucket = bisect_left(family.buckets, amount)
     counts = list(series.counts)
     counts[bucket] += 1
     exemplars_of = list(series.exemplars) or [None] * len(counts)

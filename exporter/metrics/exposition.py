@@ -1,8 +1,8 @@
-"""Families of samples to Prometheus text and OpenMetrics bytes, equal to the library's output.
+"""Samples to Prometheus text and OpenMetrics bytes, equal to the output of prometheus_client.
 
-``prometheus_client.generate_latest`` costs some 10 microseconds a sample. Here a target's blocks
-are turned into lines once a poll (`render_block`), and the lines of all targets are joined, encoded
-and compressed (`assemble`); both formats share the lines wherever they agree.
+``prometheus_client.generate_latest`` costs about 10 microseconds a sample. Here, a target's samples
+are rendered once a poll (`render_block`), and the lines of all targets are joined, encoded and
+compressed (`assemble`). Both formats share the lines wherever they are equal.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,29 +15,29 @@ from prometheus_client.metrics_core import Metric as LibraryMetric
 from prometheus_client.samples import Exemplar, Sample
 
 _LONGEST_WHOLE_PART = 6
-"""Digits before the point that Go writes without an exponent."""
+"""Digits before the decimal point that Go writes without an exponent."""
 
 _WORDS = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 _EXPONENTS = [f"e+{digits - 1:02d}" for digits in range(20)]
-_BATCH = 10_000  # samples: some milliseconds without a turn for other threads
+_BATCH = 10_000  # samples: a few milliseconds in which no other thread runs
 
 
 class Metric(NamedTuple):
-    """A family as declared: full name (counters with ``_total``), type, help."""
+    """A metric family: full name (counters with ``_total``), type, help."""
 
     name: str
     type: str
     help: str
 
 
-class Block(NamedTuple):
+class SampleBlock(NamedTuple):
     """The samples of one target in one family: gauges, and counters without ``_created``.
 
     Attributes:
         metric: the family.
         labels: names of the labels that differ between samples.
         constant: labels that all samples share.
-        samples: values of ``labels``, in their order, and the sample's value.
+        samples: the values of ``labels``, in their order, and the value of the sample.
     """
 
     metric: Metric
@@ -46,15 +46,15 @@ class Block(NamedTuple):
     samples: Sequence[tuple[tuple[str, ...], float]]
 
 
-class Lines(NamedTuple):
-    """Rendered samples of one family, in both formats; the same object where they are equal."""
+class FamilyLines(NamedTuple):
+    """The rendered samples of one family in both formats; the same string if they are equal."""
 
     text: str
     openmetrics: str
 
 
 class Exposition(NamedTuple):
-    """One generation of everything that is served."""
+    """One generation of the whole body, in every format."""
 
     text: bytes
     text_gzip: bytes
@@ -64,12 +64,12 @@ class Exposition(NamedTuple):
 
 
 def escape(value: str) -> str:
-    """A label value between its quotes."""
+    """Escape a label value."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def number(value: float) -> str:
-    """A value as Go prints it, which is how the library and Prometheus do."""
+    """Format a value as Go does, like prometheus_client and Prometheus."""
     text = repr(float(value))
     whole, _, fraction = text.partition(".")
     if not fraction:
@@ -81,7 +81,7 @@ def number(value: float) -> str:
 
 
 class _Numbers(dict[float, str]):
-    """Values repeat: each is written once a block."""
+    """A cache, since values repeat within a block."""
 
     def __missing__(self, value: float) -> str:
         text = number(value)
@@ -90,11 +90,8 @@ class _Numbers(dict[float, str]):
         return text
 
 
-def render_block(block: Block) -> Lines:
-    """The lines of a block.
-
-    Column by column: a step in Python for every sample would cost more than all the rest.
-    """
+def render_block(block: SampleBlock) -> FamilyLines:
+    """Render a block, column by column: a Python loop over the samples would be much slower."""
     pieces, order = _pieces(block)
     numbers = _Numbers().__getitem__
     batches = []
@@ -106,13 +103,13 @@ def render_block(block: Block) -> Lines:
         parts += repeat(pieces[-1]), [numbers(value) for _, value in batch], repeat("\n")
         batches.append("".join(chain.from_iterable(zip(*parts, strict=False))))
     joined = "".join(batches)
-    return Lines(joined, joined)
+    return FamilyLines(joined, joined)
 
 
-def _pieces(block: Block) -> tuple[list[str], tuple[int, ...]]:
-    """What stands in a line before the value of each label that differs, and before its number.
+def _pieces(block: SampleBlock) -> tuple[list[str], tuple[int, ...]]:
+    """The constant text before each varying label value and before the sample's value.
 
-    Labels are sorted as the library does; also returns the positions of those values.
+    Labels are sorted as in prometheus_client. Also returns the positions of the varying values.
     """
     positions = {name: position for position, name in enumerate(block.labels)}
     order = []
@@ -133,18 +130,17 @@ def _pieces(block: Block) -> tuple[list[str], tuple[int, ...]]:
 
 
 def _escaped(values: Sequence[str]) -> Sequence[str]:
-    """Label values between their quotes; hardly ever is there something to escape."""
+    """Escaped label values. There is hardly ever anything to escape."""
     together = "".join(values)
     if any(char in together for char in '\\\n"'):
         return list(map(escape, values))
     return values
 
 
-def render_samples(samples: Iterable[Sample]) -> Lines:
-    """The lines of few, richer samples: histograms, counters with ``_created`` and exemplars.
+def render_samples(samples: Iterable[Sample]) -> FamilyLines:
+    """Render histograms, counters with ``_created``, and exemplars, one sample at a time.
 
-    The text format has no ``_created``: there it would be a gauge of its own, a series more for
-    each counter that nobody reads.
+    The text format gets no ``_created``: it would be an additional gauge for each counter.
     """
     text, openmetrics = [], []
     for sample in samples:
@@ -152,7 +148,7 @@ def render_samples(samples: Iterable[Sample]) -> Lines:
         if not sample.name.endswith("_created"):
             text.append(line + "\n")
         openmetrics.append(f"{line}{_exemplar(sample.exemplar)}\n")
-    return Lines("".join(text), "".join(openmetrics))
+    return FamilyLines("".join(text), "".join(openmetrics))
 
 
 def _line(sample: Sample) -> str:
@@ -171,26 +167,28 @@ def _exemplar(exemplar: Exemplar | None) -> str:
     return f" # {{{labels}}} {number(exemplar.value)}{time}"
 
 
-def from_library(family: LibraryMetric) -> tuple[Metric, Lines]:
-    """A family of a prometheus_client registry."""
+def from_library(family: LibraryMetric) -> tuple[Metric, FamilyLines]:
+    """Convert a family of a prometheus_client registry."""
     name = f"{family.name}_total" if family.type == "counter" else family.name
     return Metric(name, family.type, family.documentation), render_samples(family.samples)
 
 
-def assemble(families: Iterable[tuple[Metric, Sequence[Lines]]], generation: int = 0) -> Exposition:
-    """Join families, each with the lines of all targets, into what is served.
+def assemble(
+    families: Iterable[tuple[Metric, Sequence[FamilyLines]]], generation: int = 0
+) -> Exposition:
+    """Join families, each with the lines of all targets, into one body.
 
     Args:
-        families: in the order of the output; a family without samples has no header either.
-        generation: counts up with every change.
+        families: in the order of the output; a family without samples gets no header.
+        generation: its number.
     """
     text: list[str] = []
     openmetrics: list[str] = []
     for metric, blocks in families:
         if not any(lines.openmetrics for lines in blocks):
             continue
-        plain_help = metric.help.replace("\\", r"\\").replace("\n", r"\n")
-        text.append(header(metric, metric.name, plain_help))
+        help_text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
+        text.append(header(metric, metric.name, help_text))
         openmetrics.append(header(metric, metric.name.removesuffix("_total"), escape(metric.help)))
         text += [lines.text for lines in blocks]
         openmetrics += [lines.openmetrics for lines in blocks]
@@ -200,18 +198,18 @@ def assemble(families: Iterable[tuple[Metric, Sequence[Lines]]], generation: int
 
 
 def header(metric: Metric, name: str, text: str) -> str:
-    """The lines before a family's samples; name and help text as the format writes them."""
+    """The lines before a family's samples; name and help text as the format requires."""
     return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
 
 
 def _encode(parts: Sequence[str]) -> bytes:
-    """UTF-8; a lone surrogate becomes ``?`` rather than an error."""
-    body = BytesIO()  # a part at a time: never all of it as text, too
+    """Encode as UTF-8; a lone surrogate becomes ``?`` instead of an error."""
+    body = BytesIO()  # one part at a time, to avoid a second copy of all of it as text
     for part in parts:
         body.write(part.encode("utf-8", "replace"))
     return body.getvalue()
 
 
 def _compress(body: bytes) -> bytes:
-    """One gzip member (several break curl), equal for equal bodies."""
+    """Compress into one gzip member (curl cannot read several), equal for equal bodies."""
     return igzip.compress(body, 1, mtime=0)

@@ -1,148 +1,226 @@
-"""The fleet gauges: sums over jobs, split by workspace, pool and flavor type."""
+"""The fleet gauges: jobs aggregated by workspace, pool and flavor type. Pure.
 
-from collections import Counter
-from collections.abc import Mapping
+`FLEET_FAMILIES` says which jobs count in which gauge, and with what value. The current values
+(`fleet_blocks`) and the past ones (`exporter.commands.backfill.series`) both follow it.
+"""
+
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import product
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.job import ACTIVE, PHASES, TERMINAL
-from exporter.jobs.tracker import Fleet, base_of
+from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE, Job
+from exporter.jobs.tracked import Base, Fleet, TrackedJob
 from exporter.metrics.counters import BASE
-from exporter.metrics.exposition import Block, Metric
-from exporter.metrics.scope import Scope, ended_within
-
-ACTIVE_PHASES = tuple(phase for phase in PHASES if phase in ACTIVE)
-WAITING = frozenset({"Creating", "Pending"})
+from exporter.metrics.exposition import Metric, SampleBlock
+from exporter.settings.schema import JobsSettings
 
 LabelValues: TypeAlias = tuple[str, ...]
 
-
-class Totals(NamedTuple):
-    """Sums over the jobs in scope, for the rows of `FLEET_FAMILIES`."""
-
-    jobs: Mapping[LabelValues, int]
-    nodes: Mapping[LabelValues, int]
-    accelerators: Mapping[LabelValues, int]
-    oldest_pending: Mapping[LabelValues, float]
-    pools: Mapping[LabelValues, int]
+_ALL = frozenset({*PHASES, UNKNOWN_PHASE})
 
 
 class FleetFamily(NamedTuple):
-    """A family with one sample for each label set of a field of `Totals`."""
+    """A gauge over the jobs of a target.
+
+    Attributes:
+        metric: name, type, help.
+        labels: names of the labels that differ between its series; attributes of a job.
+        phases: of the jobs that count.
+        value: what a job counts; None if that is unknown.
+        aggregate: combines the values of two jobs.
+        label_values: of the series in which a job counts.
+    """
 
     metric: Metric
     labels: tuple[str, ...]
-    source: str
+    phases: frozenset[str]
+    value: Callable[[Job], float | None]
+    aggregate: Callable[[float, float], float]
+    label_values: Callable[[Job], LabelValues]
 
+
+def _family(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    phases: frozenset[str],
+    value: Callable[[Job], float | None],
+    *,
+    aggregate: Callable[[float, float], float] = operator.add,
+) -> FleetFamily:
+    metric = Metric(f"modelarts_training_{name}", "gauge", text)
+    return FleetFamily(metric, labels, phases, value, aggregate, attrgetter(*labels))
+
+
+POOL_INFO = _family(
+    "pool_info",
+    "Names of resource pools, for joins on the label pool; always 1 (metadata.name and "
+    "os.modelarts/name in the pool list, otherwise spec.resource.pool_id and pool_name).",
+    ("pool", "pool_name"),
+    frozenset(),  # its series come from `PoolNameTable`, not from single jobs
+    lambda _: None,
+)
 
 FLEET_FAMILIES = (
-    FleetFamily(
-        Metric(
-            "modelarts_training_jobs",
-            "gauge",
-            "Training jobs that the service currently lists, by phase (status.phase); finished "
-            "jobs are limited by jobs.history.",
-        ),
-        (*BASE, "phase"),
+    _family(
         "jobs",
-    ),
-    FleetFamily(
-        Metric(
-            "modelarts_training_nodes",
-            "gauge",
-            "Nodes requested by unfinished training jobs: sum of spec.resource.node_count.",
-        ),
+        "Training jobs that the service currently lists, by phase (status.phase); finished jobs "
+        "are limited by jobs.history.",
         (*BASE, "phase"),
+        _ALL,
+        lambda _: 1,
+    ),
+    _family(
         "nodes",
+        "Nodes requested by unfinished training jobs: sum of spec.resource.node_count.",
+        (*BASE, "phase"),
+        ACTIVE,
+        attrgetter("nodes"),
     ),
-    FleetFamily(
-        Metric(
-            "modelarts_training_accelerators",
-            "gauge",
-            "Cards (NPUs, GPUs) requested by unfinished training jobs: cards per node times "
-            "nodes; jobs with an unknown number of cards are omitted.",
-        ),
-        (*BASE, "phase", "accelerator"),
+    _family(
         "accelerators",
+        "Cards (NPUs, GPUs) requested by unfinished training jobs: cards per node times "
+        "nodes; jobs with an unknown number of cards are omitted.",
+        (*BASE, "phase", "accelerator"),
+        ACTIVE,
+        attrgetter("accelerators"),
     ),
-    FleetFamily(
-        Metric(
-            "modelarts_training_oldest_pending_timestamp_seconds",
-            "gauge",
-            "Creation time (metadata.create_time) of the oldest training job in Creating or "
-            "Pending, in unix seconds; absent if no job is waiting.",
-        ),
+    _family(
+        "cpu_cores",
+        "CPU cores requested by unfinished training jobs: cores per node times nodes; jobs with an "
+        "unknown number of cores are omitted.",
+        (*BASE, "phase"),
+        ACTIVE,
+        attrgetter("cpu_cores"),
+    ),
+    _family(
+        "memory_bytes",
+        "Memory requested by unfinished training jobs: memory per node times nodes, in bytes; "
+        "jobs with unknown memory are omitted.",
+        (*BASE, "phase"),
+        ACTIVE,
+        attrgetter("memory"),
+    ),
+    _family(
+        "oldest_pending_timestamp_seconds",
+        "Creation time (metadata.create_time) of the oldest training job in Creating or Pending, "
+        "in unix seconds; absent if no job is waiting.",
         BASE,
-        "oldest_pending",
+        frozenset({"Creating", "Pending"}),
+        attrgetter("created"),
+        aggregate=min,
     ),
-    FleetFamily(
-        Metric(
-            "modelarts_training_pool_info",
-            "gauge",
-            "Names of resource pools, for joins on the label pool; always 1 (metadata.name and "
-            "os.modelarts/name in the pool list, otherwise spec.resource.pool_id and pool_name).",
-        ),
-        ("pool", "pool_name"),
-        "pools",
-    ),
+    POOL_INFO,
 )
+FAMILIES_BY_PHASE: Mapping[str, tuple[FleetFamily, ...]] = {
+    phase: tuple(family for family in FLEET_FAMILIES if phase in family.phases) for phase in _ALL
+}
+"""The gauges in which a job of a phase counts."""
+
+
+def zero_samples(bases: Mapping[Base, Iterable[str]]) -> Iterator[tuple[FleetFamily, LabelValues]]:
+    """The series that are shown at 0 while no job counts in them: one for each documented phase.
+
+    Args:
+        bases: all that were ever seen, with their accelerators.
+    """
+    for base, accelerators in bases.items():
+        for family in FLEET_FAMILIES:
+            own = family.labels[len(BASE) :]
+            if "phase" in own:
+                phases = [phase for phase in PHASES if phase in family.phases]
+                choices = {"phase": phases, "accelerator": sorted(accelerators)}
+                for values in product(*(choices[name] for name in own)):
+                    yield family, (*base, *values)
+
+
+class PoolNameTable:
+    """The names of pools: as the service lists them, else as the newest job of the pool has it."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, tuple[float, str]] = {}
+
+    def add(self, job: Job) -> None:
+        """Note the name that a job has for its pool; it may be "" = none."""
+        if not job.pool_name:
+            return
+        created = job.created or 0.0
+        newest = self._newest.get(job.pool)
+        if newest is None or created > newest[0] or (created, job.pool_name) > newest:
+            self._newest[job.pool] = created, job.pool_name
+
+    def samples(self, listed: Mapping[str, str]) -> dict[LabelValues, float]:
+        """The samples of `POOL_INFO`.
+
+        Args:
+            listed: names by pool ID, from the list of pools.
+        """
+        names = {pool: name for pool, (_, name) in self._newest.items()} | dict(listed)
+        return dict.fromkeys(sorted(names.items()), 1)
 
 
 def fleet_blocks(
-    fleet: Fleet, constant: Mapping[str, str], *, scope: Scope, now: float
-) -> list[Block]:
-    """The fleet gauges of one target.
+    fleet: Fleet,
+    constant: Mapping[str, str],
+    *,
+    jobs: JobsSettings,
+    now: float,
+    idle: Collection[Base] = (),
+) -> list[SampleBlock]:
+    """The fleet gauges of one target, the number of jobs first.
 
     Args:
-        fleet: what is known of its jobs.
+        fleet: its jobs.
         constant: the target's labels.
-        scope: which jobs count.
+        jobs: which of them count.
         now: unix seconds.
+        idle: bases that are shown only if a job counts in them.
     """
-    totals = _totals(fleet, scope, now)
+    counted: dict[str, dict[LabelValues, float]] = {
+        family.metric.name: {} for family in FLEET_FAMILIES
+    }
+    pool_names = PoolNameTable()
+    for known in fleet.jobs.values():  # all of history, after every poll: must be fast
+        job = known.job
+        if job.pool_name:
+            pool_names.add(job)
+        if jobs.history and job.phase in TERMINAL and not ended_within(known, jobs.history, now):
+            continue
+        for family in FAMILIES_BY_PHASE[job.phase]:
+            value = family.value(job)
+            if value is not None:
+                labels = family.label_values(job)
+                series = counted[family.metric.name]
+                seen = series.get(labels)
+                series[labels] = value if seen is None else family.aggregate(seen, value)
+    counted[POOL_INFO.metric.name] = pool_names.samples(fleet.pool_names)
+    withdrawn = frozenset(idle).difference(_bases(counted[FLEET_FAMILIES[0].metric.name]))
+    totals: dict[str, dict[LabelValues, float]] = {name: {} for name in counted}
+    shown = {base: names for base, names in fleet.accelerators.items() if base not in withdrawn}
+    for family, labels in zero_samples(dict(sorted(shown.items()))):
+        totals[family.metric.name][labels] = 0
     return [
-        Block(row.metric, row.labels, constant, list(getattr(totals, row.source).items()))
-        for row in FLEET_FAMILIES
+        SampleBlock(
+            family.metric,
+            family.labels,
+            constant,
+            list((totals[family.metric.name] | counted[family.metric.name]).items()),
+        )
+        for family in FLEET_FAMILIES
     ]
 
 
-def _totals(fleet: Fleet, scope: Scope, now: float) -> Totals:
-    jobs, nodes, accelerators = _zeros(fleet)
-    oldest: dict[LabelValues, float] = {}
-    pool_names: dict[str, tuple[float, str]] = {}  # of the newest job
-    for known in fleet.jobs.values():  # of all history, after every poll: it has to be quick
-        job = known.job
-        phase, pool = job.phase, job.pool
-        if job.pool_name:
-            created = job.created or 0.0
-            newest = pool_names.get(pool)
-            if newest is None or created > newest[0] or (created, job.pool_name) > newest:
-                pool_names[pool] = (created, job.pool_name)
-        if scope.history and phase in TERMINAL and not ended_within(known, scope.history, now):
-            continue
-        jobs[job.workspace, pool, job.flavor_type, phase] += 1
-        if phase not in ACTIVE:
-            continue
-        base = base_of(job)
-        if job.nodes is not None:
-            nodes[(*base, phase)] += job.nodes
-        if job.accelerators is not None:
-            accelerators[(*base, phase, job.accelerator)] += job.accelerators
-        if phase in WAITING and job.created is not None:
-            oldest[base] = min(oldest.get(base, job.created), job.created)
-    names = {pool: name for pool, (_, name) in pool_names.items()} | dict(fleet.pool_names)
-    pools: dict[LabelValues, int] = dict.fromkeys(sorted(names.items()), 1)
-    return Totals(jobs, nodes, accelerators, oldest, pools)
+def bases_with_jobs(jobs: SampleBlock) -> frozenset[Base]:
+    """The bases in which a job counts, from the first block of `fleet_blocks`."""
+    return _bases(labels for labels, number in jobs.samples if number)
 
 
-def _zeros(fleet: Fleet) -> tuple[Counter[LabelValues], ...]:
-    """Every phase of every base combination ever seen, so that a missing series is no question."""
-    jobs: Counter[LabelValues] = Counter()
-    nodes: Counter[LabelValues] = Counter()
-    accelerators: Counter[LabelValues] = Counter()
-    for base, names in sorted(fleet.accelerators.items()):
-        jobs.update({(*base, phase): 0 for phase in PHASES})
-        nodes.update({(*base, phase): 0 for phase in ACTIVE_PHASES})
-        accelerators.update(
-            {(*base, phase, name): 0 for phase in ACTIVE_PHASES for name in sorted(names)}
-        )
-    return jobs, nodes, accelerators
+def _bases(series: Iterable[LabelValues]) -> frozenset[Base]:
+    return frozenset(Base(*labels[: len(BASE)]) for labels in series)
+
+
+def ended_within(known: TrackedJob, seconds: float, now: float) -> bool:
+    """Whether a finished job ended at most this many seconds ago; ``now`` in unix seconds."""
+    return known.ended is not None and known.ended >= now - seconds

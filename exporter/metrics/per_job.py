@@ -1,39 +1,40 @@
-"""The series of single jobs: those that are active, and those that ended a short time ago."""
+"""The series of single jobs: active ones, and those that ended recently."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.job import TERMINAL, Job
-from exporter.jobs.tracker import Event, Fleet, Restart, TrackedJob
+from exporter.jobs.tracked import Event, Fleet, Restart, TrackedJob
 from exporter.metrics.counters import SeriesKey
-from exporter.metrics.exposition import Block, Metric
-from exporter.metrics.scope import Scope, ended_within
+from exporter.metrics.exposition import Metric, SampleBlock
+from exporter.metrics.fleet import ended_within
+from exporter.settings.schema import JobsSettings
 
 Samples: TypeAlias = list[tuple[tuple[str, ...], float]]
 IsHeld: TypeAlias = Callable[[SeriesKey], bool]
-"""Whether a counter shows zero, whatever it counts."""
+"""Whether a counter is held at zero."""
 
 
-class Around(NamedTuple):
-    """What decides on samples besides the job itself; ``pool_names`` by pool id."""
+class SampleContext(NamedTuple):
+    """What samples depend on besides the job: held counters, and pool names by pool ID."""
 
     is_held: IsHeld
     pool_names: Mapping[str, str]
 
 
 class JobFamily(NamedTuple):
-    """A family with samples for single jobs, in addition to the label ``job_id`` those named."""
+    """A family with samples for single jobs; ``labels`` are those in addition to ``job_id``."""
 
     metric: Metric
     labels: tuple[str, ...]
-    samples: Callable[[Sequence[TrackedJob], Around], Samples]
+    samples: Callable[[Sequence[TrackedJob], SampleContext], Samples]
 
 
 def _gauge(name: str, text: str, value: Callable[[Job], float | None]) -> JobFamily:
-    """A gauge of one number of the job; None gives no sample."""
+    """A gauge of one number of a job; None gives no sample."""
 
-    def samples(jobs: Sequence[TrackedJob], _around: Around) -> Samples:
+    def samples(jobs: Sequence[TrackedJob], _context: SampleContext) -> Samples:
         return [
             ((known.job.id,), number) for known in jobs if (number := value(known.job)) is not None
         ]
@@ -41,35 +42,28 @@ def _gauge(name: str, text: str, value: Callable[[Job], float | None]) -> JobFam
     return JobFamily(Metric(f"modelarts_training_job_{name}", "gauge", text), (), samples)
 
 
-def _info(jobs: Sequence[TrackedJob], around: Around) -> Samples:
+def _info(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
     return [
         (
             (
-                job.id,
-                job.name,
-                job.user,
-                job.workspace,
-                job.pool,
-                job.pool_name or around.pool_names.get(job.pool, ""),
-                job.flavor_type,
-                job.flavor,
-                job.accelerator,
-                job.engine,
-                job.kind,
+                job.id, job.name, job.user, job.workspace, job.pool,
+                job.pool_name or context.pool_names.get(job.pool, ""),
+                job.flavor_type, job.flavor, job.accelerator, job.engine, job.kind, job.policy,
+                job.algorithm, job.runtime_type,
             ),
             1,
         )
         for job in (known.job for known in jobs)
-    ]
+    ]  # fmt: skip
 
 
-def _phase(jobs: Sequence[TrackedJob], _around: Around) -> Samples:
+def _phase(jobs: Sequence[TrackedJob], _context: SampleContext) -> Samples:
     return [((known.job.id, known.job.phase), 1) for known in jobs]
 
 
-def _restarts(jobs: Sequence[TrackedJob], around: Around) -> Samples:
+def _restarts(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
     return [
-        (labels, 0 if around.is_held((RESTARTS.name, labels)) else number)
+        (labels, 0 if context.is_held((RESTARTS.name, labels)) else number)
         for known in jobs
         if known.restarts
         for restart, number in Counter(known.restarts).items()
@@ -77,13 +71,18 @@ def _restarts(jobs: Sequence[TrackedJob], around: Around) -> Samples:
     ]
 
 
-def _exit_code(jobs: Sequence[TrackedJob], _around: Around) -> Samples:
+def _exit_code(jobs: Sequence[TrackedJob], _context: SampleContext) -> Samples:
     return [
         ((job.id, job.failed_task), job.exit_code)
         for job in (known.job for known in jobs)
         if job.exit_code is not None
     ]
 
+
+_INFO_LABELS = (
+    "job_name", "user", "workspace", "pool", "pool_name", "flavor_type", "flavor", "accelerator",
+    "engine", "kind", "policy", "algorithm", "runtime_type",
+)  # fmt: skip
 
 RESTARTS = Metric(
     "modelarts_training_job_restarts_total",
@@ -92,6 +91,8 @@ RESTARTS = Metric(
     "end_recover of the previous run.",
 )
 
+RESTART_LABELS = ("job_id", "start_type", "recovery")
+
 JOB_FAMILIES = (
     JobFamily(
         Metric(
@@ -99,18 +100,7 @@ JOB_FAMILIES = (
             "gauge",
             "Properties of a training job as labels, for joins on job_id; always 1.",
         ),
-        (
-            "job_name",
-            "user",
-            "workspace",
-            "pool",
-            "pool_name",
-            "flavor_type",
-            "flavor",
-            "accelerator",
-            "engine",
-            "kind",
-        ),
+        _INFO_LABELS,
         _info,
     ),
     JobFamily(
@@ -150,20 +140,48 @@ JOB_FAMILIES = (
         lambda job: job.current_nodes,
     ),
     _gauge(
+        "nodes_requested",
+        "Nodes requested by a training job (spec.resource.node_count); more than "
+        "modelarts_training_job_nodes if it has lost some.",
+        lambda job: job.nodes,
+    ),
+    _gauge(
         "accelerators",
         "Cards (NPUs, GPUs) of a training job: cards per node times nodes; absent if unknown.",
         lambda job: job.accelerators,
     ),
+    _gauge(
+        "cpu_cores",
+        "CPU cores of a training job: cores per node times nodes; absent if unknown.",
+        lambda job: job.cpu_cores,
+    ),
+    _gauge(
+        "memory_bytes",
+        "Memory of a training job: memory per node times nodes, in bytes; absent if unknown.",
+        lambda job: job.memory,
+    ),
+    _gauge(
+        "restart_limit",
+        "Budget of automatic restarts of a training job (annotation fault-tolerance/job-retry-num);"
+        " absent if unset.",
+        lambda job: job.restart_limit,
+    ),
+    _gauge(
+        "priority",
+        "Priority of a training job (spec.schedule_policy.priority); absent if unset.",
+        lambda job: job.priority,
+    ),
     JobFamily(
         RESTARTS,
-        ("start_type", "recovery"),
+        RESTART_LABELS[1:],
         _restarts,
     ),
     JobFamily(
         Metric(
             "modelarts_training_job_exit_code",
             "gauge",
-            "Exit code of the first failed task of a training job (status.task_statuses).",
+            "Exit code of the first failed task of a training job (status.task_statuses); absent "
+            "until the job has ended.",
         ),
         ("task",),
         _exit_code,
@@ -172,40 +190,42 @@ JOB_FAMILIES = (
 
 
 def job_blocks(
-    fleet: Fleet, constant: Mapping[str, str], *, scope: Scope, is_held: IsHeld, now: float
-) -> tuple[list[Block], int]:
+    fleet: Fleet, constant: Mapping[str, str], *, jobs: JobsSettings, is_held: IsHeld, now: float
+) -> tuple[list[SampleBlock], int]:
     """The per-job series of one target, and how many jobs have none because of the cap.
 
     Args:
-        fleet: what is known of its jobs.
+        fleet: its jobs.
         constant: the target's labels.
-        scope: which jobs have series.
-        is_held: which counters show zero.
+        jobs: which of them have series.
+        is_held: which counters are held at zero.
         now: unix seconds.
     """
-    if not scope.per_job:
+    if not jobs.per_job:
         return [], 0
-    jobs = [
+    active_or_recent = [
         known
         for known in fleet.jobs.values()
-        if known.job.phase not in TERMINAL or ended_within(known, scope.retention, now)
+        if known.job.phase not in TERMINAL or ended_within(known, jobs.retention, now)
     ]
-    jobs.sort(key=lambda known: (known.job.created or 0.0, known.job.id), reverse=True)
-    shown = jobs[: scope.max_series_jobs]
-    around = Around(is_held, fleet.pool_names)
+    active_or_recent.sort(key=lambda known: (known.job.created or 0.0, known.job.id), reverse=True)
+    selected = active_or_recent[: jobs.max_series_jobs]
+    context = SampleContext(is_held, fleet.pool_names)
     blocks = [
-        Block(row.metric, ("job_id", *row.labels), constant, row.samples(shown, around))
-        for row in JOB_FAMILIES
+        SampleBlock(
+            family.metric, ("job_id", *family.labels), constant, family.samples(selected, context)
+        )
+        for family in JOB_FAMILIES
     ]
-    return blocks, len(jobs) - len(shown)
+    return blocks, len(active_or_recent) - len(selected)
 
 
 def new_restarts(fleet: Fleet, events: Iterable[Event]) -> set[SeriesKey]:
-    """The counters of single jobs that these events begin.
+    """The restart counters of single jobs that start with these events.
 
     Args:
-        fleet: what was known before.
-        events: what happened since.
+        fleet: the jobs before.
+        events: what has happened since.
     """
     return {
         (RESTARTS.name, (event.job_id, *event.labels))

@@ -1,4 +1,4 @@
-"""What the exporter says of itself: its instruments, in a registry of its own.
+"""The exporter's own metrics, in a registry of their own.
 
 Every counter of a target exists at 0 before it counts, so that ``increase()`` sees its first step.
 """
@@ -30,7 +30,7 @@ RESULTS = (
 KINDS = ("sweep", "incremental")
 RETRY_REASONS = ("auth", "throttled", "timeout", "upstream", "invalid")
 SEARCH_CODES = ("200", "401", "403", "429", "500", "502", "503", "timeout", "connection")
-"""Usual answers to searches; others are born with their first one."""
+"""Common codes of searches; other series start when their code first occurs."""
 
 UNKNOWN_FIELDS = ("phase", "flavor_type", "start_type", "recovery")
 
@@ -121,6 +121,12 @@ class Instruments:
             "modelarts_exporter_jobs_without_series",
             "Jobs without their own series because of jobs.max_series_jobs.",
         )
+        self.label_values_over_limit = gauge(
+            "modelarts_exporter_label_values_over_limit",
+            "Values of a label that are shown as other because of jobs.max_label_values, as far "
+            "as seen since the start; counted up to 10,000.",
+            (*TARGET, "label"),
+        )
         self.pagination = gauge(
             "modelarts_exporter_pagination_info",
             "What offset means for the target: page, row, or auto while one page holds all jobs; "
@@ -141,7 +147,7 @@ class Instruments:
             "1 if the last configuration reload succeeded, otherwise 0.",
             (),
         )
-        self.config_reload.set(1)  # or we would not be here
+        self.config_reload.set(1)  # otherwise the program would not have started
         self.build_info = gauge(
             "modelarts_exporter_build_info",
             "Version of the exporter and of Python; always 1.",
@@ -151,7 +157,7 @@ class Instruments:
 
     @property
     def shared(self) -> tuple[Counter | Gauge | Histogram, ...]:
-        """Instruments that belong to no target."""
+        """Instruments without labels of a target."""
         return self.request_duration, self.state_errors, self.config_reload, self.build_info
 
     def all(self) -> list[Counter | Gauge | Histogram]:
@@ -161,9 +167,9 @@ class Instruments:
 
 
 class TargetInstruments:
-    """The instruments of one target: what the meters of the other modules are told.
+    """The instruments of one target. Implements the meters of the other modules.
 
-    Nothing is shown before `appear`: a target that was configured may never run.
+    Nothing is exposed before `show`: a target that was configured may never run.
 
     Args:
         instruments: of the process.
@@ -174,28 +180,28 @@ class TargetInstruments:
     def __init__(self, instruments: Instruments, region: str, project: str) -> None:
         self._all = instruments
         self._labels = (region, project)
-        self._shown = False
+        self._is_shown = False
 
     def rename(self, project: str) -> None:
-        """Once the target's project is known, its series go on under that label, from zero."""
+        """Use another label ``project``, once the project is known. Its series start from zero."""
         if project == self._labels[1]:
             return
-        shown = self._shown
-        self.vanish()
+        was_shown = self._is_shown
+        self.remove()
         self._labels = (self._labels[0], project)
-        if shown:
-            self.appear()
+        if was_shown:
+            self.show()
 
-    def vanish(self) -> None:
-        """The target is no more: its series are removed."""
-        self._shown = False
+    def remove(self) -> None:
+        """Remove the series of the target."""
+        self._is_shown = False
         for instrument in self._all.all():
             if instrument not in self._all.shared:
                 instrument.remove_by_labels(dict(zip(TARGET, self._labels, strict=True)))
 
-    def appear(self) -> None:
-        """Show every counter, at zero unless it has counted already, and whether polls succeed."""
-        self._shown = True
+    def show(self) -> None:
+        """Expose every counter, at zero unless it has counted already, and `modelarts_up`."""
+        self._is_shown = True
         self._all.up.labels(*self._labels)
         for kind in KINDS:
             self._all.poll_duration.labels(*self._labels, kind)
@@ -229,18 +235,18 @@ class TargetInstruments:
         self._all.duplicate_jobs.labels(*self._labels).inc(duplicates)
         self._all.inconsistent_pages.labels(*self._labels).inc(inconsistent)
 
-    def noticed(self, *, invalid_jobs: int, unknown_values: Mapping[str, int]) -> None:
-        """Odd jobs were seen for the first time (`exporter.polling.anomalies.NoticeMeter`)."""
+    def anomalies(self, *, invalid_jobs: int, unknown_values: Mapping[str, int]) -> None:
+        """Count jobs with unusable or undocumented values; ``unknown_values`` by field."""
         self._all.invalid_jobs.labels(*self._labels).inc(invalid_jobs)
         for field, number in unknown_values.items():
             self._all.unknown_values.labels(*self._labels, field).inc(number)
 
     def started_late(self) -> None:
-        """A poll started later than it was due."""
+        """Count a poll that started late."""
         self._all.late_polls.labels(*self._labels).inc()
 
     def polled(self, kind: str, result: str, seconds: float, *, now: float) -> None:
-        """A poll ended; ``now`` in unix seconds."""
+        """Record the end of a poll; ``now`` in unix seconds."""
         self._all.polls.labels(*self._labels, kind, result).inc()
         self._all.poll_duration.labels(*self._labels, kind).observe(seconds)
         self._all.up.labels(*self._labels).set(result == "success")
@@ -248,7 +254,7 @@ class TargetInstruments:
             self._all.last_success.labels(*self._labels).set(now)
 
     def identified(self, *, mode: str, expires_at: float | None) -> None:
-        """What is known of the target's paging and of our credentials there."""
+        """Set the pagination mode, and when the credentials expire (unix seconds, None = never)."""
         labels = dict(zip(TARGET, self._labels, strict=True))
         self._all.pagination.remove_by_labels(labels)
         self._all.pagination.labels(*self._labels, mode).set(1)
@@ -258,6 +264,11 @@ class TargetInstruments:
             self._all.credentials_expiry.labels(*self._labels).set(expires_at)
 
     def tracking(self, *, jobs: int, without_series: int) -> None:
-        """How many jobs are held, and how many of them could have series but have none."""
+        """Set how many jobs are held, and how many of them lack series because of the cap."""
         self._all.tracked_jobs.labels(*self._labels).set(jobs)
         self._all.jobs_without_series.labels(*self._labels).set(without_series)
+
+    def label_values(self, over_limit: Mapping[str, int]) -> None:
+        """Set how many values of each label are shown as ``other``."""
+        for label, number in over_limit.items():
+            self._all.label_values_over_limit.labels(*self._labels, label).set(number)

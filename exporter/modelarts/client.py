@@ -9,13 +9,16 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from exporter.clock import Clocks
-from exporter.errors import PollError, ThrottledError, UpstreamError
+from exporter.errors import ConnectionFailedError, PollError, ThrottledError, UpstreamError
 from exporter.huaweicloud.auth.base import AuthenticatedRequest, Credentials, send_authenticated
 from exporter.huaweicloud.http import Http, Request, Response
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.modelarts.rate_limit import RateLimiter
 
 T = TypeVar("T")
+
+LIST_POOLS = "modelarts:pool:list"
+"""The IAM action that reading the pool list needs."""
 
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 60.0
@@ -32,6 +35,7 @@ class Client:
         rate_limiter: of this target.
         concurrency: maximum number of requests in flight.
         retries: how often a failed request is sent again, if its error is retryable.
+        retry_unreachable: also if there was no connection at all.
         longest_pause: seconds; upper limit for a ``Retry-After``.
         meter: counts retries.
         clocks: of the machine.
@@ -48,6 +52,7 @@ class Client:
         rate_limiter: RateLimiter,
         concurrency: int,
         retries: int,
+        retry_unreachable: bool = True,
         longest_pause: float,
         meter: TargetInstruments,
         clocks: Clocks,
@@ -60,6 +65,7 @@ class Client:
         self._rate_limiter = rate_limiter
         self._slots = asyncio.Semaphore(concurrency)
         self._retries = retries
+        self._retry_unreachable = retry_unreachable
         self._longest_pause = longest_pause
         self._meter = meter
         self._clocks = clocks
@@ -77,7 +83,8 @@ class Client:
 
         Args:
             query: the request's JSON document.
-            read: decodes the response body; if it raises a `PollError`, the request has failed.
+            read: decodes the response body, in a thread; if it raises a `PollError`, the request
+                has failed.
             deadline: monotonic seconds; a retry that could not start before it is not made.
             background: wait while anything is `urgent`.
 
@@ -90,6 +97,7 @@ class Client:
             "/training-job-searches",
             body=json.dumps(query).encode(),
             permission="modelarts:trainJob:list",
+            workspace=query.get("workspace_id", ""),
         )
         return await self._request(request, read, deadline, background=background)
 
@@ -106,15 +114,14 @@ class Client:
         request = self._make_request("get", "GET", path, permission="modelarts:trainJob:get")
         return await self._request(request, read, deadline, background=background)
 
-    async def pools(self, read: Callable[[bytes], T], *, deadline: float) -> T:
-        """``GET pools``, without retries; arguments and errors as `search`.
+    async def pools(self, workspace: str, read: Callable[[bytes], T], *, deadline: float) -> T:
+        """``GET pools`` of a workspace, without retries; arguments and errors as `search`.
 
         A 401 does not count against the credentials and causes no new sign-in: where searches
         succeed, that would pause them.
         """
-        request = self._make_request(
-            "pools", "GET", "/pools", permission="modelarts:pool:list", optional=True
-        )
+        path = f"/pools?workspaceId={quote(workspace, safe='')}"
+        request = self._make_request("pools", "GET", path, permission=LIST_POOLS, optional=True)
         return await self._request(request, read, deadline, background=False)
 
     def urgent(self) -> AbstractContextManager[None]:
@@ -143,14 +150,14 @@ class Client:
                 )
             try:
                 response = await self._send(request, background=background)
-                result = read(response.body)
+                result = await asyncio.to_thread(read, response.body)
             except PollError as error:
                 failures += 1
                 delay = self._delay(error, failures)
                 if isinstance(error, ThrottledError):
                     # For every request of this target, also in the next poll.
                     self._rate_limiter.pause(delay)
-                if not error.retryable or request.optional or failures > self._retries:
+                if request.optional or failures > self._retries or not self._is_retryable(error):
                     raise
                 if self._clocks.monotonic() + delay >= deadline:
                     raise
@@ -158,6 +165,11 @@ class Client:
                 await self._clocks.sleep(delay)
             else:
                 return result
+
+    def _is_retryable(self, error: PollError) -> bool:
+        if isinstance(error, ConnectionFailedError) and error.lasting:
+            return self._retry_unreachable
+        return error.retryable
 
     def _delay(self, error: PollError, failures: int) -> float:
         """Seconds until the next retry: as the service asks, else exponential with jitter."""

@@ -21,9 +21,10 @@ mode, a fifth more in page mode (no choice of limits does better), and is never 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from exporter.errors import InconsistentPagesError, InvalidResponseError
+from exporter.errors import InconsistentPagesError, InvalidResponseError, RejectedError
 from exporter.jobs.job import Job, JobPage, Problem
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.jobs import decode_page
@@ -32,6 +33,8 @@ PAGE = 50
 """The most jobs the service returns at once."""
 
 _SHORTEST_PAGE = 25
+_BAD_REQUEST = 400
+_ASK_AGAIN_SECONDS = 12 * 3600.0
 _MAX_STEPS_BACK = 6
 _MAX_REPETITIVE_PAGES = 5
 """In a row; a hundred jobs created between two pages cause up to three."""
@@ -71,6 +74,32 @@ class Paging:
 
 
 @dataclass
+class UnifiedJobs:
+    """Whether searches ask for fine-tuning jobs, too; shared by all searches of a target.
+
+    Attributes:
+        wanted: as configured (``jobs.unified``).
+        rejected: unix seconds at which the service rejected the field ``unified_jobs``; None = it
+            did not.
+        accepted: a search with the field has succeeded; what a filter causes is not its fault.
+    """
+
+    wanted: bool = True
+    rejected: float | None = None
+    accepted: bool = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether the next search asks for them."""
+        return self.wanted and self.rejected is None
+
+    def try_again(self, now: float) -> None:
+        """Ask again if it was rejected long ago: the service may accept it by now."""
+        if self.rejected is not None and now - self.rejected >= _ASK_AGAIN_SECONDS:
+            self.rejected = None
+
+
+@dataclass
 class SearchResult:
     """Everything a search has read.
 
@@ -85,6 +114,7 @@ class SearchResult:
         mismatched: jobs that a filter should have excluded.
         total, count: as reported on the first page; unreliable.
         complete: whether the last page was read; False if the page limit stopped the search.
+        unified: whether fine-tuning jobs were asked for, too.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -98,6 +128,7 @@ class SearchResult:
     total: int | None = None
     count: int | None = None
     complete: bool = True
+    unified: bool = False
 
     @property
     def newest_created(self) -> float:
@@ -147,8 +178,9 @@ class Search:
         paging: of the target, shared.
         workspace: workspace id.
         filters: conditions for the service to apply.
+        unified: whether to ask for fine-tuning jobs; None = never.
         background: let other searches of the target go first.
-        keep: returns the job to keep for one that was read; None if it does not belong here.
+        keep: returns the job to keep for one that was read.
         deadline: monotonic seconds for the whole search.
         clock: unix seconds, to recognize absurd timestamps.
 
@@ -165,18 +197,20 @@ class Search:
         deadline: float,
         clock: Callable[[], float],
         filters: Sequence[Filter] = (),
+        unified: UnifiedJobs | None = None,
         background: bool = False,
-        keep: Callable[[Job], Job | None] = lambda job: job,
+        keep: Callable[[Job], Job] = lambda job: job,
     ) -> None:
         self._client = client
         self._paging = paging
         self._workspace = workspace
         self._filters = filters
+        self._unified = unified
         self._background = background
         self._keep = keep
         self._deadline = deadline
         self._clock = clock
-        self.result = SearchResult()
+        self.result = SearchResult(unified=unified is not None and unified.requested)
 
     async def read_all(self, *, max_pages: int | None = None) -> SearchResult:
         """Read all jobs that the service lists.
@@ -237,16 +271,40 @@ class Search:
                 {"key": f.key, "operator": f.operator, "value": list(f.values)}
                 for f in self._filters
             ]
-        page = await self._client.search(
-            query, self._decode, deadline=self._deadline, background=self._background
-        )
+        page = await self._search(query)
         if not self.result.pages:
             self.result.total, self.result.count = page.total, page.count
         self.result.pages += 1
         return page
 
-    def _decode(self, body: bytes) -> JobPage:
-        page = decode_page(body, workspace=self._workspace, now=self._clock())
+    async def _search(self, query: dict[str, Any]) -> JobPage:
+        """Request a page; with fine-tuning jobs, unless that is what the service rejects."""
+        if self._unified is None or not self.result.unified:
+            return await self._request(query)
+        try:
+            page = await self._request(query | {"unified_jobs": True})
+        except RejectedError as error:
+            by_filter = self._filters and self._unified.accepted
+            if error.status != _BAD_REQUEST or self.result.pages or by_filter:
+                raise
+        else:
+            self._unified.accepted = True
+            return page
+        page = await self._request(query)  # if it fails too, the field is not what is wrong
+        self._unified.rejected, self._unified.accepted = self._clock(), False
+        self.result.unified = False
+        return page
+
+    async def _request(self, query: dict[str, Any]) -> JobPage:
+        return await self._client.search(
+            query,
+            partial(self._decode, query["limit"]),
+            deadline=self._deadline,
+            background=self._background,
+        )
+
+    def _decode(self, limit: int, body: bytes) -> JobPage:
+        page = decode_page(body, workspace=self._workspace, now=self._clock(), limit=limit)
         if len(page.undecodable) > 1 and not page.jobs:
             raise InvalidResponseError("none of the items in the response is a training job")
         return page
@@ -256,7 +314,8 @@ class Search:
         for job in page.jobs:
             if not all(f.accepts(job) for f in self._filters):
                 mismatched += 1
-            elif kept := self._keep(job):
+            else:
+                kept = self._keep(job)
                 self.result.jobs[kept.id] = kept  # its own id: one copy is enough
         self.result.mismatched += mismatched
         # One or two jobs may have changed after the service applied the filter.

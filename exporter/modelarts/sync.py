@@ -4,16 +4,21 @@ A *sweep* reads everything that the service lists. An *incremental* poll reads, 
 the jobs in active phases, the newest jobs down to one that is known, and the jobs that were active
 and are in neither: its cost depends on what changed, not on what happened in the past. Jobs that it
 cannot resolve stay as they were, and a sweep follows.
+
+Fine-tuning jobs are listed only where a search asks for them (``unified_jobs``). A workspace that
+was read without them changes over in a sweep, which reads both lists: what only the new list shows
+was hidden before, and is not new. Until then, incremental polls read the old list. In the other
+direction, nothing tells whether a job is deleted or hidden again: it is forgotten.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from exporter.errors import InconsistentPagesError
 from exporter.jobs.job import TERMINAL, Job, View
-from exporter.jobs.tracker import Fleet, TrackedJob
+from exporter.jobs.tracked import Fleet, TrackedJob
 from exporter.modelarts.missing import SupportedFilters, look_up_missing
 from exporter.modelarts.search import SearchResult
 from exporter.modelarts.workspace import FilterRefusedError, JobSource, WorkspaceReader
@@ -50,11 +55,29 @@ class Sync:
         )
 
     def needs_sweep(self, view: View, fleet: Fleet) -> bool:
-        """Whether a sweep is needed: jobs are unresolved, or the service's totals disagree.
+        """Whether a sweep is needed.
 
-        ``view`` is of an incremental poll, ``fleet`` is everything known after it.
+        Jobs are unresolved, the service's totals disagree, or a workspace is to be read with
+        fine-tuning jobs from now on, or no longer. ``view`` is of an incremental poll, ``fleet`` is
+        everything known after it.
         """
-        return bool(view.unresolved) or self._totals.disagree(view, fleet)
+        requested = self._source.unified.requested
+        changes_over = any(
+            (workspace in fleet.unified) != requested for workspace in self._source.workspaces
+        )
+        return changes_over or bool(view.unresolved) or self._totals.disagree(view, fleet)
+
+    async def first_pages(self, *, deadline: float) -> list[SearchResult]:
+        """Read one page of each workspace.
+
+        Raises:
+            PollError: a page could not be read.
+        """
+        readers = [
+            WorkspaceReader(self._source, workspace, deadline=deadline, unified=True)
+            for workspace in self._source.workspaces
+        ]
+        return await _gather(reader.read_page() for reader in readers)
 
     async def incremental(self, fleet: Fleet, *, deadline: float) -> View:
         """Read what may have changed.
@@ -71,7 +94,9 @@ class Sync:
         )
 
         async def read_workspace(workspace: str) -> tuple[WorkspaceReader, SearchResult]:
-            reader = WorkspaceReader(self._source, workspace, deadline=deadline)
+            reader = WorkspaceReader(
+                self._source, workspace, deadline=deadline, unified=workspace in fleet.unified
+            )
             newest = await self._read_changes(reader, fleet, active.get(workspace, []))
             return reader, newest
 
@@ -84,7 +109,7 @@ class Sync:
         *,
         deadline: float,
         background: bool,
-        meanwhile: Collection[str] = (),
+        is_superseded: Callable[[str], bool] = lambda _: False,
     ) -> View:
         """Read everything that the target lists, and resolve jobs that are missing from it.
 
@@ -92,12 +117,15 @@ class Sync:
             fleet: everything known when the sweep begins.
             deadline: monotonic seconds.
             background: incremental polls continue during the sweep, and go first.
-            meanwhile: ids of jobs that they have read; may grow during the sweep.
+            is_superseded: whether such a poll has read a job since, by ID.
 
         Raises:
             PollError: something could not be read; there is no partial view.
         """
         self._supported = SupportedFilters()
+        if fleet.unified:
+            self._source.unified.rejected = None  # much depends on it: make sure
+        self._source.unified.try_again(self._source.clock())
         known_jobs = _group_by_workspace(known.job for known in fleet.jobs.values())
 
         async def read_workspace(workspace: str) -> tuple[WorkspaceReader, SearchResult]:
@@ -106,12 +134,19 @@ class Sync:
                 workspace,
                 deadline=deadline,
                 background=background,
+                unified=True,
                 reuse=lambda job: _reuse_known(fleet.jobs, job),
             )
             self._sweeping.append(reader)
             result = await reader.read_all()
-            expected = [job for job in known_jobs.get(workspace, []) if job.id not in meanwhile]
-            await self._resolve_missing(reader, expected, result)
+            if result.unified and workspace in fleet.newest_created.keys() - fleet.unified:
+                before = await reader.read_without_fine_tuning()
+                reader.hidden = result.jobs.keys() - before.jobs.keys()
+            expected = [job for job in known_jobs.get(workspace, []) if not is_superseded(job.id)]
+            if workspace in fleet.unified and not result.unified:
+                reader.forgotten = {job.id for job in expected} - reader.jobs.keys()
+            else:
+                await self._resolve_missing(reader, expected, result)
             return reader, result
 
         try:
@@ -122,6 +157,9 @@ class Sync:
 
     def _finish_sweep(self, readings: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
         view = _combine(readings)
+        view = view._replace(
+            unified={reader.workspace: result.unified for reader, result in readings}
+        )
         self._totals.learn(view)
         return view
 
@@ -142,6 +180,9 @@ class Sync:
 
         newest = await reader.read_newest(is_known)
         missing = [job for job in active if job.id not in reader.jobs]
+        if reader.workspace in fleet.unified and not newest.unified:
+            reader.unresolved.update(job.id for job in missing)  # they may only be hidden again
+            return newest
         unresolved = missing[_MAX_LOOKUPS:] + await look_up_missing(
             reader, missing[:_MAX_LOOKUPS], self._supported, witness=_any_job(newest)
         )
@@ -235,7 +276,16 @@ def _combine(readings: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
         readings: for each workspace its reader, and the search that was complete from the top.
     """
     readers = [reader for reader, _ in readings]
-    jobs = {job_id: job for reader in readers for job_id, job in reader.jobs.items()}
+    jobs = {
+        job_id: reader.jobs[job_id]
+        for reader in readers
+        for job_id in reader.misplaced & reader.jobs.keys()
+    }
+    for reader in readers:
+        if reader.misplaced:
+            jobs |= {key: job for key, job in reader.jobs.items() if key not in reader.misplaced}
+        else:
+            jobs |= reader.jobs
     return View(
         jobs=jobs,
         deleted=frozenset().union(*(reader.deleted for reader in readers)) - jobs.keys(),
@@ -249,6 +299,8 @@ def _combine(readings: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
         problems=tuple(problem for reader in readers for problem in reader.problems),
         unresolved=frozenset().union(*(reader.unresolved for reader in readers)) - jobs.keys(),
         requests=sum(reader.requests for reader in readers),
+        hidden=frozenset().union(*(reader.hidden for reader in readers)),
+        forgotten=frozenset().union(*(reader.forgotten for reader in readers)) - jobs.keys(),
     )
 
 

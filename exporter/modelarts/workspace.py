@@ -1,7 +1,7 @@
 """What one poll reads of one workspace, with any number of searches."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -10,7 +10,14 @@ from exporter.jobs.job import ACTIVE, TERMINAL, Job, JobPage, Problem
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.jobs import decode_job
-from exporter.modelarts.search import Filter, FilterIgnoredError, Paging, Search, SearchResult
+from exporter.modelarts.search import (
+    Filter,
+    FilterIgnoredError,
+    Paging,
+    Search,
+    SearchResult,
+    UnifiedJobs,
+)
 
 _NOT_FOUND = "ModelArts.2775"
 _BAD_REQUEST = 400
@@ -24,15 +31,17 @@ ACTIVE_FILTER = Filter(
 )
 
 
-class JobSource(NamedTuple):
+@dataclass(frozen=True)
+class JobSource:
     """The place that a target's jobs are read from.
 
     Attributes:
         client: its API.
         paging: the meaning of ``offset`` there.
-        workspaces: workspace ids; a job that names another one belongs to the one searched.
+        workspaces: workspace ids; a job that names another one belongs to the one that lists it.
         instruments: count duplicate jobs and inconsistent pages, of failed searches too.
         clock: unix seconds.
+        unified: whether searches ask for fine-tuning jobs.
     """
 
     client: Client
@@ -40,6 +49,7 @@ class JobSource(NamedTuple):
     workspaces: tuple[str, ...]
     instruments: TargetInstruments
     clock: Callable[[], float]
+    unified: UnifiedJobs = field(default_factory=UnifiedJobs)
 
 
 class FilterRefusedError(Exception):
@@ -54,15 +64,19 @@ class WorkspaceReader:
         workspace: workspace id.
         deadline: monotonic seconds for everything.
         background: let urgent polls go first.
+        unified: searches ask for fine-tuning jobs, if the service accepts that.
         reuse: returns the job already in memory if it equals the one read.
 
     Attributes:
         jobs: everything read, by id.
         deleted: ids of jobs that do not exist, as confirmed by the service.
-        undecodable: ``#`` and a hash for every item without a usable id.
+        misplaced: ids of jobs that name another of the target's workspaces.
+        undecodable: ``#`` and a hash for every item without a usable id; those that have not even a
+            name are numbered instead.
         without_phase: ids of jobs without a usable phase.
         problems: unusable or undocumented fields.
         unresolved: ids of jobs looked for without finding out whether they exist.
+        hidden, forgotten: as in `exporter.jobs.job.View`.
         requests: number of requests sent.
         latest_search: the result so far of the latest search.
     """
@@ -74,20 +88,25 @@ class WorkspaceReader:
         *,
         deadline: float,
         background: bool = False,
+        unified: bool = False,
         reuse: Callable[[Job], Job] = lambda job: job,
     ) -> None:
         self.workspace = workspace
         self.jobs: dict[str, Job] = {}
         self.deleted: set[str] = set()
+        self.misplaced: set[str] = set()
         self.undecodable: set[str] = set()
         self.without_phase: set[str] = set()
         self.problems: list[Problem] = []
         self.unresolved: set[str] = set()
+        self.hidden: set[str] = set()
+        self.forgotten: set[str] = set()
         self.requests = 0
         self.latest_search: SearchResult | None = None
         self._source = source
         self._deadline = deadline
         self._background = background
+        self._unified = source.unified if unified else None
         self._reuse = reuse
 
     async def read_all(self) -> SearchResult:
@@ -98,6 +117,19 @@ class WorkspaceReader:
         """
         search = self._search()
         return await self._run(search, search.read_all())
+
+    async def read_without_fine_tuning(self) -> SearchResult:
+        """As `read_all`, without asking for fine-tuning jobs."""
+        unified, self._unified = self._unified, None
+        try:
+            return await self.read_all()
+        finally:
+            self._unified = unified
+
+    async def read_page(self) -> SearchResult:
+        """Read the first page of the list, with the newest jobs; raises as `read_all`."""
+        search = self._search()
+        return await self._run(search, search.read_all(max_pages=1))
 
     async def read_newest(self, is_known: Callable[[str], bool]) -> SearchResult:
         """Read the newest jobs, down to the first page with a job whose id ``is_known``."""
@@ -145,20 +177,25 @@ class WorkspaceReader:
                 raise
             return True  # it exists, but cannot be decoded
         for job in page.jobs:
-            if kept := self._keep(job):
-                self.jobs[job.id] = kept
-        self.undecodable.update(page.undecodable)
+            self.jobs[job.id] = self._keep(job)
+        self.undecodable |= self._numbered(page.undecodable)
         self.without_phase.update(page.without_phase)
         self.problems += page.problems
         return True
 
-    def _keep(self, job: Job) -> Job | None:
-        """Return the job to keep: None if it belongs to another workspace that is searched."""
+    def _keep(self, job: Job) -> Job:
+        """Return the job to keep. Of those listed in several workspaces, one is not misplaced."""
         if job.workspace != self.workspace:
             if job.workspace in self._source.workspaces:
-                return None
+                self.misplaced.add(job.id)
             job = msgspec.structs.replace(job, workspace=self.workspace)
         return self._reuse(job)
+
+    def _numbered(self, undecodable: Collection[str]) -> set[str]:
+        """Return the items of one search; nothing else is the same of nameless ones next time."""
+        named = {each for each in undecodable if not each.startswith("#?")}
+        nameless = len(undecodable) - len(named)
+        return named | {f"#{self.workspace}/{number + 1}" for number in range(nameless)}
 
     def _decode(self, body: bytes) -> JobPage:
         return decode_job(body, workspace=self.workspace, now=self._source.clock())
@@ -174,7 +211,7 @@ class WorkspaceReader:
                 duplicates=search.result.duplicates, inconsistent=search.result.inconsistent
             )
         self.jobs |= result.jobs
-        self.undecodable |= result.undecodable
+        self.undecodable |= self._numbered(result.undecodable)
         self.without_phase = (self.without_phase - result.jobs.keys()) | result.without_phase
         self.problems += result.problems
         return result
@@ -196,6 +233,7 @@ class WorkspaceReader:
             deadline=self._deadline,
             clock=self._source.clock,
             filters=filters,
+            unified=self._unified,
             background=self._background,
             keep=self._keep,
         )

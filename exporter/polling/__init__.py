@@ -1,1 +1,1 @@
-"""When a target is read, and what is known of it."""
+"""When a target is read, what is known about it, and what a failed poll means."""

@@ -1,62 +1,74 @@
-"""Odd jobs, each counted and logged once, however many polls see it."""
+"""Jobs with unusable or undocumented values: each counted and logged once, not at every poll."""
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
 
 from exporter.jobs.job import Problem, View
+from exporter.metrics.self_metrics import TargetInstruments
 
 log = logging.getLogger(__name__)
 
-_MOST_LINES = 20
-"""A project whose every job is odd is said in so many lines a poll."""
+_MAX_LINES = 20
+"""Lines a poll, even if every job of a project has an unusable field."""
 
-_MOST_VALUES = 1000
-
-
-class NoticeMeter(Protocol):
-    """Is told how many jobs have something wrong that had not before."""
-
-    def noticed(self, *, invalid_jobs: int, unknown_values: Mapping[str, int]) -> None:
-        """Count them; ``unknown_values`` by field."""
+_MAX_VALUES = 1000
+_MAX_UNDECODABLE = 10_000
+"""Undecodable items to remember. Nothing ever says that such an item is gone."""
 
 
 class Anomalies:
-    """Remembers the odd jobs of one target, until they are gone."""
+    """Remembers the anomalies of one target until the jobs are gone.
 
-    def __init__(self, target: str, meter: NoticeMeter) -> None:
+    Args:
+        target: its name, for log lines.
+        instruments: count the anomalies.
+    """
+
+    def __init__(self, target: str, instruments: TargetInstruments) -> None:
         self._target = target
-        self._meter = meter
-        self._invalid: set[str] = set()
-        self._unknown: set[tuple[str, str]] = set()
-        self._values: set[tuple[str, str]] = set()
+        self._instruments = instruments
+        self._invalid_jobs: set[str] = set()
+        self._undecodable: dict[str, None] = {}
+        self._unknown_fields: set[tuple[str, str]] = set()
+        self._logged_values: set[tuple[str, str]] = set()
 
-    def take(self, view: View) -> None:
-        """Count and log what this view shows for the first time."""
+    def report(self, view: View) -> None:
+        """Count and log the anomalies that this view is the first to show."""
         invalid = {p.job_id: p.field for p in view.problems if p.kind == "invalid"}
         invalid |= dict.fromkeys(view.without_phase, "status.phase")
-        invalid |= dict.fromkeys(view.undecodable, "the whole item")
         unknown = {(p.job_id, p.field): p for p in view.problems if p.kind == "unknown"}
-        new_jobs = invalid.keys() - self._invalid
-        new_values = unknown.keys() - self._unknown
-        self._meter.noticed(
+        new_jobs = invalid.keys() - self._invalid_jobs
+        invalid |= dict.fromkeys(view.undecodable, "the whole item")
+        new_jobs |= view.undecodable - self._undecodable.keys()
+        new_fields = unknown.keys() - self._unknown_fields
+        self._instruments.anomalies(
             invalid_jobs=len(new_jobs),
-            unknown_values=Counter(field for _, field in new_values),
+            unknown_values=Counter(field for _, field in new_fields),
         )
         self._log_invalid({job_id: invalid[job_id] for job_id in sorted(new_jobs)})
         self._log_unknown([unknown[key] for key in sorted(unknown)])
-        deleted = view.deleted
-        self._invalid = (self._invalid | invalid.keys()) - deleted
-        self._unknown = {key for key in self._unknown if key[0] not in deleted} | unknown.keys()
+        self._remember_undecodable(view.undecodable)
+        invalid_jobs = invalid.keys() - view.undecodable
+        self._invalid_jobs = (self._invalid_jobs | invalid_jobs) - view.deleted
+        remaining = {key for key in self._unknown_fields if key[0] not in view.deleted}
+        self._unknown_fields = remaining | unknown.keys()
 
-    def go_on(self, target: str, meter: NoticeMeter) -> None:
-        """For another poller of the target: what was told is not told again."""
-        self._target, self._meter = target, meter
+    def resume(self, target: str, instruments: TargetInstruments) -> None:
+        """Continue under a new poller of the same target: nothing is reported again."""
+        self._target, self._instruments = target, instruments
+
+    def _remember_undecodable(self, items: Iterable[str]) -> None:
+        """Remember the items seen last; forget those seen longest ago."""
+        for item in items:
+            self._undecodable.pop(item, None)
+            self._undecodable[item] = None
+        for item in list(self._undecodable)[:-_MAX_UNDECODABLE]:
+            del self._undecodable[item]
 
     def _log_invalid(self, fields: Mapping[str, str]) -> None:
         for number, (job_id, field) in enumerate(fields.items()):
-            if number == _MOST_LINES:
+            if number == _MAX_LINES:
                 log.warning(
                     "more jobs with unusable fields",
                     extra={"target": self._target, "jobs": len(fields) - number},
@@ -70,9 +82,9 @@ class Anomalies:
     def _log_unknown(self, problems: list[Problem]) -> None:
         for problem in problems:
             value = (problem.field, problem.value)
-            if value in self._values or len(self._values) >= _MOST_VALUES:
+            if value in self._logged_values or len(self._logged_values) >= _MAX_VALUES:
                 continue
-            self._values.add(value)
+            self._logged_values.add(value)
             log.warning(
                 "a value is not documented; it is shown as unknown",
                 extra={

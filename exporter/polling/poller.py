@@ -4,65 +4,52 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from exporter.clock import Clocks, wait
 from exporter.errors import PollError, StateError, TimedOutError
 from exporter.jobs.job import View
-from exporter.metrics.scope import Scope
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.polling.state import TargetState
+from exporter.polling.status import FirstPages, PollCost, PollerStatus, PollKind
 from exporter.polling.target import Target
+from exporter.settings.schema import JobsSettings, PollSettings
 from exporter.storage.store import Store
 
 log = logging.getLogger(__name__)
 
 LATE_SECONDS = 1.0
-"""A start this much after its time is late; less is the machine's usual jitter."""
+"""A start this much after its time is late; less is the usual jitter of a machine."""
 
-_REST = 4.0
-"""So many times as long as a sweep took, none follows that is not scheduled."""
-
-PollKind = Literal["sweep", "incremental"]
+_REST_FACTOR = 4.0
+"""An unscheduled sweep waits this many times the duration of the last one."""
 
 
-@dataclass(frozen=True)
-class Cadence:
-    """Seconds: from start to start, for a whole poll, and until state without a poll is stale."""
+class _Outcome(NamedTuple):
+    """A successful poll: its kind, what it has read, and the number of events that brought."""
 
-    interval: float
-    timeout: float
-    sweep_interval: float
-    sweep_timeout: float
-    stale_after: float
-
-
-class PollCost(NamedTuple):
-    """What a poll took: requests and seconds."""
-
-    requests: int
-    seconds: float
+    kind: PollKind
+    view: View
+    events: int
 
 
 class Poller:
-    """Reads one target for ever: incrementally in time, and as a whole beside that.
+    """Reads one target until cancelled: changes at every interval, everything now and then.
 
     Args:
         target: what to read.
-        instruments: are told of every poll.
-        cadence: when.
-        scope: which jobs get series.
-        store: what must outlive us.
-        publish: makes what changed visible; returns the generation that shows it.
+        instruments: count its polls.
+        poll: when to read.
+        jobs: which jobs get series.
+        store: saves the state beyond the process.
+        publish: makes changes visible; returns the generation that shows them.
         clocks: the machine's.
 
     Attributes:
-        known: what is known of the target.
+        target: as given.
+        state: what is known about the target.
         ended_polls: how many polls have ended, well or badly.
-        error: what the last poll failed of; "" if it did not.
-        last_success: unix seconds.
-        costs: of the last good poll of each kind.
+        error: why the last poll failed; "" if it succeeded.
     """
 
     def __init__(
@@ -70,67 +57,86 @@ class Poller:
         target: Target,
         instruments: TargetInstruments,
         *,
-        cadence: Cadence,
-        scope: Scope,
+        poll: PollSettings,
+        jobs: JobsSettings,
         store: Store,
         publish: Callable[[], Awaitable[int]],
         clocks: Clocks,
     ) -> None:
         self.target = target
-        self.known = TargetState(
+        self.state = TargetState(
             target,
             instruments,
-            scope=scope,
+            poll=poll,
+            jobs=jobs,
             store=store,
             publish=publish,
-            interval=cadence.interval,
-            stale_after=cadence.stale_after,
             clocks=clocks,
         )
         self.ended_polls = 0
         self.error = ""
-        self.last_success: float | None = None
-        self.costs: dict[PollKind, PollCost] = {}
+        self._last_success: float | None = None
+        self._costs: dict[PollKind, PollCost] = {}
         self._instruments = instruments
-        self._cadence = cadence
+        self._settings = poll
+        self._history = jobs.history
         self._clocks = clocks
-        self._clock, self._monotonic, self._sleep = clocks
         self._polling = asyncio.Lock()
-        self._meanwhile: set[str] = set()
-        """Jobs that polls in time have taken, or found gone, since the last sweep began."""
-        self._rested_at = 0.0
+        self._polled_since_sweep: set[str] = set()
+        """Jobs that polls have read, or found gone, since the current sweep began."""
+        self._no_sweep_before = 0.0
         self._sweep_due: float | None = None
-        self._sweep_wanted = asyncio.Event()
+        self._sweep_rescheduled = asyncio.Event()
+        self._introduced = False
 
     @property
     def name(self) -> str:
-        """For log lines and tables."""
+        """The name in log lines and tables."""
         return self.target.name
 
-    def appear(self) -> None:
-        """Show what the exporter says of the target: it is polled from now on."""
-        self._instruments.appear()
-        self.known.tell()
+    def status(self) -> PollerStatus:
+        """A snapshot, consistent between two steps of the event loop."""
+        return PollerStatus(
+            name=self.name,
+            labels=self.target.identity.labels,
+            identity=self.target.credentials.identity,
+            polled=bool(self.ended_polls),
+            error=self.error,
+            last_success=self._last_success,
+            costs=dict(self._costs),
+            fleet=self.state.fleet,
+            history=self._history,
+            pagination=self.target.paging.mode,
+            pools_trouble=self.target.pools_trouble,
+            missing_permissions=self.target.missing_permissions,
+        )
 
-    def vanish(self) -> None:
-        """Show nothing of the target any more."""
-        self._instruments.vanish()
+    def show(self) -> None:
+        """Show the exporter's own metrics about the target from now on."""
+        self._instruments.show()
+        self.state.report()
+
+    def remove(self) -> None:
+        """Remove the exporter's own metrics about the target."""
+        self._instruments.remove()
 
     async def take_over(self, other: "Poller") -> None:
-        """Go on where another poller of the same target was when it stopped for ever."""
+        """Continue where another poller of the same target was when it was stopped for good."""
         self.target.take_over(other.target)
-        self._instruments.rename(self.target.labels["project"])
-        if left := other.known.leave():
-            await self.known.take_over(left)
-        self.ended_polls, self.error = other.ended_polls, other.error
-        self.last_success, self.costs = other.last_success, dict(other.costs)
+        self._instruments.rename(self.target.identity.labels["project"])
+        if left := other.state.hand_over():
+            await self.state.take_over(left)
+        before = other.status()
+        self.ended_polls, self.error = other.ended_polls, before.error
+        self._last_success, self._costs = before.last_success, dict(before.costs)
+        self._introduced = "sweep" in self._costs
 
     async def run(self) -> None:
-        """Read for ever. Ends only by an error that is nobody's fault but ours."""
+        """Poll until cancelled. Anything else that ends it is a bug."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._poll_in_time())
-            group.create_task(self._sweep_in_time())
-            group.create_task(self.known.keep())
+            group.create_task(self._poll_at_intervals())
+            group.create_task(self._sweep_when_due())
+            group.create_task(self.state.run())
 
     async def poll(self) -> bool:
         """Read what may have changed, the first time everything; True if that succeeded."""
@@ -142,152 +148,206 @@ class Poller:
         return await self._attempt("sweep", self._sweep)
 
     async def read(self) -> View:
-        """Read everything, and take nothing of it.
+        """Read everything, without changing the state.
 
         Raises:
             PollError: it could not be read as a whole.
         """
-        async with self._limit(self._cadence.timeout):
+        async with self._limit(self._settings.timeout):
             await self.target.connect()
-            self._instruments.rename(self.target.labels["project"])
-        return await self._with_pool_names(await self._everything(background=False))
+            self._instruments.rename(self.target.identity.labels["project"])
+        view = await self._with_pool_names(await self._everything(background=False))
+        return await self.state.limit_labels(view)
+
+    async def read_first_pages(self) -> FirstPages:
+        """Sign in and read one page of each workspace, without changing the state.
+
+        Raises:
+            PollError: a page could not be read.
+        """
+        started = self._clocks.monotonic()
+        async with self._limit(self._settings.timeout) as deadline:
+            await self.target.connect()
+            results = await self.target.sync.first_pages(deadline=deadline)
+        cost = PollCost(len(results), self._clocks.monotonic() - started)
+        names = await self.target.pools.fetch()
+        listed = [len(each.jobs) if each.complete else each.total for each in results]
+        return FirstPages(
+            listed=None if None in listed else sum(filter(None, listed)),
+            pools=None if names is None else len(names),
+            cost=cost,
+        )
 
     # --- When -------------------------------------------------------------------------------------
 
-    async def _poll_in_time(self) -> None:
-        """Poll from start to start; never two at once, and a missed start is not made up for."""
-        due = self._monotonic()
+    async def _poll_at_intervals(self) -> None:
+        """Poll from start to start: never two at once, and a missed start is not made up for."""
+        due = self._clocks.monotonic()
         while True:
             await self.poll()
-            due += self._cadence.interval
-            if (left := due - self._monotonic()) > 0:
-                await self._sleep(left)
-            now = self._monotonic()
+            self._introduce()
+            due += self._settings.interval
+            if (left := due - self._clocks.monotonic()) > 0:
+                await self._clocks.sleep(left)
+            now = self._clocks.monotonic()
             if now - due > LATE_SECONDS:
                 self._instruments.started_late()
                 due = now
 
-    async def _sweep_in_time(self) -> None:
-        """Sweep when it is due: after the interval, or when the service's totals ask for it."""
+    async def _sweep_when_due(self) -> None:
+        """Sweep after the sweep interval, or when a poll has asked for it."""
         while True:
             due = self._sweep_due
-            now = self._monotonic()
-            if due is None or now < due:
-                self._sweep_wanted.clear()
-                await wait(self._sweep_wanted, due, self._clocks)
+            started = self._clocks.monotonic()
+            if due is None or started < due:
+                self._sweep_rescheduled.clear()
+                await wait(self._sweep_rescheduled, due, self._clocks)
                 continue
             if not await self.sweep():
-                after = self._monotonic()
-                rest = max(self._cadence.interval, _REST * (after - now))
-                self._rested_at = after + min(rest, self._cadence.sweep_interval)
-                self._sweep_due = self._rested_at
+                ended = self._clocks.monotonic()
+                rest = max(self._settings.interval, _REST_FACTOR * (ended - started))
+                self._no_sweep_before = ended + min(rest, self._settings.sweep_interval)
+                self._sweep_due = self._no_sweep_before
+            self._introduce()
 
     # --- Reading ----------------------------------------------------------------------------------
 
-    async def _attempt(
-        self, kind: PollKind, work: Callable[[], Awaitable[tuple[PollKind, View]]]
-    ) -> bool:
-        """Read and take, then publish; a failure changes nothing of what is known."""
-        started = self._monotonic()
-        error: PollError | None = None
+    async def _attempt(self, kind: PollKind, read: Callable[[], Awaitable[_Outcome]]) -> bool:
+        """Read and apply, then publish. A failure leaves the state unchanged."""
+        started = self._clocks.monotonic()
+        result: _Outcome | PollError
         try:
-            kind, view = await work()
-            self.costs[kind] = PollCost(view.requests, self._monotonic() - started)
-            self._plan_sweep(kind, view)
-        except PollError as failure:
-            error = failure
-        except StateError as failure:
-            error = PollError(str(failure))
-        except Exception:  # a bug in one poll must not hide what the other polls know
+            result = await read()
+            kind = result.kind
+            seconds = self._clocks.monotonic() - started
+            self._costs[kind] = PollCost(result.view.requests, seconds)
+            self._plan_sweep(kind, result.view)
+        except PollError as error:
+            result = error
+        except StateError as error:
+            result = PollError(str(error))
+        except Exception:  # a bug in one poll must not take down the others
             log.exception("poll failed unexpectedly", extra={"target": self.name})
-            error = PollError("internal error, see the log")
-        seconds = self._monotonic() - started
-        await self.known.show(lambda: self._conclude(kind, error, seconds))
+            result = PollError("internal error, see the log")
+        seconds = self._clocks.monotonic() - started
+        await self.state.publish(lambda: self._conclude(kind, result, seconds))
         self.ended_polls += 1
-        return error is None
+        return not isinstance(result, PollError)
 
     @property
     def _kind(self) -> PollKind:
-        """What the next poll reads: changes, or everything where nothing is known yet."""
-        return "incremental" if self.known.has_ground else "sweep"
+        """The kind of the next poll: everything, as long as there is no baseline."""
+        return "incremental" if self.state.has_baseline else "sweep"
 
-    async def _poll(self) -> tuple[PollKind, View]:
+    async def _poll(self) -> _Outcome:
         kind, view = await self._read_in_time()
         if kind == "sweep" or not self.target.pools.attempted:
             view = await self._with_pool_names(view)
-        await self.known.take(view)
-        self._meanwhile |= view.jobs.keys() | view.deleted
-        return kind, view
+        events = await self.state.apply(view)
+        self._polled_since_sweep |= view.jobs.keys() | view.deleted
+        return _Outcome(kind, view, events)
 
-    async def _sweep(self) -> tuple[PollKind, View]:
-        """What polls have taken meanwhile is left out: they may have read it later."""
+    async def _sweep(self) -> _Outcome:
+        """Jobs that polls have read meanwhile are left out: the polls may have read them later."""
         async with self._polling:
-            self._meanwhile.clear()
-        view = await self._with_pool_names(await self._everything(background=True))
+            polled = self._polled_since_sweep = set()
+        view = await self._everything(background=True, is_superseded=polled.__contains__)
+        view = await self._with_pool_names(view)
         async with self._polling:  # a poll that is half done may have read older things
-            view = await asyncio.to_thread(view.without, self._meanwhile)
-            await self.known.take(view)
-        return "sweep", view
+            view = await asyncio.to_thread(view.without, polled)
+            events = await self.state.apply(view)
+        return _Outcome("sweep", view, events)
 
     async def _read_in_time(self) -> tuple[PollKind, View]:
-        async with self._limit(self._cadence.timeout):
+        async with self._limit(self._settings.timeout):
             await self.target.connect()
-            self._instruments.rename(self.target.labels["project"])
-            await self.known.load()
+            self._instruments.rename(self.target.identity.labels["project"])
+            await self.state.load()
         if self._kind == "sweep":
             return "sweep", await self._everything(background=False)
-        async with self._limit(self._cadence.timeout) as deadline:
-            view = await self.target.sync.incremental(self.known.fleet, deadline=deadline)
+        async with self._limit(self._settings.timeout) as deadline:
+            view = await self.target.sync.incremental(self.state.fleet, deadline=deadline)
         return "incremental", view
 
-    async def _everything(self, *, background: bool) -> View:
-        async with self._limit(self._cadence.sweep_timeout) as deadline:
+    async def _everything(
+        self, *, background: bool, is_superseded: Callable[[str], bool] = lambda _: False
+    ) -> View:
+        async with self._limit(self._settings.sweep_timeout) as deadline:
             return await self.target.sync.sweep(
-                self.known.fleet,
+                self.state.fleet,
                 deadline=deadline,
                 background=background,
-                meanwhile=self._meanwhile,
+                is_superseded=is_superseded,
             )
 
     async def _with_pool_names(self, view: View) -> View:
-        """Only after the searches, and beyond their time limit: names must not cost a poll."""
-        names = await self.target.pools.fetch()
-        return view._replace(pool_names=names, requests=view.requests + 1)
+        """Read the names of pools, after the searches and outside their time limit.
+
+        Names must never make a poll fail.
+        """
+        pools = await self.target.pools.fetch()
+        requests = view.requests + self.target.pools.requests
+        if pools is None:
+            return view._replace(requests=requests)
+        return view._replace(
+            pool_names=pools.names, pool_types=pools.flavor_types, requests=requests
+        )
 
     @contextlib.asynccontextmanager
     async def _limit(self, seconds: float) -> AsyncIterator[float]:
-        """A time limit; gives its end, in monotonic seconds."""
+        """A time limit; yields its end, in monotonic seconds."""
         try:
             async with asyncio.timeout(seconds):
-                yield self._monotonic() + seconds
+                yield self._clocks.monotonic() + seconds
         except TimeoutError:
             raise TimedOutError(f"not done within {seconds:g} s") from None
 
     def _plan_sweep(self, kind: PollKind, view: View) -> None:
-        """After a poll in time: when everything has to be read next."""
-        now = self._monotonic()
+        """After a successful poll: when to read everything next."""
+        now = self._clocks.monotonic()
         if kind == "sweep":
-            self._sweep_due = now + self._cadence.sweep_interval
-            self._rested_at = now + _REST * self.costs[kind].seconds
+            self._sweep_due = now + self._settings.sweep_interval
+            self._no_sweep_before = now + _REST_FACTOR * self._costs[kind].seconds
         elif self._sweep_due is None:
-            self._sweep_due = now  # we were away
-        elif self.target.sync.needs_sweep(view, self.known.fleet):
-            self._sweep_due = min(self._sweep_due, max(now, self._rested_at))
-        self._sweep_wanted.set()
+            self._sweep_due = now  # the state is from an earlier process
+        elif self.target.sync.needs_sweep(view, self.state.fleet):
+            self._sweep_due = min(self._sweep_due, max(now, self._no_sweep_before))
+        self._sweep_rescheduled.set()
 
-    def _conclude(self, kind: PollKind, error: PollError | None, seconds: float) -> None:
-        now = self._clock()
-        if error is None:
+    def _conclude(self, kind: PollKind, outcome: _Outcome | PollError, seconds: float) -> None:
+        now = self._clocks.wall()
+        facts: dict[str, object] = {"target": self.name, "kind": kind}
+        if isinstance(outcome, PollError):
+            result, read = outcome.reason, {}
+            self.error = str(outcome)
+            log.warning("poll failed: %s", outcome, extra=facts | {"result": result})
+        else:
+            requests, jobs = outcome.view.requests, len(outcome.view.jobs)
+            result, read = "success", {"requests": requests, "jobs": jobs, "events": outcome.events}
             if self.error:
                 log.info("polls succeed again", extra={"target": self.name})
             self.error = ""
-            self.last_success = now
-        else:
-            self.error = str(error)
-            facts = {"target": self.name, "kind": kind, "result": error.reason}
-            log.warning("poll failed: %s", error, extra=facts)
+            self._last_success = now
+        facts |= {"result": result, "seconds": round(seconds, 3), **read}
+        log.debug("poll ended", extra=facts)
         self._instruments.identified(
             mode=self.target.paging.mode or "auto", expires_at=self.target.credentials.expires_at
         )
-        result = error.reason if error else "success"
         self._instruments.polled(kind, result, seconds, now=now)
+
+    def _introduce(self) -> None:
+        """Log once, after the first complete reading, how the target is read."""
+        if self._introduced or (cost := self._costs.get("sweep")) is None:
+            return
+        self._introduced = True
+        target = self.target
+        facts = {
+            "target": self.name,
+            "jobs": len(self.state.fleet.jobs),
+            "requests": cost.requests,
+            "seconds": round(cost.seconds, 3),
+            "identity": target.credentials.identity,
+            "pagination": target.paging.mode or "auto",
+            "missing_permissions": ",".join(target.missing_permissions) or "none",
+        }
+        log.info("first complete reading of the target", extra=facts)

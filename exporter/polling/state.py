@@ -1,51 +1,50 @@
-"""What is known of one target: observed, saved, and only then shown."""
+"""The state of one target: computed from what was read, saved, and only then published."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TypeAlias
 
 from exporter.clock import Clocks, wait
 from exporter.errors import StateError
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Fleet, Observation, observe
-from exporter.metrics.counter_lines import Cache, event_lines
+from exporter.jobs.tracked import Base, Fleet
+from exporter.jobs.tracker import Observation, observe
+from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
-from exporter.metrics.exposition import Lines, render_block
-from exporter.metrics.fleet import fleet_blocks
-from exporter.metrics.per_job import job_blocks, new_restarts
-from exporter.metrics.scope import Scope
+from exporter.metrics.idle import advance_activity, first_activity, idle_bases
+from exporter.metrics.per_job import new_restarts
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.metrics.zero_init import ZeroInit
+from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
-from exporter.polling.handover import Handover, accelerators_in, joined, part
+from exporter.polling.handover import Handover, merge, restored_fleet, restrict, whole_state
+from exporter.polling.inheritance import inherit
+from exporter.polling.label_limit import LabelLimiter
+from exporter.polling.render import Rendered, RenderedGauges, render_gauges
 from exporter.polling.target import Target
-from exporter.storage.store import SavedState, StateChange, Store
+from exporter.settings.schema import JobsSettings, PollSettings
+from exporter.storage.scopes import StateKey
+from exporter.storage.store import StateChange, Store, Whole
 
 log = logging.getLogger(__name__)
 
-Rendered: TypeAlias = Mapping[str, Lines]
-"""Series of a target, by family."""
-
 
 class TargetState:
-    """What is known of one target.
+    """What is known about one target.
 
     Args:
-        target: whose.
-        instruments: are told of odd jobs, and how many are known.
-        scope: which jobs get series.
-        store: what must outlive us.
-        publish: makes what changed visible; returns the generation that shows it.
-        interval: seconds between polls: what a new counter is held at zero for.
-        stale_after: seconds after which job states are withdrawn if no view renews them.
+        target: whose state it is.
+        instruments: count anomalies and jobs.
+        poll: the interval, for which a new counter is held at zero, and when job states are stale.
+        jobs: which jobs have series.
+        store: saves the state beyond the process.
+        publish: makes changes visible; returns the generation that shows them.
         clocks: the machine's.
 
     Attributes:
         fleet: the target's jobs.
-        rendered: the series that are published.
-        unloaded: workspaces of which what was known in an earlier life is not known again yet.
-        scope: as given.
+        rendered: the series to publish.
+        unloaded: workspaces whose saved state has not been loaded yet.
     """
 
     def __init__(
@@ -53,277 +52,356 @@ class TargetState:
         target: Target,
         instruments: TargetInstruments,
         *,
-        scope: Scope,
+        poll: PollSettings,
+        jobs: JobsSettings,
         store: Store,
         publish: Callable[[], Awaitable[int]],
-        interval: float,
-        stale_after: float,
         clocks: Clocks,
     ) -> None:
         self.fleet = Fleet()
         self.rendered: Rendered = {}
-        self.unloaded = frozenset(target.workspaces)
+        self.unloaded = frozenset(target.identity.workspaces)
         self._target = target
         self._instruments = instruments
-        self._notices = Anomalies(target.name, instruments)
-        self.scope = scope
+        self._poll = poll
         self._store = store
         self._publish = publish
-        self._interval = interval
-        self._stale_after = stale_after
         self._clocks = clocks
-        self._key: str | None = None
+        self._jobs = jobs
+        self._key: StateKey | None = None
         self._ledger: Ledger = {}
-        self._births = ZeroInit(interval)
-        self._lines: Cache = {}
-        self._gauges: Rendered = {}
-        self._without_series = 0
-        self._unsure = False
-        self._taking = asyncio.Lock()
-        self._showing = asyncio.Lock()
-        self._woken = asyncio.Event()
+        self._last_active: dict[Base, float] = {}
+        self._whole: Whole | None = None
+        """What the store would save again if its file was lost; it does not keep this itself."""
+        self._zero_init = ZeroInit(poll.interval)
+        self._anomalies = Anomalies(target.name, instruments)
+        self._label_limiter = LabelLimiter(jobs.max_label_values, target.name)
+        self._line_cache: LineCache = {}
+        self._gauges = RenderedGauges()
+        self._commit_interrupted = False
+        self._applying = asyncio.Lock()
+        self._publishing = asyncio.Lock()
+        self._changed = asyncio.Event()
         self._fresh_until: float | None = None
         self._release_from = 0.0
 
     @property
     def loaded(self) -> bool:
-        """Whether all that was known in an earlier life is known again."""
+        """Whether all saved state has been loaded."""
         return not self.unloaded
 
     @property
-    def has_ground(self) -> bool:
+    def has_baseline(self) -> bool:
         """Whether incremental polls are possible: every workspace has been read once."""
-        return self.loaded and self.fleet.newest_created.keys() >= set(self._target.workspaces)
+        return self.loaded and self.fleet.newest_created.keys() >= set(
+            self._target.identity.workspaces
+        )
 
     async def load(self) -> None:
-        """Know what was known in an earlier life, as far as it is not known already.
+        """Load the saved state, as far as it is not in memory already.
 
         Raises:
             StateError: it cannot be read now.
         """
-        key = self._target.key
+        key = self._target.identity.key
         if self.loaded and self._key == key:
             return
-        async with self._taking:
-            if self._key not in (None, key):
-                self._forget()
+        async with self._applying:
+            if self._key is not None and self._key != key:
+                await self._rename_or_forget(self._key, key)
+            if self.unloaded:
+                await inherit(self._target, self.unloaded, self._store)
             saved = await self._store.load(key, self.unloaded)
-            known = frozenset(self._target.workspaces) - self.unloaded
-            fleet, ledger = part(self.fleet, self._ledger, known)
-            self.fleet = joined(fleet, _restored(saved))
+            await asyncio.to_thread(
+                self._label_limiter.learn, saved.jobs.values(), saved.ledger.keys()
+            )
+            # No await from here on: a concurrent publish must not show series that will be held.
+            known = frozenset(self._target.identity.workspaces) - self.unloaded
+            fleet, ledger = restrict(self.fleet, self._ledger, known)
+            self.fleet = merge(fleet, restored_fleet(saved))
             self._ledger = {**ledger, **saved.ledger}
-            self._births.keep(self._counts)
-            self._births.announce(saved.ledger.keys() - saved.released)
-            self._key, self.unloaded = key, frozenset()
+            self._last_active = {**self._last_active, **saved.last_active}
+            self._zero_init.retain(self._exists)
+            held = saved.ledger.keys() - saved.released
+            self._zero_init.hold(held)
+            if trace.is_enabled():
+                trace.log_held(self._target.name, held)
+            self._set_key(key)
+            self.unloaded = frozenset()
 
-    def leave(self) -> Handover | None:
-        """What another one can go on with when this one has stopped for ever; None: nothing."""
+    async def _rename_or_forget(self, old: StateKey, new: StateKey) -> None:
+        """The state in memory is that of this target under another name, or of another project."""
+        if (old.region, old.project_id) != (new.region, new.project_id):
+            self._forget()
+            return
+        await self._store.rename(old, new, self._target.identity.workspaces)
+        self._set_key(new)
+
+    def _set_key(self, key: StateKey | None) -> None:
+        self._key = self._target.state_key = key
+
+    def hand_over(self) -> Handover | None:
+        """The state for a successor, once this poller has stopped for good; None: there is none."""
         if self._key is None:
             return None
-        asked = frozenset(self._target.workspaces)
-        # Where nobody waited for a commit, the store alone knows whether it was made.
-        loaded = frozenset() if self._unsure else asked - self.unloaded
+        workspaces = frozenset(self._target.identity.workspaces)
+        # If a commit was interrupted, only the store knows whether it was made.
+        loaded = frozenset() if self._commit_interrupted else workspaces - self.unloaded
         fresh = self._fresh_until
         return Handover(
             key=self._key,
-            labels=self._target.labels,
-            asked=asked,
+            labels=self._target.identity.labels,
+            workspaces=workspaces,
             loaded=loaded,
             fleet=self.fleet,
             ledger=self._ledger,
-            births=self._births,
-            notices=self._notices,
-            renewed=None if fresh is None else fresh - self._stale_after,
+            last_active=self._last_active,
+            zero_init=self._zero_init,
+            anomalies=self._anomalies,
+            label_limiter=self._label_limiter,
+            refreshed=None if fresh is None else fresh - self._poll.stale_after,
         )
 
     async def take_over(self, left: Handover) -> None:
-        """Know and show what another one did.
+        """Continue with the state of a predecessor, and show it.
 
-        Workspaces that are not asked for any more are left out; `load` adds those that are new,
-        and forgets everything if the target turns out not to be the one that it was taken for.
+        Workspaces that are no longer configured are left out. `load` adds the new ones, and
+        forgets everything if the target turns out to be another project than assumed.
         """
-        asked = frozenset(self._target.workspaces)
-        self._key, self.unloaded = left.key, asked - left.loaded
+        workspaces = frozenset(self._target.identity.workspaces)
+        self._set_key(left.key)
+        self.unloaded = workspaces - left.loaded
         self.fleet, self._ledger = left.fleet, left.ledger
-        if asked != left.asked:
+        self._last_active = dict(left.last_active)
+        if workspaces != left.workspaces:
             self.fleet, self._ledger = await asyncio.to_thread(
-                part, left.fleet, left.ledger, asked & left.asked
+                restrict, left.fleet, left.ledger, workspaces & left.workspaces
             )
-        renamed = self._target.labels != left.labels
-        self._births = left.births
-        self._births.go_on(self._interval, unpublished=renamed)
-        self._births.keep(self._counts)
-        self._notices = left.notices
-        self._notices.go_on(self._target.name, self._instruments)
-        if left.renewed is not None:
-            self._fresh_until = left.renewed + self._stale_after
-            self._gauges, self._without_series = await self._drawn(
-                self.fleet, (), (), self._clocks.wall()
-            )
-        self.rendered = {**self._gauges, **await self._event_lines()}
+        renamed = self._target.identity.labels != left.labels
+        self._zero_init = left.zero_init
+        self._zero_init.resume(self._poll.interval, unpublished=renamed)
+        self._zero_init.retain(self._exists)
+        self._anomalies = left.anomalies
+        self._anomalies.resume(self._target.name, self._instruments)
+        self._label_limiter = left.label_limiter
+        self._label_limiter.resume(self._jobs.max_label_values, self._target.name)
+        if left.refreshed is not None:
+            self._fresh_until = left.refreshed + self._poll.stale_after
+            now = self._clocks.wall()
+            self._gauges = await self._render_gauges(self.fleet, (), (), now, self._last_active)
+        self.rendered = {**self._gauges.lines, **await self._render_counters()}
 
-    def tell(self) -> None:
-        """Say how many jobs are known, and how many of them have no series."""
-        if self._gauges:
+    def report(self) -> None:
+        """Update the instruments that say how many jobs there are."""
+        if self._gauges.lines:
             self._instruments.tracking(
-                jobs=len(self.fleet.jobs), without_series=self._without_series
+                jobs=len(self.fleet.jobs), without_series=self._gauges.without_series
             )
+            self._instruments.label_values(self._label_limiter.over_limit())
 
-    async def take(self, view: View) -> None:
-        """Make a view part of what is known; computed beside the event loop.
+    async def limit_labels(self, view: View) -> View:
+        """Replace label values beyond ``jobs.max_label_values``."""
+        return await asyncio.to_thread(self._label_limiter.apply, view, self.fleet.jobs)
+
+    async def apply(self, view: View) -> int:
+        """Make a view part of the state; computed beside the event loop.
+
+        Returns:
+            How many events it has brought.
 
         Raises:
-            StateError: it cannot be saved now; nothing of it is known.
+            StateError: it cannot be saved now. The state is unchanged.
         """
-        async with self._taking:
+        async with self._applying:
             now = self._clocks.wall()
-            observed, ledger, series = await asyncio.to_thread(
+            view = await self.limit_labels(view)
+            observed, ledger, changed = await asyncio.to_thread(
                 _digest, self.fleet, self._ledger, view, now
             )
-            due = self._births.due(self._clocks.monotonic())
-            new = new_restarts(self.fleet, observed.events)
-            gauges, without = await self._drawn(observed.fleet, due, new, now)
+            released = self._zero_init.releasable(self._clocks.monotonic())
+            restarts = new_restarts(self.fleet, observed.events)
+            new = (ledger.keys() - self._ledger.keys()) | restarts
+            first = await self._first_activity(observed.fleet, now)
+            events = {event.base: now for event in observed.events}
+            gauges = await self._render_gauges(
+                observed.fleet, released, restarts, now, self._last_active | first | events
+            )
+            active = first | advance_activity(
+                self._last_active | first,
+                active=gauges.bases | events.keys(),
+                left=self._gauges.bases - gauges.bases,
+                retention=self._jobs.idle_retention,
+                now=now,
+            )
+            last_active = self._last_active | active
             await self._commit(
                 StateChange(
                     jobs=observed.changed,
-                    gone=observed.deleted,
-                    horizons=observed.fleet.newest_created,
-                    series=series,
-                    released=due & ledger.keys(),
+                    deleted=observed.deleted,
+                    newest_created=observed.fleet.newest_created,
+                    unified=observed.fleet.unified,
+                    series=changed,
+                    released=released & ledger.keys(),
+                    last_active=active,
+                ),
+                whole_state(
+                    observed.fleet, ledger, self._zero_init.held() - released | new, last_active
                 ),
             )
-            # All at once: whoever shows what is known meanwhile shows either all of it or nothing.
-            self._births.release(due)
-            self._births.announce(ledger.keys() - self._ledger.keys())
-            self._births.announce(new)
-            self.fleet, self._ledger, self._gauges = observed.fleet, ledger, gauges
-            self._without_series = without
-        self._notices.take(view)
-        self.tell()
-        self._fresh_until = self._clocks.monotonic() + self._stale_after
+            # No await from here on: a concurrent publish shows all of it or nothing.
+            self._zero_init.release(released)
+            self._zero_init.hold(new)
+            before, self.fleet = self.fleet, observed.fleet
+            self._ledger, self._gauges, self._last_active = ledger, gauges, last_active
+            if trace.is_enabled():
+                trace.log_events(self._target.name, before, observed)
+                trace.log_held(self._target.name, new)
+                trace.log_released(self._target.name, released, ledger)
+        self._anomalies.report(view)
+        self.report()
+        self._fresh_until = self._clocks.monotonic() + self._poll.stale_after
+        return len(observed.events)
 
-    async def show(self, conclude: Callable[[], None] = lambda: None) -> None:
-        """Publish what is known; counters that are new are zeros from now on, for a while.
+    async def publish(self, conclude: Callable[[], None] = lambda: None) -> None:
+        """Publish the state. New counters are published as zeros first.
 
         Args:
-            conclude: says how a poll has ended, in the same generation as what it has found.
+            conclude: records how a poll has ended, in the same generation as what it has found.
         """
-        async with self._showing:
-            gauges, fresh = self._gauges, self._births.unpublished()
-            self.rendered = {**gauges, **await self._event_lines()}
+        async with self._publishing:
+            gauges, new = self._gauges, self._zero_init.unpublished()
+            self.rendered = {**gauges.lines, **await self._render_counters()}
             conclude()
             generation = await self._publish()
-            self._births.published(fresh, self._clocks.monotonic(), generation)
-        self._woken.set()
+            self._zero_init.mark_published(new, self._clocks.monotonic(), generation)
+        self._changed.set()
 
-    def scraped(self, generation: int) -> None:
+    def mark_scraped(self, generation: int) -> None:
         """Prometheus has read that generation of what is published."""
-        self._births.scraped(generation)
-        self._woken.set()
+        self._zero_init.mark_scraped(generation)
+        self._changed.set()
 
-    async def keep(self) -> None:
-        """For ever: take back what is stale, let go of series that were held at zero."""
+    async def run(self) -> None:
+        """Withdraw stale job states and release series held at zero, until cancelled."""
         while True:
-            self._woken.clear()
-            release = self._births.next_due()
+            self._changed.clear()
+            release = self._zero_init.next_release()
             if release is not None:
                 release = max(release, self._release_from)
             moments = (self._fresh_until, release)
             first = min((each for each in moments if each is not None), default=None)
-            await wait(self._woken, first, self._clocks)
+            await wait(self._changed, first, self._clocks)
             await self._withdraw_if_stale()
             await self._release_if_due()
 
-    async def _drawn(
-        self, fleet: Fleet, due: Collection[SeriesKey], new: Collection[SeriesKey], now: float
-    ) -> tuple[Rendered, int]:
-        """The gauges when some series will be released and others announced."""
+    async def _first_activity(self, fleet: Fleet, now: float) -> dict[Base, float]:
+        """Of bases that were not known before, or were saved by an older version."""
+        missing = fleet.accelerators.keys() - self._last_active.keys()
+        if not (missing and self._jobs.idle_retention):
+            return {}
+        history = self._jobs.history
+        return await asyncio.to_thread(
+            first_activity, fleet.jobs.values(), missing, history=history, now=now
+        )
+
+    async def _render_gauges(
+        self,
+        fleet: Fleet,
+        released: Collection[SeriesKey],
+        new: Collection[SeriesKey],
+        now: float,
+        last_active: Mapping[Base, float],
+    ) -> RenderedGauges:
+        """The gauges, as if some series were released and others held at zero already."""
 
         def is_held(key: SeriesKey) -> bool:
-            return key in new or (self._births.is_held(key) and key not in due)
+            return key in new or (self._zero_init.is_held(key) and key not in released)
 
+        labels, retention = self._target.identity.labels, self._jobs.idle_retention
+        idle = idle_bases(last_active, retention, now)
         return await asyncio.to_thread(
-            _gauges, fleet, self._target.labels, self.scope, is_held, now
+            render_gauges, fleet, labels, self._jobs, is_held, now, idle=idle
         )
 
-    async def _event_lines(self) -> Rendered:
+    async def _render_counters(self) -> Rendered:
         return await asyncio.to_thread(
-            event_lines, self._ledger, self._target.labels, self._births.is_held, self._lines
+            counter_lines,
+            self._ledger,
+            self._target.identity.labels,
+            self._zero_init.is_held,
+            self._line_cache,
         )
 
-    async def _commit(self, change: StateChange) -> None:
+    async def _commit(self, change: StateChange, whole: Whole) -> None:
         try:
-            await self._store.commit(self._key or self._target.key, change)
+            await self._store.commit(self._key or self._target.identity.key, change, whole)
+            self._whole = whole
         except asyncio.CancelledError:
-            self._unsure = True
+            self._commit_interrupted = True
             raise
 
-    def _counts(self, key: SeriesKey) -> bool:
-        """Whether a series is known; those of single jobs come and go with them."""
+    def _exists(self, key: SeriesKey) -> bool:
+        """Whether a series exists. Those of single jobs come and go with the jobs."""
         return key in self._ledger or key[0] not in EVENT_FAMILY_BY_NAME
 
     def _forget(self) -> None:
-        """It was of another target."""
-        self.fleet, self._ledger, self._lines, self._gauges = Fleet(), {}, {}, {}
-        self.unloaded = frozenset(self._target.workspaces)
-        self._births = ZeroInit(self._interval)
-        self._notices = Anomalies(self._target.name, self._instruments)
-        self._key = self._fresh_until = None
+        """Start afresh: the state was that of another project."""
+        self.fleet, self._ledger, self._gauges = Fleet(), {}, RenderedGauges()
+        self.unloaded = frozenset(self._target.identity.workspaces)
+        self._line_cache = {}
+        self._zero_init = ZeroInit(self._poll.interval)
+        self._anomalies = Anomalies(self._target.name, self._instruments)
+        self._label_limiter = LabelLimiter(self._jobs.max_label_values, self._target.name)
+        self._last_active = {}
+        self._fresh_until = None
+        self._set_key(None)
 
     async def _withdraw_if_stale(self) -> None:
-        """Old job states are worse than none: take them back when no poll renews them."""
+        """Withdraw job states that no poll has renewed: none are better than old ones."""
         if self._fresh_until is None or self._clocks.monotonic() < self._fresh_until:
             return
         self._fresh_until = None
-        self._gauges = {}
-        log.warning("job series withdrawn, no poll succeeded", extra={"target": self._target.name})
-        await self.show()
+        self._gauges = RenderedGauges()
+        log.warning(
+            "job series withdrawn, no poll succeeded",
+            extra={"target": self._target.name},
+        )
+        await self.publish()
 
     async def _release_if_due(self) -> None:
-        """Show what new counters count, once their zeros were visible for long enough."""
+        """Show the values of new counters whose zeros were visible for long enough."""
         if self._clocks.monotonic() < self._release_from:
             return
         try:
-            async with self._taking:
-                due = self._births.due(self._clocks.monotonic())
-                if not due:
+            async with self._applying:
+                released = self._zero_init.releasable(self._clocks.monotonic())
+                if not released:
                     return
-                released = due & self._ledger.keys()
-                await self._commit(StateChange(released=released))
-                if self._gauges and released != due:  # counters of single jobs are among them
-                    self._gauges, _ = await self._drawn(
-                        self.fleet, due, frozenset(), self._clocks.wall()
+                counters = released & self._ledger.keys()
+                held = self._zero_init.held() - released
+                await self._commit(
+                    StateChange(released=counters),
+                    whole_state(self.fleet, self._ledger, held, self._last_active),
+                )
+                if self._gauges.lines and counters != released:  # the rest belong to single jobs
+                    now = self._clocks.wall()
+                    self._gauges = await self._render_gauges(
+                        self.fleet, released, (), now, self._last_active
                     )
-                self._births.release(due)
+                self._zero_init.release(released)
+                if trace.is_enabled():
+                    trace.log_released(self._target.name, released, self._ledger)
         except StateError as error:
             log.warning("state not saved: %s", error, extra={"target": self._target.name})
-            self._release_from = self._clocks.monotonic() + self._interval
+            self._release_from = self._clocks.monotonic() + self._poll.interval
             return
-        await self.show()
+        await self.publish()
 
 
 def _digest(
     fleet: Fleet, ledger: Ledger, view: View, now: float
 ) -> tuple[Observation, Ledger, dict[SeriesKey, Series]]:
-    """What a view makes of what was known; in a thread, it takes a while for many jobs."""
+    """The new jobs and counters after a view. Runs in a thread: many jobs take a while."""
     observed = observe(fleet, view, now)
-    posted, series = add(ledger, observed.events, observed.fleet.accelerators, now)
-    return observed, posted, series
-
-
-def _gauges(
-    fleet: Fleet,
-    labels: Mapping[str, str],
-    scope: Scope,
-    is_held: Callable[[SeriesKey], bool],
-    now: float,
-) -> tuple[Rendered, int]:
-    """The series that say what is, and how many jobs have none of their own."""
-    blocks, without = job_blocks(fleet, labels, scope=scope, is_held=is_held, now=now)
-    blocks = fleet_blocks(fleet, labels, scope=scope, now=now) + blocks
-    return {block.metric.name: render_block(block) for block in blocks}, without
-
-
-def _restored(saved: SavedState) -> Fleet:
-    """What was known in an earlier life, with every combination that a counter has seen."""
-    return Fleet(saved.jobs, accelerators_in(saved.ledger), saved.horizons)
+    after, changed = add(ledger, observed.events, observed.fleet.accelerators, now)
+    return observed, after, changed

@@ -1,173 +1,159 @@
-"""One target: its connections, who we are there, and its searches, put together on first use."""
+"""One target: its connections, credentials and searches."""
 
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from exporter.clock import Clocks
+from exporter.errors import PollError
 from exporter.huaweicloud.auth.base import Credentials
 from exporter.huaweicloud.auth.iam import find_project_id
 from exporter.huaweicloud.http import Session
 from exporter.metrics.self_metrics import TargetInstruments
-from exporter.modelarts.client import Client
+from exporter.modelarts.client import LIST_POOLS, Client
 from exporter.modelarts.pools import PoolNames
 from exporter.modelarts.rate_limit import RateLimiter
-from exporter.modelarts.search import Paging
+from exporter.modelarts.search import Paging, UnifiedJobs
 from exporter.modelarts.sync import Sync
 from exporter.modelarts.workspace import JobSource
+from exporter.polling.identity import TargetIdentity
+from exporter.polling.registry import TargetRegistry
+from exporter.settings.schema import ApiSettings
 
-UNKNOWN_PROJECT = "unknown"
-"""The label ``project`` of a target without name whose project id has not been looked up yet."""
-
-
-@dataclass(frozen=True)
-class TargetIdentity:
-    """Where a target is.
-
-    Attributes:
-        name: value of the label ``project``; None = the project id.
-        region: value of the label ``region``.
-        project_id: None = looked up from the region.
-        endpoint: base URL of ModelArts.
-        iam_endpoint: base URL of IAM.
-        workspaces: workspace ids.
-    """
-
-    name: str | None
-    region: str
-    project_id: str | None
-    endpoint: str
-    iam_endpoint: str
-    workspaces: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Manners:
-    """How a target is treated: at most so many requests, retries, seconds.
-
-    Attributes:
-        requests_per_second: retries included.
-        concurrency: requests in flight.
-        retries: further tries of one request.
-        longest_pause: seconds; what a ``Retry-After`` can ask for at most.
-    """
-
-    requests_per_second: float
-    concurrency: int
-    retries: int
-    longest_pause: float
+if TYPE_CHECKING:
+    from exporter.storage.scopes import StateKey
 
 
 class Target:
-    """What the poller reads.
+    """The connection to a target, set up on first use.
 
     Args:
-        place: where it is.
-        manners: how it is treated.
-        paging: what is known of ``offset`` there.
+        identity: as configured.
+        api: limits on its requests.
+        longest_pause: seconds; a ``Retry-After`` is honored up to this.
+        retry_unreachable: whether to retry if there is no connection at all.
+        paging: what is known about ``offset`` there.
+        unified: whether to ask for fine-tuning jobs.
         session: its connections.
-        credentials: who we are there.
-        instruments: are told of requests and pages.
+        credentials: its requests are signed with.
+        instruments: count its requests and pages.
+        registry: knows the other targets.
         clocks: the machine's.
+
+    Attributes:
+        configured: its identity as configured.
+        identity: with the project ID once it is known; until then, with that of a predecessor.
+        credentials: as given.
+        paging: what has been learned about ``offset``.
+        registry: as given.
+        state_key: the name of its saved state, once that is loaded.
+        unified: whether it accepts to be asked for fine-tuning jobs.
     """
 
     def __init__(
         self,
-        place: TargetIdentity,
-        manners: Manners,
+        identity: TargetIdentity,
         *,
+        api: ApiSettings,
+        longest_pause: float,
+        retry_unreachable: bool,
         paging: Paging,
+        unified: UnifiedJobs,
         session: Session,
         credentials: Credentials,
         instruments: TargetInstruments,
+        registry: TargetRegistry,
         clocks: Clocks,
     ) -> None:
-        self.paging = paging
+        self.configured = self.identity = identity
         self.credentials = credentials
-        self._place = place
-        self._manners = manners
+        self.paging = paging
+        self.registry = registry
+        self.state_key: StateKey | None = None
+        self.unified = unified
+        self._api = api
+        self._longest_pause = longest_pause
+        self._retry_unreachable = retry_unreachable
         self._session = session
         self._instruments = instruments
         self._clocks = clocks
-        self._project_id = place.project_id
-        self._presumed: str | None = None
         self._sync: Sync | None = None
         self._pools: PoolNames | None = None
 
     @property
-    def labels(self) -> dict[str, str]:
-        """The labels that all series of the target carry."""
-        project = self._place.name or self.project_id or UNKNOWN_PROJECT
-        return {"region": self._place.region, "project": project}
-
-    @property
-    def project_id(self) -> str | None:
-        """Its project, as well as it is known: until it is connected, that of its predecessor."""
-        return self._project_id or self._presumed
-
-    @property
-    def place(self) -> TargetIdentity:
-        """Where it is, as configured."""
-        return self._place
-
-    @property
     def name(self) -> str:
-        """For log lines and tables."""
-        return f"{self._place.region}/{self.labels['project']}"
-
-    @property
-    def key(self) -> str:
-        """Names the target's data, whatever its labels are; known once it is connected."""
-        return f"{self._place.region}/{self._project_id}"
-
-    @property
-    def workspaces(self) -> tuple[str, ...]:
-        """Workspace ids."""
-        return self._place.workspaces
+        """The name in log lines and tables."""
+        return self.identity.display_name
 
     @property
     def sweep_progress(self) -> tuple[int, int]:
-        """As `exporter.modelarts.sync.Sync.sweep_progress`; nothing before it is connected."""
+        """As `exporter.modelarts.sync.Sync.sweep_progress`; zeros before it is connected."""
         return (0, 0) if self._sync is None else self._sync.sweep_progress
 
     def take_over(self, other: "Target") -> None:
-        """Begin with what another one has found out, which is probably the same target."""
-        self._presumed = other.project_id
-        same_place = self.place.endpoint == other.place.endpoint
-        if same_place and not self.paging.fixed and not other.paging.fixed:
+        """Start with what a predecessor has found out. It is probably the same target."""
+        if self.configured.project_id is None:
+            self.identity = replace(self.identity, project_id=other.identity.project_id)
+        same_endpoint = self.identity.endpoint == other.identity.endpoint
+        if same_endpoint and not self.paging.fixed and not other.paging.fixed:
             self.paging = other.paging
+        if same_endpoint:
+            wanted = self.unified.wanted
+            self.unified = replace(other.unified, wanted=wanted)
 
     async def connect(self) -> None:
-        """Find out what has to be known before the first search.
+        """Prepare the first search: look up the project ID, if it is not configured.
 
         Raises:
-            PollError: it could not be found out.
+            PollError: the lookup failed, or another target has the same labels.
         """
-        if self._project_id is None:
-            self._project_id = await find_project_id(
-                self._session, self.credentials, self._place.iam_endpoint, self._place.region
+        if self._sync is not None:
+            return
+        project_id = self.configured.project_id or await find_project_id(
+            self._session, self.credentials, self.identity.iam_endpoint, self.identity.region
+        )
+        identity = replace(self.identity, project_id=project_id)
+        if self.registry.has_labels(identity, other_than=self):
+            region, project = identity.labels.values()
+            raise PollError(
+                f"another target has the labels region={region}, project={project} already; "
+                "give one of them another target.name"
             )
-            self._session.target = self.name
-        if self._sync is None:
-            client = self._make_client(self._project_id)
-            workspaces, clocks = self._place.workspaces, self._clocks
-            self._sync = Sync(
-                JobSource(client, self.paging, workspaces, self._instruments, clocks.wall)
-            )
-            max_wait = 1 / self._manners.requests_per_second
-            self._pools = PoolNames(client, target=self.name, max_wait=max_wait, clocks=clocks)
+        self.identity = identity
+        self._session.target = self.name
+        client = self._make_client(project_id)
+        clocks, workspaces = self._clocks, self.identity.workspaces
+        self._sync = Sync(
+            JobSource(client, self.paging, workspaces, self._instruments, clocks.wall, self.unified)
+        )
+        max_wait = 1 / self._api.max_requests_per_second
+        self._pools = PoolNames(
+            client, workspaces, target=self.name, max_wait=max_wait, clocks=clocks
+        )
 
     @property
     def sync(self) -> Sync:
-        """Reads its jobs; there once it is connected."""
+        """Reads its jobs. Available once the target is connected."""
         if self._sync is None:
             raise RuntimeError("not connected")
         return self._sync
 
     @property
     def pools(self) -> PoolNames:
-        """Reads the names of its pools; there once it is connected."""
+        """Reads the names of its pools. Available once the target is connected."""
         if self._pools is None:
             raise RuntimeError("not connected")
         return self._pools
+
+    @property
+    def missing_permissions(self) -> tuple[str, ...]:
+        """IAM actions that the identity lacks and that nothing depends on."""
+        denied = self._pools is not None and self._pools.forbidden
+        return (LIST_POOLS,) if denied else ()
+
+    @property
+    def pools_trouble(self) -> str:
+        """Why the names of its pools could not be read the last time; "" if they could."""
+        return "" if self._pools is None else self._pools.error
 
     async def close(self) -> None:
         """Close its connections."""
@@ -178,12 +164,13 @@ class Target:
         return Client(
             self._session,
             self.credentials,
-            endpoint=self._place.endpoint,
+            endpoint=self.identity.endpoint,
             project_id=project_id,
-            rate_limiter=RateLimiter(self._manners.requests_per_second, clocks),
-            concurrency=self._manners.concurrency,
-            retries=self._manners.retries,
-            longest_pause=self._manners.longest_pause,
+            rate_limiter=RateLimiter(self._api.max_requests_per_second, clocks),
+            concurrency=self._api.concurrency,
+            retries=self._api.retries,
+            retry_unreachable=self._retry_unreachable,
+            longest_pause=self._longest_pause,
             meter=self._instruments,
             clocks=clocks,
         )

@@ -13,6 +13,7 @@ from exporter.settings.problems import (
     problem,
     quoted_path,
 )
+from exporter.settings.secret_types import WrittenPath
 from exporter.settings.small_file import read_file
 from exporter.settings.sources import Layer, wrapped
 from exporter.settings.tree import KeyTree, ListOf, NotNull, TreeReader, shown
@@ -72,5 +73,6 @@ def _tree(options: Sequence[Option], folder: str) -> KeyTree:
 
 def _value(option: Option, folder: str, value: object) -> object:
     if option.type.path and isinstance(value, str) and value.strip():
-        value = os.path.join(folder, value.strip())  # noqa: PTH118 - "a" stays "a"
+        path = os.path.join(folder, value.strip())  # noqa: PTH118 - "a" stays "a"
+        value = WrittenPath(path, value.strip())
     return wrapped(option.type, value)

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from exporter.errors import ConfigError
-from exporter.settings import file, sources
+from exporter.settings import file, proxies, sources
 from exporter.settings.options import Option, options
 from exporter.settings.problems import DEFAULT, InvalidValueError, OptionPath, dotted, problem
 from exporter.settings.schema import ConflictsError, Settings
@@ -48,6 +48,7 @@ def load(
     except ValidationError as error:
         lines = _lines(error, origins, known, only_values=from_file.incomplete)
         raise ConfigError(*problems, *lines) from None
+    problems += proxies.problems(settings.all_targets(), environ)
     if problems:
         raise ConfigError(*problems)
     return settings

@@ -28,6 +28,14 @@ _TYPE_NAMES: dict[type, str] = {
     list: "a list",
 }
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+_LIKE_AN_OPTION = re.compile(r"[A-Za-z]?[a-z_.-]{0,39}|[0-9]{1,3}")
+_LIKE_A_TYPO = re.compile(r"[A-Za-z_.-]{1,40}")
+
+
+class HiddenKey(str):
+    """A key that is not shown, because it may be a secret in the wrong place."""
+
+    __slots__ = ()
 
 
 class InvalidValueError(ValueError):
@@ -94,7 +102,18 @@ def printable(text: str) -> str:
 
 def safe_key(name: str) -> str:
     """A key of a file, unless it may contain more than a key: ``password:secret``."""
-    return name if _SAFE_KEY.fullmatch(name) else "(key not shown)"
+    hidden = isinstance(name, HiddenKey) or not _SAFE_KEY.fullmatch(name)
+    return "(key not shown)" if hidden else name
+
+
+def is_plausible_key(name: str, known: Iterable[str], *, among_secrets: bool) -> bool:
+    """Whether an unknown key looks like the name of an option, and not like a secret.
+
+    Among secrets, it must be similar to a known key.
+    """
+    if _LIKE_AN_OPTION.fullmatch(name) and not among_secrets:
+        return True
+    return bool(_LIKE_A_TYPO.fullmatch(name)) and nearest(name.lower(), known) is not None
 
 
 def dotted(path: OptionPath) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.settings import types
+from exporter.settings import secret_types, types
 from exporter.settings.durations import show
 from exporter.settings.problems import OptionPath
 from exporter.settings.types import Address
@@ -22,8 +22,9 @@ LogFormat = Literal["text", "json"]
 
 Text = Annotated[str, types.text()]
 HiddenText = Annotated[str, types.text(hidden=True)]
-Secret = Annotated[SecretStr, types.SECRET]
-SecretFile = Annotated[str, types.READABLE]
+Secret = Annotated[SecretStr, secret_types.SECRET]
+Password = Annotated[SecretStr, secret_types.PASSWORD]
+SecretFile = Annotated[str, secret_types.SECRET_FILE]
 Url = Annotated[str, types.URL]
 Positive = Annotated[float, types.duration(at_least=0.001)]
 FromZero = Annotated[float, types.duration(at_least=0)]
@@ -31,10 +32,7 @@ Region = Annotated[
     str,
     types.text("region", "a region ID such as cn-north-4", "[0-9A-Za-z][0-9A-Za-z_-]{0,63}"),
 ]
-ProjectId = Annotated[
-    str,
-    types.text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}"),
-]
+ProjectId = Annotated[str, types.PROJECT_ID]
 SECRETS = ("secret_key", "security_token", "password", "token")
 
 
@@ -129,7 +127,7 @@ class AuthSettings(Group):
         "File that contains the security token; read for every request."
     )
     username: Text | None = _option("Name of the IAM user.")
-    password: Secret | None = _option("Password of the IAM user.")
+    password: Password | None = _option("Password of the IAM user.")
     password_file: SecretFile | None = _option(
         "File that contains the password; read for every sign-in."
     )
@@ -141,7 +139,7 @@ class AuthSettings(Group):
     idp_id: Text | None = _option(
         "Name of the identity provider in IAM, for `oidc`.", shown="`HUAWEICLOUD_SDK_IDP_ID`"
     )
-    id_token_file: Annotated[str, types.PATH] | None = _option(
+    id_token_file: Annotated[str, secret_types.ID_TOKEN_FILE] | None = _option(
         "File that contains the ID token for `oidc`; may be created and changed at runtime.",
         shown="`HUAWEICLOUD_SDK_ID_TOKEN_FILE`",
     )
@@ -172,8 +170,8 @@ class TargetSettings(Group):
         shown="`https://modelarts.{region}.myhuaweicloud.com`",
         default_factory=lambda known: f"https://modelarts.{known['region']}.myhuaweicloud.com",
     )
-    iam_endpoint: Url = _option(
-        "Base URL of IAM.",
+    iam_endpoint: Annotated[str, types.IAM_URL] = _option(
+        "Base URL of IAM, without `/v3`.",
         shown="`HUAWEICLOUD_SDK_IAM_ENDPOINT`, else `https://iam.{region}.myhuaweicloud.com`",
         default_factory=lambda known: f"https://iam.{known['region']}.myhuaweicloud.com",
     )
@@ -185,13 +183,14 @@ class TargetSettings(Group):
         "How the API interprets `offset`: as a page number, as a row number, or detect it.", "auto"
     )
     ca_file: Annotated[str, types.CA_FILE] | None = _option(
-        "PEM file with CA certificates to trust in addition to those of the system.",
+        "PEM file with CA certificates to trust in addition to those of the system. An "
+        "intermediate CA is enough.",
         shown="only those of the system",
     )
     proxy: Annotated[str, types.PROXY] | None = _option(
-        "URL of an HTTP proxy. Do not use the flag if the URL contains a password: process lists "
-        "show it.",
-        shown="`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`",
+        "URL of an HTTP proxy, with or without `http://`; SOCKS is not supported. Do not use the "
+        "flag if the URL contains a password: process lists show it.",
+        shown="`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, except for `NO_PROXY`",
         secret=True,
     )
 
@@ -205,7 +204,7 @@ class PollSettings(Group):
     )
     timeout: Positive = _option("Timeout of an incremental poll.", "2m")
     sweep_timeout: Positive = _option(
-        "Timeout of a sweep; 30m is enough for 450,000 jobs at 5 requests per second.", "30m"
+        "Timeout of a sweep; 30m is enough for 360,000 jobs at 5 requests per second.", "30m"
     )
     sweep_interval: Positive = _option(
         "Time from one sweep, which reads all jobs that the API lists, to the next.", "1h"
@@ -213,7 +212,8 @@ class PollSettings(Group):
     stale_after: Positive = _option(
         "Withdraw the series of job states after this time without a successful poll. "
         "Must exceed `poll.interval` + `poll.timeout`.",
-        "5m",
+        shown="`5m`, or 2 x `poll.interval` + `poll.timeout` if that is longer",
+        default_factory=lambda known: max(300.0, 2 * known["interval"] + known["timeout"]),
     )
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -245,16 +245,30 @@ class ApiSettings(Group):
 
 
 class JobsSettings(Group):
-    """Which jobs have series."""
+    """Which jobs are read, and which have series."""
 
     history: FromZero = _option(
         "How long finished jobs are counted in gauges; `0` = as long as the API lists them.",
         "0",
     )
     retention: FromZero = _option("How long a finished job keeps its per-job series.", "1h")
+    idle_retention: FromZero = _option(
+        "How long a combination of workspace, pool and flavor type without jobs and events keeps "
+        "its gauges, at 0; its counters stay. `0` = forever.",
+        "30d",
+    )
     per_job: Annotated[bool, types.BOOLEAN] = _option("Whether to export per-job series.", "true")
     max_series_jobs: Annotated[int, types.whole(at_least=0)] = _option(
         "Maximum number of jobs with per-job series; the newest jobs have them.", "10000"
+    )
+    max_label_values: Annotated[int, types.whole(at_least=1)] = _option(
+        "Maximum number of values of each label that the API chooses (pool, flavor, recovery, ...) "
+        "per target; the values seen first keep their names, all others are shown as `other`.",
+        "2000",
+    )
+    unified: Annotated[bool, types.BOOLEAN] = _option(
+        "Whether to include fine-tuning jobs (`unified_jobs`), where the service supports that.",
+        "true",
     )
 
 
@@ -295,7 +309,9 @@ class WebSettings(Group):
 class LogSettings(Group):
     """The log on standard error."""
 
-    level: Annotated[LogLevel, types.choice(LogLevel)] = _option("Minimum level.", "info")
+    level: Annotated[LogLevel, types.choice(LogLevel, warn="warning")] = _option(
+        "Minimum level.", "info"
+    )
     format: Annotated[LogFormat, types.choice(LogFormat)] = _option(
         "Text, or one JSON object per line.", "text"
     )

@@ -8,8 +8,21 @@ from typing import Any
 from pydantic import Secret
 
 from exporter.settings.options import PREFIX, Option
-from exporter.settings.problems import OptionPath, nearest, printable, problem, unknown
-from exporter.settings.types import BOOLEAN, BOOLEAN_WORDS, OptionType
+from exporter.settings.problems import (
+    OptionPath,
+    is_plausible_key,
+    nearest,
+    printable,
+    problem,
+    unknown,
+)
+from exporter.settings.secret_types import SECRET_FILE
+from exporter.settings.types import (
+    BOOLEAN,
+    BOOLEAN_WORDS,
+    OptionType,
+    without_path,
+)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-].*", re.DOTALL)
 """The part of an unknown flag that is not shown, because it may be a secret."""
@@ -105,17 +118,21 @@ class _FlagReader:
             if word.startswith("-" * (1 + self._may_be_secret)) and word.strip("-"):
                 self._flag(*word.partition("="))
             elif not self._may_be_secret:
-                self._complain(f'unexpected argument "{printable(word)}"')
+                shown = printable(word.partition("=")[0]) + "=..." * ("=" in word)
+                self._complain(f'unexpected argument "{shown}"')
 
     def _complain(self, line: str) -> None:
         self.layer.problems.append(line)
 
     def _flag(self, written: str, equals: str, value: str) -> None:
         name = written.replace("_", "-")
-        origin = f"flag {_UNSAFE.sub('...', written)}"
+        shown = _UNSAFE.sub("...", written)
+        if self._may_be_secret and not is_plausible_key(shown, (), among_secrets=False):
+            shown = "--..."
+        origin = f"flag {shown}"
         self._may_be_secret = True
         if option := self._known.get(name):
-            self._may_be_secret = option.type.hidden
+            self._may_be_secret = option.type.hidden or option.type is SECRET_FILE
             self._take(option, value if equals else self._following(option), f"flag {name}")
         elif option := self._negated.get(name):
             self._may_be_secret = False
@@ -199,7 +216,8 @@ def _from_kubernetes(rest: str, value: str) -> bool:
 def vendor(environ: Mapping[str, str], targets: Sequence[object] | None) -> Layer:
     """The project ID and the address of IAM, from the variables of Huawei Cloud's SDK.
 
-    The project ID is used for a single target only, the address of IAM for every target.
+    The project ID is used for a single target only, the address of IAM for every target, without
+    its path: other programs want ``/v3`` there, and the SDK ignores it.
 
     Args:
         environ: environment variables.
@@ -212,6 +230,8 @@ def vendor(environ: Mapping[str, str], targets: Sequence[object] | None) -> Laye
         if targets is not None:
             paths = [("targets", position, key) for position in range(len(targets))]
         value = environ.get(variable, "").strip()
+        if key == "iam_endpoint":
+            value = without_path(value)
         if value and (key == "iam_endpoint" or len(paths) == 1):
             for path in paths:
                 layer.put(path, value, f"environment variable {variable}")

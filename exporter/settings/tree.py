@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from exporter.settings.problems import (
+    HiddenKey,
     InvalidValueError,
     OptionPath,
     alternatives,
     dotted,
+    is_plausible_key,
     nearest,
     safe_key,
     type_name,
@@ -95,7 +97,23 @@ class TreeReader:
             self.values = self._group(document.value, tree, ())
 
     def _complain(self, path: OptionPath, wrong: str) -> None:
-        self.problems.append(KeyProblem(path, wrong))
+        self.problems.append(KeyProblem(self._guarded(path), wrong))
+
+    def _guarded(self, path: OptionPath) -> OptionPath:
+        """The path, with every key hidden that may be a secret instead of a key."""
+        names = {str(part) for known in _paths(self._tree) for part in known}
+        node: object = self._tree
+        parts: list[str | int] = []
+        for part in path:
+            keys = node.keys if isinstance(node, ListOf) else node
+            if isinstance(part, str) and isinstance(keys, Mapping):
+                secrets = "auth" in parts
+                shown = part in keys or is_plausible_key(part, names, among_secrets=secrets)
+                node = keys.get(part, {})
+                parts.append(part if shown else HiddenKey(part))
+            else:
+                parts.append(part)
+        return tuple(parts)
 
     def _items(self, value: object, path: OptionPath) -> Iterator[tuple[object, object]]:
         """The keys and values of a mapping; none, and a problem, if it is not a mapping."""
@@ -162,7 +180,7 @@ class TreeReader:
 
     def _unknown(self, path: OptionPath, name: object, siblings: KeyTree) -> None:
         """Suggest the most similar sibling, or else the most similar key anywhere."""
-        if not isinstance(name, str) or safe_key(name) != name:
+        if not isinstance(name, str) or isinstance(self._guarded(path)[-1], HiddenKey):
             suggestion = None
         elif sibling := nearest(name, siblings):
             suggestion = dotted((*path[:-1], sibling))

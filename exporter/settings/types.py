@@ -9,9 +9,9 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import GetCoreSchemaHandler, Secret, SecretStr
+from pydantic import GetCoreSchemaHandler, Secret
 from pydantic_core import CoreSchema, core_schema
 
 from exporter.settings import durations
@@ -22,6 +22,7 @@ from exporter.settings.problems import (
     quoted_path,
     unknown_word,
 )
+from exporter.settings.secret_values import IN_QUOTES, is_in_quotes, stripped
 from exporter.settings.small_file import open_file
 
 _LONGEST_DURATION = 100 * 365 * 86_400.0
@@ -147,7 +148,9 @@ def text(
     hint = hint or "one line of text, in quotes in YAML if it looks like a number"
 
     def parse(value: Any) -> str:
-        found = value.strip() if isinstance(value, str) else ""
+        found = stripped(value) if isinstance(value, str) else ""
+        if is_in_quotes(found):
+            raise InvalidValueError(IN_QUOTES)
         if not found.isprintable() or not re.fullmatch(pattern, found):
             raise invalid_value(value, noun, hint, hidden=hidden)
         return found
@@ -155,13 +158,14 @@ def text(
     return OptionType(name=noun, parse=parse, hidden=hidden)
 
 
-def choice(literal: Any) -> OptionType:
-    """One of the words of a ``Literal``."""
+def choice(literal: Any, **aliases: str) -> OptionType:
+    """One of the words of a ``Literal``, or another name for one."""
     words: tuple[str, ...] = get_args(literal)
 
     def parse(value: Any) -> str:
         # YAML 1.1 reads "none" as a string, but "off" as false: only strings are accepted.
         found = value.strip().lower() if isinstance(value, str) else value
+        found = aliases.get(found, found) if isinstance(found, str) else found
         if found not in words:
             raise unknown_word(value, words)
         return str(found)
@@ -169,18 +173,7 @@ def choice(literal: Any) -> OptionType:
     return OptionType(name="one of " + ", ".join(words), parse=parse)
 
 
-def _secret(value: Any) -> SecretStr:
-    if not isinstance(value, str | None):
-        raise invalid_value(value, "secret", "one line of text, in quotes in YAML", hidden=True)
-    inner = (value or "").removesuffix("\n").removesuffix("\r")
-    if value is None or not inner.strip():
-        raise InvalidValueError("is empty; use one line of text, in quotes in YAML")
-    if not inner.isprintable():
-        raise InvalidValueError("contains a line break or control character; use one line of text")
-    return SecretStr(value)
-
-
-SECRET = OptionType(name="secret", parse=_secret, hidden=True, flag=False)
+PROJECT_ID = text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}")
 
 
 def several(one: OptionType, noun: str, plural: str) -> OptionType:
@@ -225,12 +218,17 @@ WORKSPACE = replace(_WORKSPACE, parse=_workspace)
 # --- URLs and addresses ---------------------------------------------------------------------------
 
 _URL_FORM = "http:// or https:// with a host, and optionally a port and a path"
-_PROXY_FORM = "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
+_PROXY_FORM = (
+    "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with special characters percent-encoded "
+    "(# is %23)"
+)
 
 
 def _url(value: Any) -> str:
     """An http(s) URL without user, query and fragment; a trailing slash is removed."""
     found = value.strip() if isinstance(value, str) else ""
+    if is_in_quotes(found):
+        raise InvalidValueError(IN_QUOTES)
     if "@" in found:
         raise invalid_value(value, "base URL", f"{_URL_FORM}, without a user name", hidden=True)
     _split(found, value, "base URL", _URL_FORM, hidden=False)
@@ -239,12 +237,40 @@ def _url(value: Any) -> str:
     return found.rstrip("/")
 
 
-def _proxy(value: Any) -> str:
+def _iam_url(value: Any) -> str:
+    """A base URL; ``/v3`` at the end is part of every request and removed, not sent twice."""
+    return re.sub(r"/v3(\.0)?$", "", _url(value))
+
+
+def without_path(url: str) -> str:
+    """The scheme and the host of a URL; what is not a URL stays as it is."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme and parts.netloc:
+            return f"{parts.scheme}://{parts.netloc}"
+    return url
+
+
+def parse_proxy(value: Any) -> str:
+    """Parse the URL of an HTTP proxy; ``http://`` may be left out.
+
+    Raises:
+        InvalidValueError: the URL is not valid. Never shows it, because it may contain a password.
+    """
     found = value.strip() if isinstance(value, str) else ""
+    if is_in_quotes(found):
+        raise InvalidValueError(IN_QUOTES)
+    if found.lower().startswith("socks"):
+        raise InvalidValueError(
+            f"SOCKS proxies are not supported; use an HTTP proxy, {_PROXY_FORM}"
+        )
+    found = found if "://" in found else f"http://{found}"
     parts = _split(found, value, "proxy URL", _PROXY_FORM, hidden=True)
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise invalid_value(value, "proxy URL", _PROXY_FORM, hidden=True)
-    return found
+    user, at, server = parts.netloc.rpartition("@")
+    user = ":".join(quote(unquote(part), safe="!$&'()*+,;=") for part in user.split(":", 1))
+    return f"{parts.scheme}://{user}{at}{server}"
 
 
 def _split(found: str, value: Any, noun: str, hint: str, *, hidden: bool) -> Any:
@@ -272,7 +298,8 @@ def _is_host(host: str) -> bool:
 
 
 URL = OptionType(name="URL", parse=_url)
-PROXY = OptionType(name="URL", parse=_proxy, hidden=True)
+IAM_URL = OptionType(name="URL", parse=_iam_url)
+PROXY = OptionType(name="URL", parse=parse_proxy, hidden=True)
 
 
 def parse_address(text: str) -> Address:
@@ -321,7 +348,9 @@ TELEMETRY_PATH = OptionType(name="path", parse=_telemetry_path)
 def _path(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise invalid_value(value, "file path", "one line of text")
-    return value
+    if is_in_quotes(value.strip()):
+        raise InvalidValueError(IN_QUOTES)
+    return str(value)  # not `exporter.settings.secret_types.WrittenPath`
 
 
 def _readable(value: Any) -> str:
@@ -341,9 +370,6 @@ def _ca_file(value: Any) -> str:
 
 PATH = OptionType(name="path", parse=_path, path=True)
 """The path of a file that need not exist yet."""
-
-READABLE = OptionType(name="path", parse=_readable, path=True)
-"""The path of a file that exists and can be opened now; its content is not checked."""
 
 CA_FILE = OptionType(name="path", parse=_ca_file, path=True)
 

@@ -8,7 +8,10 @@ from exporter.simulator.edits import ABSENT
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.job import Job
 
-_BY_HAND = ("queue", "start", "interrupt", "recover", "enter", "stop", "finish", "reactivate")
+_BY_HAND = (
+    *("queue", "start", "compute", "interrupt", "recover", "resize", "enter", "stop", "finish"),
+    "reactivate",
+)
 
 
 def perform(fleet: Fleet, action: Mapping[str, Any]) -> list[str]:

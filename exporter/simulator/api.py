@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 
 from exporter.simulator.behaviour import Behaviour
+from exporter.simulator.catalog import DEFAULT_WORKSPACE
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.iam import Iam
 from exporter.simulator.identity import GET_JOB, LIST_JOBS, LIST_POOLS, Accounts, Identity
@@ -122,8 +124,11 @@ class Api:
             raise ApiError(400, "ModelArts.2775", f"Training job {job_id} not found.")
         return detail(self._fleet[job_id], self._fleet.now, self._behaviour)
 
-    def _pools(self, _operation: Operation, _request: Incoming, _identity: Identity) -> bytes:
-        document: dict[str, Any] = pools(self._fleet, self._behaviour)
+    def _pools(self, _operation: Operation, request: Incoming, identity: Identity) -> bytes:
+        parameters = parse_qs(request.query)
+        workspace = parameters.get("workspaceId", [DEFAULT_WORKSPACE])[0]
+        seen = workspace if _sees(identity, workspace) else ""
+        document: dict[str, Any] = pools(self._fleet, self._behaviour, seen)
         return msgspec.json.encode(document)
 
 

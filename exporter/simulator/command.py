@@ -10,6 +10,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from exporter.simulator.behaviour import Behaviour
+from exporter.simulator.catalog import REGION
 from exporter.simulator.identity import (
     PROJECT_ID,
     PROJECT_NAME,
@@ -25,6 +26,7 @@ SECRET_KEY = "SIMULATEDSECRETKEYOFNOVALUE"  # noqa: S105 - of the simulated serv
 USER = "exporter"
 DOMAIN = "simulated"
 FINISHED_JOBS = 5000
+_LEAST_HISTORY = 10_000
 _BAD_CONFIGURATION = 2
 
 
@@ -43,6 +45,7 @@ def simulated_service(
 
     Its only identity has the access key, is the user `USER` of `DOMAIN` with the secret key as
     password, and is the agency of the metadata service. Building 100,000 jobs takes some seconds.
+    The world keeps twice as many finished jobs, at least 10,000: older ones are deleted.
 
     Args:
         seed: of the world.
@@ -61,7 +64,10 @@ def simulated_service(
         agency=identity,
         token_lifetime=token_lifetime,
     )
-    fleet = LivingFleet.populated(seed, clock(), jobs=jobs, rate=rate)
+    history = max(2 * jobs, _LEAST_HISTORY)
+    fleet = LivingFleet.populated(
+        seed, clock(), jobs=jobs, rate=rate, pools=REGION, history=history
+    )
     return SimulatedService(fleet, behaviour, accounts=accounts, clock=clock)
 
 

@@ -3,8 +3,10 @@
 =========================================  =====================================================
 ``GET /-/sim/truth``                       the current state: `Fleet.summary`
 ``GET /-/sim/truth?jobs=1``                also ``facts``: `Fleet.facts` of every job
+``GET /-/sim/truth?unified=0``             the same without fine-tuning jobs
 ``GET /-/sim/truth/{id}``                  the facts of one job
-``GET /-/sim/events?since=N``              ``events`` from number N on, ``next`` to continue
+``GET /-/sim/events?since=N``              ``events`` from number N on, ``next`` to continue; a
+                                           world with a bounded history has the latest only
 ``GET /-/sim/requests``                    the latest requests
 ``POST /-/sim/pause``, ``resume``          stop the world's clock, let it go on
 ``POST /-/sim/faults``                     set a fault: the fields of `faults.Fault`
@@ -62,13 +64,15 @@ class Control:
     def _get_truth(self, _document: Any, job_id: str, parameters: dict[str, str]) -> Any:
         if job_id:
             return self._fleet.facts(job_id)
-        truth = self._fleet.summary()
+        unified = parameters.get("unified") != "0"
+        truth = self._fleet.summary(unified=unified)
         if "jobs" in parameters:
-            truth["facts"] = [self._fleet.facts(job) for job in self._fleet]
+            jobs = [job for job in self._fleet if unified or not job.fine_tuning]
+            truth["facts"] = [self._fleet.facts(job) for job in jobs]
         return truth
 
     def _get_events(self, _document: Any, _argument: str, parameters: dict[str, str]) -> Any:
-        since = int(parameters.get("since", "0"))
+        since = max(int(parameters.get("since", "0")), self._fleet.events.first)
         events = self._fleet.events[since : since + _MOST_EVENTS]
         return {"next": since + len(events), "events": [event.as_dict() for event in events]}
 

@@ -1,19 +1,9 @@
-"""The world under manual control: jobs, their transitions, and the record of events.
+"""The world under manual control: the transitions of jobs.
 
-`LivingFleet` adds a life of its own. Times are unix seconds with milliseconds. The default for the
-``at`` of a transition is the world's own `Fleet.now`. Tests may give times out of order or in the
-future: the service may do that, too.
+The default for the ``at`` of a transition is the world's own `World.now`. Tests may give times out
+of order or in the future: the service may do that, too.
 """
 
-import math
-import random
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
-
-from exporter.simulator.catalog import DEFAULT_WORKSPACE, POOLS, USERS, Flavor, Pool, Role, User
-from exporter.simulator.edits import as_edits
-from exporter.simulator.index import Index
 from exporter.simulator.job import (
     FIRST,
     IN_PLACE,
@@ -21,149 +11,17 @@ from exporter.simulator.job import (
     RESTARTED,
     SECONDARY,
     Job,
+    Recovery,
     Run,
 )
-from exporter.simulator.recipes import RECIPES, REINFORCEMENT, Recipe
-from exporter.simulator.truth import Event, facts, summary
+from exporter.simulator.world import World
 
-_NOISE_MS = 1e-3
-"""More than the rounding error of a current timestamp in ms."""
+_STARTUP_SECONDS = 5.0
 _REASONS = {"Completed": "job completed", "Terminated": "job terminated", "Abnormal": "job lost"}
 
 
-class Fleet:
-    """Jobs of one project.
-
-    Args:
-        seed: for ids and names; equal seeds and calls make equal worlds.
-        start: unix seconds at which the world begins.
-        pools: pools for jobs; the first is the default.
-
-    Attributes:
-        now: the world's clock, unix seconds; `advance` moves it.
-        events: everything that happened, in order; append-only.
-    """
-
-    def __init__(
-        self, seed: int = 0, start: float = 1_750_000_000.0, *, pools: Iterable[Pool] = POOLS
-    ) -> None:
-        self.now = start
-        self.pools = {pool.name: pool for pool in pools}
-        self.events: list[Event] = []
-        self.index = Index()
-        self._random = random.Random(seed)
-        self._paused = False
-
-    def __getitem__(self, job_id: str) -> Job:
-        return self.index[job_id]
-
-    def __contains__(self, job_id: str) -> bool:
-        return job_id in self.index
-
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self.index)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    @property
-    def paused(self) -> bool:
-        """Whether the world's clock is stopped."""
-        return self._paused
-
-    def pause(self) -> None:
-        """Stop the world's clock: `advance` does nothing; manual changes still work."""
-        self._paused = True
-
-    def resume(self) -> None:
-        """Let the clock continue."""
-        self._paused = False
-
-    def advance(self, now: float) -> None:
-        """Move the clock to ``now``, but never backward."""
-        if not self._paused:
-            self.now = max(self.now, now)
-
-    def isolated_nodes(self, pool: Pool) -> int:  # noqa: ARG002 - without a life of its own, no node ever fails
-        """Return the number of faulty nodes of a pool, which take no jobs."""
-        return 0
-
-    def summary(self) -> dict[str, Any]:
-        """Return the current state; see `truth.summary`."""
-        return {"now": self.now, "events": len(self.events)} | summary(self)
-
-    def facts(self, job: Job | str) -> dict[str, Any]:
-        """Return the facts of a job that a client should find out; see `truth.facts`."""
-        return facts(self._job(job), self.now)
-
-    def create(
-        self,
-        at: float | None = None,
-        *,
-        id: str | None = None,  # noqa: A002 - the name of the field
-        name: str | None = None,
-        user: User | str | None = None,
-        workspace: str = DEFAULT_WORKSPACE,
-        pool: Pool | str | None = None,
-        flavor: Flavor | int = 0,
-        nodes: int = 1,
-        kind: str = "job",
-        roles: tuple[Role, ...] = (),
-        recipe: Recipe | None = None,
-        retries: int | None = None,
-        overrides: Mapping[Any, Any] | None = None,
-    ) -> Job:
-        """Create a job, in phase Creating.
-
-        Args:
-            at: create time.
-            id: a UUID; None: a random one.
-            name: None: a random one.
-            user: a user, or the name of a new one; None: a random one.
-            workspace: ``0`` or 32 hexadecimal digits.
-            pool: a pool of the catalog, or its name.
-            flavor: a flavor of the pool, or its position there.
-            nodes: at least 1.
-            kind: ``job`` …
-            roles: tasks of a heterogeneous job.
-            recipe: the program to run; None: a random one that fits the pool.
-            retries: budget of automatic restarts; None: not given.
-            overrides: edits of its document, see `override`.
-
-        Raises:
-            KeyError: no such pool.
-            ValueError: the id is taken.
-        """
-        where = self._pool(pool)
-        if recipe is None:
-            recipe = REINFORCEMENT if roles else self._random.choice(RECIPES[where.flavor_type])
-        number = self._random.getrandbits(128)
-        job = Job(
-            id=id or str(uuid.UUID(int=number, version=4)),
-            name=name or f"{recipe.prefix}-{number % 1000:03d}",
-            user=_user(user) or USERS[number % len(USERS)],
-            workspace=workspace,
-            kind=kind,
-            pool=where,
-            flavor=where.flavors[flavor] if isinstance(flavor, int) else flavor,
-            nodes=nodes,
-            roles=roles,
-            recipe=recipe,
-            retries=retries,
-            created=self._when(at),
-            overrides=as_edits(overrides) if overrides else None,
-        )
-        self.index.add(job)
-        self._record(job, job.created, "created")
-        return job
-
-    def override(self, job: Job | str, overrides: Mapping[Any, Any]) -> None:
-        """Edit the document that the service shows for a job; replaces earlier edits.
-
-        Keys are paths (``status.start_time``, or tuples of parts), values any JSON or
-        `edits.ABSENT`. The world and its truth do not change.
-        """
-        self._job(job).overrides = as_edits(overrides) or None
+class Fleet(World):
+    """Jobs of one project that change on request only."""
 
     def queue(self, job: Job | str, at: float | None = None) -> None:
         """Creating → Pending."""
@@ -185,26 +43,50 @@ class Fleet:
         self.index.phase_changed(job)
         self._record(job, self._when(at), kind)
 
-    def start(self, job: Job | str, at: float | None = None, *, restarted: bool = False) -> None:
+    def start(
+        self,
+        job: Job | str,
+        at: float | None = None,
+        *,
+        restarted: bool = False,
+        startup: float | None = _STARTUP_SECONDS,
+    ) -> None:
         """Begin a run; the first one is the job's start.
 
         Args:
             job: the job or its id.
             at: time.
             restarted: in existing containers.
+            startup: seconds until its cards compute; None: `compute` will tell.
         """
         job, when = self._job(job), self._when(at)
         before = job.runs[-1].recovery or "unknown" if job.runs else ""
+        recovery = job.open_recovery
         start_type = RESTARTED if restarted else FIRST
         job.runs.append(Run(when, start_type))
         job.phase = job.secondary = "Running"
-        job.nodes_up = job.nodes
+        self._set_nodes(job, job.nodes, when)
         self.index.phase_changed(job)
         if job.started is None:
             job.started = when
             self._record(job, when, "started")
+        if recovery is not None:
+            self._settle(job, recovery, "success", when)
         if before:
             self._record(job, when, "restarted", start_type=start_type, recovery=before)
+        if startup is not None:
+            self._compute(job, when + startup, when)
+
+    def compute(self, job: Job | str, at: float | None = None) -> None:
+        """The cards of the current run begin to compute; a job without cards does not change."""
+        when = self._when(at)
+        self._compute(self._job(job), when, when)
+
+    def resize(self, job: Job | str, nodes: int, at: float | None = None) -> None:
+        """Change the number of nodes in use, as when a job loses one and goes on without it."""
+        job, when = self._job(job), self._when(at)
+        self._set_nodes(job, nodes, when)
+        self._record(job, when, "resized", nodes_up=nodes)
 
     def interrupt(
         self,
@@ -232,14 +114,18 @@ class Fleet:
         """
         job, when = self._job(job), self._when(at)
         run = job.runs[-1]
-        run.end, run.reason, run.task, run.scenario = when, reason, task, scenario
+        run.end, run.reason, run.task = when, reason, task
         run.recovery, run.recovery_before = policy, downgraded_from
+        tried = [name for name in (downgraded_from, policy) if name]
+        run.recoveries = [Recovery(name, scenario, reason, task, when) for name in tried]
         rebuilt = policy in RESCHEDULING[1:]
         if policy not in IN_PLACE:
-            job.nodes_up = 0 if rebuilt else job.nodes - 1
+            self._set_nodes(job, 0 if rebuilt else job.nodes - 1, when)
         job.phase = phase or ("Pending" if rebuilt else "Running")
         job.secondary = SECONDARY.get(job.phase, job.phase)
         self._record(job, when, "interrupted", recovery=policy)
+        for given_up in run.recoveries[:-1]:
+            self._settle(job, given_up, "downgrade", when)
         if downgraded_from and downgraded_from != policy:
             self._record(job, when, "downgraded", from_recovery=downgraded_from, to_recovery=policy)
 
@@ -277,8 +163,11 @@ class Fleet:
         task: str = "",
         message: str = "",
         reason: str | None = None,
+        coded: bool = True,
+        refused: str = "",
+        scenario: str = "job_failed",
     ) -> None:
-        """End the job.
+        """End the job, and its recovery if there is one under way.
 
         Args:
             job: the job or its id.
@@ -289,23 +178,36 @@ class Fleet:
             task: the failed task; default the first worker.
             message: of the failed task.
             reason: ``end_reason`` of the last run; default a usual one.
+            coded: whether the failed task has an exit code, not only a message.
+            refused: a recovery for which the budget of restarts does not suffice.
+            scenario: ``fault_scenario`` of the refused recovery.
         """
         job, when = self._job(job), self._when(at)
-        if exit_code is None and phase == "Failed":
+        recovery = job.open_recovery
+        if exit_code is None and phase == "Failed" and coded:
             exit_code = 1
-        job.phase, job.exit_code, job.ended, job.nodes_up = phase, exit_code, when, 0
+        job.phase, job.exit_code, job.ended = phase, exit_code, when
+        self._set_nodes(job, 0, when)
         unstarted = "CreateFailed" if phase == "Abnormal" and job.started is None else phase
         job.secondary = secondary or SECONDARY.get(unstarted, unstarted)
-        if exit_code:
+        if exit_code or not coded:
             job.failed_task = task or job.workers()[0]
-            job.message = message or f"exit with {exit_code}"
+            job.message = message or (f"exit with {exit_code}" if coded else "image pull failed")
         if job.runs and job.runs[-1].end is None:
             run = job.runs[-1]
-            usual = f"exit with {exit_code}" if exit_code else _REASONS.get(phase, "")
+            usual = (
+                f"exit with {exit_code}" if exit_code else job.message or _REASONS.get(phase, "")
+            )
             run.end, run.task = when, job.failed_task
             run.reason = usual if reason is None else reason
+            if refused:
+                recovery = Recovery(refused, scenario, run.reason, run.task, when)
+                run.recoveries.append(recovery)
         self.index.phase_changed(job)
         self._record(job, when, "finished", exit_code=exit_code)
+        if recovery is not None:
+            result = "terminated" if phase == "Terminated" else "failed"
+            self._settle(job, recovery, "quotaExceeded" if refused else result, when)
 
     def reactivate(self, job: Job | str, at: float | None = None) -> None:
         """Run a finished job again, as after a hidden restart."""
@@ -316,28 +218,24 @@ class Fleet:
         self._record(job, when, "reactivated")
         self.start(job, when)
 
-    def delete(self, job: Job | str, at: float | None = None) -> None:
-        """Delete the job from the service, in any phase."""
-        job = self._job(job)
-        self.index.remove(job)
-        self._record(job, self._when(at), "deleted")
+    def _compute(self, job: Job, begins: float, recorded: float) -> None:
+        run = job.runs[-1]
+        if job.cards and run.computing is None:
+            run.computing = begins
+            self._record(job, recorded, "computing", startup=int(begins) - int(run.start))
 
-    def _job(self, job: Job | str) -> Job:
-        return self.index[job] if isinstance(job, str) else job
+    def _settle(self, job: Job, recovery: Recovery, result: str, when: float) -> None:
+        recovery.end, recovery.result = when, result
+        self._record(
+            job,
+            when,
+            "fault",
+            recovery=recovery.policy,
+            fault_scenario=recovery.scenario,
+            result=result,
+        )
 
-    def _pool(self, pool: Pool | str | None) -> Pool:
-        if pool is None:
-            return next(iter(self.pools.values()))
-        return self.pools[pool] if isinstance(pool, str) else pool
-
-    def _when(self, at: float | None) -> float:
-        if at is not None:
-            return round(at, 3)
-        return math.floor(self.now * 1000 + _NOISE_MS) / 1000  # never in the future
-
-    def _record(self, job: Job, at: float, kind: str, **details: Any) -> None:
-        self.events.append(Event(at, kind, job, job.phase, **details))
-
-
-def _user(user: User | str | None) -> User | None:
-    return User(user, uuid.uuid5(uuid.NAMESPACE_DNS, user).hex) if isinstance(user, str) else user
+    def _set_nodes(self, job: Job, nodes: int, when: float) -> None:
+        if nodes != job.nodes_up:
+            job.nodes_up = nodes
+            job.node_changes.append((when, nodes))

@@ -10,15 +10,16 @@ Entry = tuple[int, str, Job]
 
 
 class Index:
-    """All jobs by id, and two sorted lists for each workspace: all jobs, and active jobs.
+    """All jobs by id, and sorted lists for each workspace: all jobs, and active jobs.
 
-    Ids are unique, so comparing two entries never compares jobs.
+    Each of them is there with fine-tuning jobs and without. Ids are unique, so comparing two
+    entries never compares jobs.
     """
 
     def __init__(self) -> None:
         self._by_id: dict[str, Job] = {}
-        self._all: dict[str, list[Entry]] = {}
-        self._active: dict[str, list[Entry]] = {}
+        self._lists: dict[tuple[str, bool, bool], list[Entry]] = {}
+        self._lists_of_kind: dict[tuple[str, bool, bool], tuple[list[Entry], ...]] = {}
 
     def __getitem__(self, job_id: str) -> Job:
         return self._by_id[job_id]
@@ -32,9 +33,12 @@ class Index:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def sorted(self, workspace: str, *, active: bool = False) -> list[Entry]:
-        """Return the jobs of a workspace, oldest first; the list itself, not to be changed."""
-        return (self._active if active else self._all).get(workspace, [])
+    def sorted(self, workspace: str, *, active: bool = False, unified: bool = True) -> list[Entry]:
+        """Return the jobs of a workspace, oldest first; the list itself, not to be changed.
+
+        ``unified``: with fine-tuning jobs.
+        """
+        return self._lists.get((workspace, active, unified), [])
 
     def add(self, job: Job) -> None:
         """Add a job.
@@ -45,22 +49,34 @@ class Index:
         if job.id in self._by_id:
             raise ValueError(f"job {job.id} exists")
         self._by_id[job.id] = job
-        insort(self._all.setdefault(job.workspace, []), _entry(job))
+        for entries in self._lists_of(job, active=False):
+            insort(entries, _entry(job))
         self.phase_changed(job)
 
     def remove(self, job: Job) -> None:
         """Remove a job."""
         del self._by_id[job.id]
-        _discard(self._all[job.workspace], job)
-        _discard(self._active.get(job.workspace, []), job)
+        for active in (False, True):
+            for entries in self._lists_of(job, active=active):
+                _discard(entries, job)
 
     def phase_changed(self, job: Job) -> None:
         """Update the lists; call it whenever a job becomes active or ends."""
-        active = self._active.setdefault(job.workspace, [])
-        if not job.active:
-            _discard(active, job)
-        elif not _holds(active, job):
-            insort(active, _entry(job))
+        for entries in self._lists_of(job, active=True):
+            if not job.active:
+                _discard(entries, job)
+            elif not _holds(entries, job):
+                insort(entries, _entry(job))
+
+    def _lists_of(self, job: Job, *, active: bool) -> tuple[list[Entry], ...]:
+        key = (job.workspace, active, job.fine_tuning)
+        found = self._lists_of_kind.get(key)
+        if found is None:
+            kinds = (True,) if job.fine_tuning else (True, False)
+            found = self._lists_of_kind[key] = tuple(
+                self._lists.setdefault((job.workspace, active, unified), []) for unified in kinds
+            )
+        return found
 
 
 def _entry(job: Job) -> Entry:

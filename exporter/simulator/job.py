@@ -20,13 +20,38 @@ RESCHEDULING = ("pod_reschedule", "job_reschedule", "job_reschedule_with_taint")
 FREE_OF_CHARGE = ("npu_step_retry", "npu_proc_restart", "gpu_proc_restart")
 """Recoveries that do not count against the budget of restarts."""
 
+_GB = 2**30
+
 SECONDARY = {"Pending": "Queuing", "Abnormal": "Unknown"}
 """Usual secondary phases that differ from the phase."""
 
 
+SETTLED = ("success", "failed", "downgrade", "terminated", "quotaExceeded")
+"""Results of a recovery that are final; ``recovering`` is not."""
+
+
+@dataclass(slots=True)
+class Recovery:
+    """A fault and the recovery tried: an entry of ``recover_records``."""
+
+    policy: str
+    scenario: str
+    reason: str
+    task: str
+    start: float
+    end: float | None = None
+    result: str = "recovering"
+
+
 @dataclass(slots=True)
 class Run:
-    """A run of the job's processes; ``recovery`` is the policy that followed its end."""
+    """A run of the job's processes.
+
+    Attributes:
+        recovery: the policy that followed its end.
+        computing: when its cards began to compute; None: not yet, or no cards.
+        recoveries: in order; all but the last were given up for another.
+    """
 
     start: float
     start_type: str
@@ -35,15 +60,25 @@ class Run:
     task: str = ""
     recovery: str = ""
     recovery_before: str = ""
-    scenario: str = ""
+    computing: float | None = None
+    recoveries: list[Recovery] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
 class Job:
     """The complete state of a job; changed only by `Fleet`.
 
-    ``nodes_up`` is the number of nodes in use now. ``overrides`` are edits of its document by
-    tests; they do not affect the world and its truth.
+    Attributes:
+        nodes: requested, of all tasks together.
+        nodes_up: in use now.
+        node_changes: times and numbers of nodes in use from then on.
+        retries: budget of automatic restarts.
+        policy: of its resources: ``regular``, ``economic`` …
+        runtime: ``debug`` or ``production``.
+        priority: 0 to 3; None: not given.
+        fine_tuning: listed only by searches with ``unified_jobs``.
+        exit_code: of the failed task; None if none failed, or it has a message alone.
+        overrides: edits of its document by tests; they do not affect the world and its truth.
     """
 
     id: str
@@ -58,11 +93,16 @@ class Job:
     recipe: Recipe
     retries: int | None
     created: float
+    policy: str = "regular"
+    runtime: str = "production"
+    priority: int | None = None
+    fine_tuning: bool = False
     phase: str = "Creating"
     secondary: str = "Creating"
     started: float | None = None
     ended: float | None = None
     nodes_up: int = 0
+    node_changes: list[tuple[float, int]] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     failed_task: str = ""
     exit_code: int | None = None
@@ -83,8 +123,24 @@ class Job:
     def cards(self) -> int:
         """Cards of the whole job, 0 on CPUs."""
         if self.roles:
-            return sum(role.flavor.cards for role in self.roles) * self.nodes
+            return sum(role.flavor.cards * role.nodes for role in self.roles)
         return self.flavor.cards * self.nodes
+
+    @property
+    def cpu_cores(self) -> int | None:
+        """CPU cores of the whole job; None if no field of its document has them."""
+        if self.roles:
+            return sum(role.flavor.cpu_cores * role.nodes for role in self.roles)
+        return None if self.pool.tells == "flavor_id" else self.flavor.cpu_cores * self.nodes
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory of the whole job; None if no field of its document has it."""
+        if self.roles:
+            return _GB * sum(role.flavor.memory_gb * role.nodes for role in self.roles)
+        if self.pool.tells == "flavor_id":
+            return None
+        return _GB * self.flavor.memory_gb * self.nodes
 
     @property
     def units(self) -> int:
@@ -92,14 +148,32 @@ class Job:
         return self.cards or self.nodes
 
     @property
+    def holds_cards(self) -> bool:
+        """Whether the job uses cards: from its start until it has ended or waits again."""
+        return self.phase == "Running" or (self.phase == "Terminating" and self.nodes_up > 0)
+
+    @property
     def accelerator(self) -> str:
-        """Product name, or ``unknown`` if its document does not have it."""
+        """Product name, or ``unknown`` if its document does not have it, or not yet."""
+        if self.pool.tells == "allocated" and self.started is None:
+            return "unknown"
         return self.pool.product
 
     @property
     def base(self) -> tuple[str, str, str]:
         """Workspace, pool, flavor type: the labels that fleet metrics share."""
         return self.workspace, self.pool.label, self.pool.flavor_type
+
+    @property
+    def restarts_used(self) -> int:
+        """Restarts that count against the budget."""
+        return sum(run.recovery not in ("", *FREE_OF_CHARGE) for run in self.runs)
+
+    @property
+    def open_recovery(self) -> Recovery | None:
+        """The recovery that has no final result yet."""
+        last = self.runs[-1].recoveries[-1:] if self.runs else []
+        return last[0] if last and last[0].result not in SETTLED else None
 
     def running_seconds(self, now: float) -> float:
         """Return the run time so far, without the gaps between runs."""
@@ -108,5 +182,5 @@ class Job:
     def workers(self) -> list[str]:
         """Return the names of its tasks: ``worker-0`` … or, if heterogeneous, ``learner-0`` …."""
         if self.roles:
-            return [f"{role.name}-{node}" for role in self.roles for node in range(self.nodes)]
+            return [f"{role.name}-{node}" for role in self.roles for node in range(role.nodes)]
         return [f"worker-{node}" for node in range(self.nodes)]

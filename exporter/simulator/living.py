@@ -7,6 +7,7 @@ state by then, and the cards in use depend on the state of jobs, not on how they
 
 import heapq
 import itertools
+from bisect import insort
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -16,22 +17,31 @@ from exporter.simulator.chance import (
     HOUR,
     MEAN_ACTIVITY,
     MEAN_QUICK_ACTIVITY,
-    SERIOUS_PER_DAY,
     Chance,
+    Fault,
     Plan,
     Request,
-    activity,
     quick_activity,
+    serious_per_day,
 )
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.job import IN_PLACE, Job
+from exporter.simulator.nodes import Node
+from exporter.simulator.recipes import FINETUNING
 
 _QUICK_PER_SECOND = 1 / 3.0
-_HISTORY_SECONDS = 14 * DAY
+_HISTORY_DAYS = ((1500, 14), (300, 7), (0, 3))
+"""So many jobs at least, and the days in which they were."""
 _OVERHEAD = 1.2
 """Simulate more history than requested; its oldest part is deleted again."""
-_LOOK_AHEAD = 8
 _HEAD_IS_PATIENT_SECONDS = 2 * HOUR
+_MOST_QUICK_PER_DAY = 15_000.0
+_LEAST_EVENTS = 10_000
+_BUSY_SECONDS = 600.0
+_CROWD = 40
+"""Users do not submit a job to a pool where so many wait for cards."""
+_EVENTS_PER_JOB = 10
+_TIDY_SECONDS = HOUR
 
 
 class LivingFleet(Fleet):
@@ -42,6 +52,8 @@ class LivingFleet(Fleet):
         start: unix seconds; nothing runs yet.
         pools: pools of the catalog, some or all.
         rate: arrival rate of short jobs: 1.0 is one every 3 seconds in the busiest hours.
+        history: finished jobs to keep: the oldest are deleted every hour, and the oldest events
+            are forgotten; None: all.
     """
 
     def __init__(
@@ -51,21 +63,24 @@ class LivingFleet(Fleet):
         *,
         pools: Iterable[Pool] = POOLS,
         rate: float = 1.0,
+        history: int | None = None,
     ) -> None:
         super().__init__(seed, start, pools=pools)
-        self._chance = Chance(self._random)
+        self._chance = Chance(self._random, self.pools)
+        self._serious_per_day = serious_per_day(self.pools.values())
+        self._history = history
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._plans: dict[str, Plan] = {}
         self._queues: dict[str, list[Job]] = {name: [] for name in self.pools}
-        self._held: dict[str, int] = {}
-        self._used = dict.fromkeys(self.pools, 0)
-        self._isolated = dict.fromkeys(self.pools, 0)
         self._changed: dict[str, None] = {}  # a dict for its order, which a set does not have
         self._resumed = False
         self._arrivals = 0
         self.set_rate(rate)
-        self._after(0.0, self._serious)
+        if self._serious_per_day:
+            self._after(0.0, self._serious)
+        if history is not None:
+            self._after(_TIDY_SECONDS, self._tidy)
 
     @classmethod
     def populated(
@@ -76,33 +91,36 @@ class LivingFleet(Fleet):
         jobs: int = 5000,
         rate: float = 1.0,
         pools: Iterable[Pool] = POOLS,
+        history: int | None = None,
     ) -> Self:
-        """Return a world after two weeks, with ``jobs`` finished jobs in its lists."""
-        wanted = jobs * _OVERHEAD / (_HISTORY_SECONDS / DAY) - SERIOUS_PER_DAY
-        per_second = max(wanted, 10.0) / DAY / MEAN_QUICK_ACTIVITY
-        start = now - _HISTORY_SECONDS
-        fleet = cls(seed, start, pools=pools, rate=per_second / _QUICK_PER_SECOND)
+        """Return a world after days or weeks, with ``jobs`` finished jobs in its lists.
+
+        Whatever the time, some jobs run and some wait.
+        """
+        pools = tuple(pools)
+        days = next(days for least, days in _HISTORY_DAYS if jobs >= least)
+        quick_per_day = jobs * _OVERHEAD / days - serious_per_day(pools)
+        span = days * DAY * max(1.0, quick_per_day / _MOST_QUICK_PER_DAY)
+        per_second = min(max(quick_per_day, 10.0), _MOST_QUICK_PER_DAY) / DAY / MEAN_QUICK_ACTIVITY
+        fleet = cls(seed, now - span, pools=pools, rate=per_second / _QUICK_PER_SECOND)
+        fleet.advance(now - _BUSY_SECONDS)
+        if not any(fleet._queues.values()):
+            for request in fleet._chance.crowd():
+                fleet._arrive(request)
         fleet.advance(now)
-        finished = sorted((job for job in fleet if not job.active), key=lambda job: job.created)
-        for job in finished[: max(len(finished) - jobs, 0)]:
-            fleet.delete(job)
+        fleet._delete_oldest(jobs)
         fleet.set_rate(rate)
+        if history is not None:
+            fleet._history = history
+            fleet._after(_TIDY_SECONDS, fleet._tidy)
         return fleet
 
     def set_rate(self, rate: float) -> None:
         """Change the arrival rate of short jobs from now on."""
         self._rate = rate
         self._arrivals += 1
-        if rate > 0:
+        if rate > 0 and self._chance.makes_quick_jobs:
             self._after(self._until_quick(), self._quick, self._arrivals)
-
-    def used(self, pool: Pool) -> int:
-        """Return the cards (nodes in CPU pools) in use."""
-        return self._used[pool.name]
-
-    def isolated_nodes(self, pool: Pool) -> int:
-        """Return the number of faulty nodes, which take no jobs."""
-        return self._isolated[pool.name]
 
     def resume(self) -> None:
         """Let the clock continue; events due during the pause are delayed by it."""
@@ -132,9 +150,13 @@ class LivingFleet(Fleet):
     # Arrivals
 
     def _serious(self) -> None:
-        if self._chance.happens(activity(self.now)):
-            self._arrive(self._chance.serious())
-        self._after(self._chance.exponential(DAY * MEAN_ACTIVITY / SERIOUS_PER_DAY), self._serious)
+        request = self._chance.serious(self.now)
+        if request is not None:
+            self._arrive(request)
+        self._after(
+            self._chance.exponential(DAY * MEAN_ACTIVITY / self._serious_per_day),
+            self._serious,
+        )
 
     def _until_quick(self) -> float:
         return self._chance.exponential(1 / (_QUICK_PER_SECOND * self._rate))
@@ -147,23 +169,25 @@ class LivingFleet(Fleet):
         self._after(self._until_quick(), self._quick, arrivals)
 
     def _arrive(self, request: Request) -> None:
-        if request.pool not in self.pools:
+        pool = request.pool
+        if len(self._queues[pool.name]) >= _CROWD:
             return
-        pool = self.pools[request.pool]
-        position = request.flavor
-        if position is None:
-            position = int(self._chance.between(0, len(pool.flavors)))
         job = self.create(
             pool=pool,
-            flavor=pool.flavors[position],
+            flavor=request.flavor,
             nodes=request.nodes,
             workspace=request.workspace,
             retries=request.retries,
+            policy=request.policy,
+            priority=request.priority,
+            runtime=request.runtime,
+            fine_tuning=request.fine_tuning,
             roles=request.roles,
-            kind="hetero_job" if request.roles else "job",
+            recipe=FINETUNING if request.fine_tuning and pool.flavor_type == "Ascend" else None,
+            kind=request.kind,
         )
         self._plans[job.id] = self._chance.plan(request)
-        low, high = (0.5, 3.0) if request.quick else (2.0, 20.0)
+        low, high = (1.0, 8.0) if request.quick else (2.0, 20.0)
         if self._chance.happens(0.01):
             self._after(self._chance.between(low, high), self._not_created, job)
         else:
@@ -176,55 +200,73 @@ class LivingFleet(Fleet):
     # Queueing
 
     def _wait(self, job: Job) -> None:
-        """Enter the queue; a job that ran before goes first."""
+        """Enter the queue: jobs that ran before are first, then those of the highest priority."""
         if not self._is(job, "Creating", "Pending"):
             return
-        queue = self._queues[job.pool.name]
-        if job.runs:
-            queue.insert(0, job)
-        else:
+        if not job.runs:
             self.queue(job)
-            queue.append(job)
-            self._after(self._chance.exponential(3 * DAY), self._impatient, job)
-        self._changed[job.pool.name] = None
+            patience = HOUR if self._is_quick(job) else DAY
+            self._after(self._chance.exponential(patience), self._impatient, job)
+        queue = self._queues[job.pool.name]
+        insort(queue, job, key=lambda job: (not job.runs, -(job.priority or 0)))
+        self._has_room(job.pool)
 
     def _impatient(self, job: Job) -> None:
         if self._is(job, "Pending") and not job.runs:
             self._stopped(job)
 
     def _dispatch(self) -> None:
-        """Start jobs that fit: the first in a queue, then others unless it waited too long."""
+        """Start jobs that fit, in order; if the first has waited too long, only short ones."""
         while self._changed:
             pool = self.pools[self._changed.popitem()[0]]
-            queue = self._queues[pool.name]
-            free = pool.capacity - self._used[pool.name]
-            free -= self._isolated[pool.name] * max(pool.node_cards, 1)
-            position = 0
-            while position < min(len(queue), _LOOK_AHEAD):
-                job = queue[position]
+            nodes, waiting = self.nodes(pool), self._queues[pool.name]
+            left: list[Job] = []
+            in_vain: set[Any] = set()
+            patient = True
+            for job in waiting:
                 if not self._is(job, "Pending"):
-                    del queue[position]
-                elif job.units <= free:
-                    del queue[position]
-                    free -= job.units
+                    continue
+                quick = self._is_quick(job)
+                need = quick, job.flavor, job.nodes
+                place = None
+                if need not in in_vain and (quick or patient):
+                    place = nodes.find(job, trial=quick)
+                if place is not None:
+                    nodes.hold(job, place)
                     self._run(job)
-                elif position == 0 and self.now - job.created > _HEAD_IS_PATIENT_SECONDS:
-                    break
-                else:
-                    position += 1
+                    continue
+                left.append(job)
+                in_vain.add(need)
+                if not quick and self.now - job.created > _HEAD_IS_PATIENT_SECONDS:
+                    patient = False
+            waiting[:] = left
+
+    def _has_room(self, pool: Pool) -> None:
+        if pool.name in self._queues:
+            self._changed[pool.name] = None
+
+    def _is_quick(self, job: Job) -> bool:
+        return job.id not in self._plans or self._plans[job.id].quick
 
     # Running
 
     def _run(self, job: Job, *, restarted: bool = False) -> None:
-        self.start(job, restarted=restarted)
+        self.start(job, restarted=restarted, startup=None)
         plan = self._plans.get(job.id)
         if plan is None:
             return  # created manually, and controlled manually
+        number = len(job.runs)
+        if job.cards and not plan.no_image:
+            self._after(self._chance.startup(plan, job.nodes), self._computes, job, number)
         fault = self._chance.until_fault(plan)
-        if fault < plan.left:
-            self._after(fault, self._breaks, job, len(job.runs), fault)
+        if fault < plan.left and not plan.no_image:
+            self._after(fault, self._breaks, job, number, fault)
         else:
-            self._after(plan.left, self._meets_fate, job, len(job.runs))
+            self._after(plan.left, self._meets_fate, job, number)
+
+    def _computes(self, job: Job, number: int) -> None:
+        if self._in_run(job, number):
+            self.compute(job)
 
     def _in_run(self, job: Job, number: int) -> bool:
         """Whether the job is still in this run, which was not ended manually."""
@@ -233,15 +275,17 @@ class LivingFleet(Fleet):
     def _meets_fate(self, job: Job, number: int) -> None:
         if not self._in_run(job, number):
             return
-        fate = self._plans[job.id].fate
-        if fate == "Terminating":
+        plan = self._plans[job.id]
+        if plan.fate == "Terminating":
             self._stopped(job)
-        elif fate == "Failed":
-            self._end(job, fate, self._chance.exit_code(), task=self._chance.worker(job))
-        elif fate == "Abnormal":
-            self._end(job, fate, secondary="Lost")
+        elif plan.no_image:
+            self._end(job, plan.fate, coded=False, task=self._chance.worker(job))
+        elif plan.fate == "Failed":
+            self._end(job, plan.fate, self._chance.exit_code(), task=self._chance.worker(job))
+        elif plan.fate == "Abnormal":
+            self._end(job, plan.fate, secondary="Lost")
         else:
-            self._end(job, fate)
+            self._end(job, plan.fate)
 
     def _breaks(self, job: Job, number: int, after: float) -> None:
         if not self._in_run(job, number):
@@ -249,9 +293,17 @@ class LivingFleet(Fleet):
         plan = self._plans[job.id]
         plan.left -= after
         fault = self._chance.fault(job)
-        if fault.policy is None:
-            self._end(job, "Failed", fault.exit_code, task=fault.task)
+        if fault.refused:
+            self._end(
+                job,
+                "Failed",
+                fault.exit_code,
+                task=fault.task,
+                refused=fault.policy,
+                scenario=fault.scenario,
+            )
             return
+        nodes = self.nodes(job.pool).nodes_of(job)
         self.interrupt(
             job,
             fault.policy,
@@ -260,29 +312,44 @@ class LivingFleet(Fleet):
             task=fault.task,
             scenario=fault.scenario,
         )
+        if fault.policy == "job_reschedule_with_taint":
+            self._isolate(job.pool, self._chance.one_of(nodes))
         slow = 1.0 if plan.quick else 10.0
-        if fault.policy in IN_PLACE:
+        if self._chance.loses_recovery():
+            self._after(self._chance.between(2.0, 10.0) * slow, self._lost, job, number, fault)
+        elif fault.policy in IN_PLACE:
             self._after(self._chance.between(1.0, 5.0) * slow, self._again, job, True)
         elif fault.policy == "pod_reschedule":
             self._after(self._chance.between(5.0, 15.0) * slow, self._again, job, False)
         else:
-            if fault.policy == "job_reschedule_with_taint":
-                self._isolate(job.pool)
             self._after(self._chance.between(2.0, 6.0) * slow, self._wait, job)
+
+    def _lost(self, job: Job, number: int, fault: Fault) -> None:
+        """The recovery does not succeed, or the user does not wait for it."""
+        if not self._is(job, "Running", "Pending") or len(job.runs) != number:
+            return
+        if self._chance.happens(0.5):
+            self._stopped(job)
+        else:
+            self._end(job, "Failed", fault.exit_code, task=fault.task)
 
     def _again(self, job: Job, restarted: bool) -> None:  # noqa: FBT001 - called by the heap
         if self._is(job, "Running") and job.runs[-1].end is not None:
             self._run(job, restarted=restarted)
 
-    def _isolate(self, pool: Pool) -> None:
-        """Take a node of a dedicated pool out of service until it is repaired."""
-        if pool.id is not None and self._isolated[pool.name] < pool.nodes // 8:
-            self._isolated[pool.name] += 1
-            self._after(self._chance.exponential(4 * HOUR), self._repaired, pool)
+    def _isolate(self, pool: Pool, node: Node) -> None:
+        """Take a node of a dedicated pool out of service until it is replaced."""
+        if pool.id is not None and self.isolated_nodes(pool) < pool.nodes // 8:
+            node.state = "abnormal"
+            self._after(self._chance.exponential(4 * HOUR), self._replaced, pool, node)
 
-    def _repaired(self, pool: Pool) -> None:
-        self._isolated[pool.name] -= 1
-        self._changed[pool.name] = None
+    def _replaced(self, pool: Pool, node: Node) -> None:
+        node.state = "creating"
+        self._after(self._chance.between(300.0, 900.0), self._repaired, pool, node)
+
+    def _repaired(self, pool: Pool, node: Node) -> None:
+        node.state = "available"
+        self._has_room(pool)
 
     # Ends
 
@@ -301,31 +368,31 @@ class LivingFleet(Fleet):
             self._end(job, "Terminated")
 
     def _end(self, job: Job, phase: str, exit_code: int | None = None, **details: Any) -> None:
+        quick = self._is_quick(job)
         self.finish(job, phase, exit_code, **details)
         if self._chance.happens(0.08):
-            quick = self._plans[job.id].quick
             self._after(self._chance.exponential(HOUR if quick else 3 * DAY), self._cleaned, job)
-        del self._plans[job.id]
 
     def _cleaned(self, job: Job) -> None:
         if job.id in self and not job.active:
+            self.delete(job)
+
+    def _tidy(self) -> None:
+        """Forget the past, as a project does where old records are deleted."""
+        self._after(_TIDY_SECONDS, self._tidy)
+        history = self._history or 0
+        self._delete_oldest(history)
+        self.events.forget(max(history * _EVENTS_PER_JOB, _LEAST_EVENTS))
+
+    def _delete_oldest(self, keep: int) -> None:
+        finished = sorted((job for job in self if not job.active), key=lambda job: job.created)
+        for job in finished[: max(len(finished) - keep, 0)]:
             self.delete(job)
 
     def _is(self, job: Job, *phases: str) -> bool:
         return job.phase in phases and job.id in self
 
     def _record(self, job: Job, at: float, kind: str, **details: Any) -> None:
-        """Record a change, as every change does, and keep account of the cards."""
         super()._record(job, at, kind, **details)
-        holds = job.units if kind != "deleted" and _holds_cards(job) else 0
-        before = self._held.pop(job.id, 0)
-        if holds:
-            self._held[job.id] = holds
-        if holds != before:
-            self._used[job.pool.name] += holds - before
-            self._changed[job.pool.name] = None
-
-
-def _holds_cards(job: Job) -> bool:
-    """Whether a job uses cards: from its start until it has ended or waits again."""
-    return job.phase == "Running" or (job.phase == "Terminating" and job.nodes_up > 0)
+        if kind in ("finished", "deleted"):
+            self._plans.pop(job.id, None)

@@ -18,6 +18,7 @@ _USUAL_LIMIT = 10
 _WORKSPACE = re.compile(r"0|[0-9a-z]{32}")
 _OPERATORS = {
     "name": {"like"},
+    "algorithm_id": {"in", "not"},
     "algorithm_name": {"like"},
     "create_time": {"between"},
     "phase": {"in", "not"},
@@ -25,6 +26,8 @@ _OPERATORS = {
     "user_id": {"in", "not"},
     "id": {"in", "not"},
     "pool_id": {"in", "not"},
+    "priority": {"in", "not"},
+    "runtime_type": {"in", "not"},
 }
 
 
@@ -42,7 +45,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A valid search."""
+    """A valid search; ``unified``: fine-tuning jobs are listed, too."""
 
     offset: int
     limit: int
@@ -50,6 +53,7 @@ class Query:
     order: str
     group_by: str
     workspace: str
+    unified: bool
     filters: tuple[Filter, ...]
 
 
@@ -87,12 +91,24 @@ def parse(body: bytes, behaviour: Behaviour) -> Query:
         order=order or "desc",
         group_by=_string(document, "group_by", ""),
         workspace=workspace,
+        unified=_unified(document, behaviour),
         filters=_filters(document.get("filters", []), behaviour),
     )
 
 
 def _malformed(message: str) -> ApiError:
     return ApiError(400, "ModelArts.2764", message)
+
+
+def _unified(document: dict[str, Any], behaviour: Behaviour) -> bool:
+    if "unified_jobs" not in document or behaviour.unified_jobs == "ignored":
+        return False
+    if behaviour.unified_jobs == "rejected":
+        raise _malformed("Unknown field unified_jobs.")
+    value = document["unified_jobs"]
+    if not isinstance(value, bool):
+        raise _malformed("unified_jobs must be a Boolean.")
+    return value
 
 
 def _integer(document: dict[str, Any], name: str, usual: int) -> int:

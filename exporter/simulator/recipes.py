@@ -182,5 +182,9 @@ RECIPES = {
     "GPU": (VISION, CUSTOM_IMAGE),
     "CPU": (SEARCH, PREPARATION),
     "unknown": (PREPARATION,),
+    "image": (CUSTOM_IMAGE,),
 }
-"""By the pool's flavor type. Jobs on `catalog.OLD_POOL` must name an Ascend engine."""
+"""By the pool's flavor type, or by the programs it names.
+
+Jobs on `catalog.OLD_POOL` must name an Ascend engine; ``image`` names none.
+"""

@@ -32,7 +32,8 @@ class Searches:
     def answer(self, query: Query, *, visible: bool = True) -> bytes:
         """Return the JSON document of one page; ``visible`` False: the identity sees no jobs."""
         matching = self._select(query) if visible else []
-        everything = self._fleet.index.sorted(query.workspace) if visible else []
+        index, workspace = self._fleet.index, query.workspace
+        everything = index.sorted(workspace, unified=query.unified) if visible else []
         items = self.page(matching, query)
         total, count = self._totals(len(everything), len(matching), len(items))
         return encode(
@@ -46,7 +47,7 @@ class Searches:
                 "group_by": query.group_by,
                 "workspace_id": query.workspace,
                 "ai_project": "default-ai-project",
-                "items": items,
+                "items": items if items or self._behaviour.empty_items == "array" else None,
             }
         )
 
@@ -61,20 +62,22 @@ class Searches:
         else:
             end = len(matching) - first
             entries = matching[end - count : end][::-1]
-        records, name = behaviour.records_in_list, behaviour.pool_names_in_jobs
-        return [document(job, fleet.now, records=records, pool_name=name) for *_, job in entries]
+        form = _form(behaviour) | {"records": behaviour.records_in_list}
+        return [document(job, fleet.now, **form) for *_, job in entries]
 
     def _select(self, query: Query) -> list[Entry]:
         """Return the matching jobs, oldest first."""
         if not query.filters:
-            return self._fleet.index.sorted(query.workspace)
-        key = (query.workspace, query.filters, len(self._fleet.events))
+            return self._fleet.index.sorted(query.workspace, unified=query.unified)
+        key = (query.workspace, query.unified, query.filters, len(self._fleet.events))
         if key != self._key:
             active = any(
                 item.key == "phase" and item.operator == "in" and set(item.values) <= set(ACTIVE)
                 for item in query.filters
             )
-            entries = self._fleet.index.sorted(query.workspace, active=active)
+            entries = self._fleet.index.sorted(
+                query.workspace, active=active, unified=query.unified
+            )
             for condition in map(_condition, query.filters):
                 entries = [entry for entry in entries if condition(entry[2])]
             self._key, self._selection = key, entries
@@ -91,7 +94,15 @@ class Searches:
 
 def detail(job: Job, now: float, behaviour: Behaviour) -> bytes:
     """Return the JSON document of one job."""
-    return encode(document(job, now, pool_name=behaviour.pool_names_in_jobs))
+    return encode(document(job, now, **_form(behaviour)))
+
+
+def _form(behaviour: Behaviour) -> dict[str, bool]:
+    return {
+        "pool_name": behaviour.pool_names_in_jobs,
+        "all_statuses": behaviour.task_statuses == "all",
+        "task_counts": behaviour.task_counts,
+    }
 
 
 def encode(value: Any) -> bytes:
@@ -117,9 +128,12 @@ def _condition(item: Filter) -> Callable[[Job], bool]:
 _TEXTS: dict[str, Callable[[Job], str]] = {
     "name": lambda job: job.name,
     "algorithm_name": lambda job: str(job.recipe.document.get("name", "")),
+    "algorithm_id": lambda job: str(job.recipe.document.get("id", "")),
     "phase": lambda job: job.phase,
     "kind": lambda job: job.kind,
     "user_id": lambda job: job.user.id,
     "id": lambda job: job.id,
-    "pool_id": lambda job: job.pool.id or "",
+    "pool_id": lambda job: "" if job.pool.group else job.pool.id or "",
+    "priority": lambda job: "" if job.priority is None else str(job.priority),
+    "runtime_type": lambda job: job.runtime,
 }

@@ -9,28 +9,43 @@ from typing import Any
 
 from exporter.simulator.catalog import Flavor, Pool, Role
 from exporter.simulator.edits import edit
-from exporter.simulator.job import RESCHEDULING, Job, Run
+from exporter.simulator.job import SETTLED, Job, Recovery, Run
 from exporter.simulator.recipes import PLANTED_SECRETS
 
 _POINT_SECONDS = 60.0
 _MOST_POINTS = 200
 
 
-def document(job: Job, now: float, *, records: bool = True, pool_name: bool = True) -> Any:
+def document(
+    job: Job,
+    now: float,
+    *,
+    records: bool = True,
+    pool_name: bool = True,
+    all_statuses: bool = True,
+    task_counts: bool = True,
+) -> Any:
     """Return the job's document at ``now``, with its overrides.
 
-    ``records``: with running records; ``pool_name``: with the name of a dedicated pool. Documents
-    share parts: do not change them.
+    Args:
+        job: the job.
+        now: unix seconds.
+        records: with running records.
+        pool_name: with the name of a dedicated pool.
+        all_statuses: with the statuses of all tasks, not only the first failed one.
+        task_counts: tasks of a heterogeneous job have their numbers of nodes.
+
+    Documents share parts: do not change them.
     """
     whole: dict[str, Any] = {
         "kind": job.kind,
         "metadata": _metadata(job),
-        "status": _status(job, now, records=records),
+        "status": _status(job, now, records=records, all_statuses=all_statuses),
         "algorithm": job.recipe.document,
         "spec": _spec(job, pool_name=pool_name),
     }
     if job.roles:
-        whole["tasks"] = [_task(role) for role in job.roles]
+        whole["tasks"] = [_task(role, count=task_counts) for role in job.roles]
     if job.phase == "Running" and job.workspace != "0":
         whole["endpoints"] = {
             "jupyter_lab": {
@@ -60,7 +75,7 @@ def _metadata(job: Job) -> dict[str, Any]:
     return metadata | {"annotations": annotations} if annotations else metadata
 
 
-def _status(job: Job, now: float, *, records: bool) -> dict[str, Any]:
+def _status(job: Job, now: float, *, records: bool, all_statuses: bool) -> dict[str, Any]:
     status: dict[str, Any] = {
         "phase": job.phase,
         "secondary_phase": job.secondary,
@@ -70,56 +85,48 @@ def _status(job: Job, now: float, *, records: bool) -> dict[str, Any]:
         "tasks": job.workers(),
     }
     if job.ended is not None and job.runs:
-        status["task_statuses"] = [
-            {
-                "task": worker,
-                "exit_code": (job.exit_code or 0) if worker == job.failed_task else 0,
-                "message": job.message if worker == job.failed_task else "",
-            }
-            for worker in job.workers()
-        ]
+        tasks = job.workers() if all_statuses else [job.failed_task] if job.failed_task else []
+        status["task_statuses"] = [_task_status(job, task) for task in tasks]
     if records and job.runs:
         status["running_records"] = [_record(job, run) for run in job.runs]
     return status
 
 
+def _task_status(job: Job, task: str) -> dict[str, Any]:
+    if task != job.failed_task:
+        return {"task": task, "exit_code": 0, "message": ""}
+    code = {} if job.exit_code is None else {"exit_code": job.exit_code}
+    return {"task": task, **code, "message": job.message}
+
+
 def _record(job: Job, run: Run) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "start_at": int(run.start),
-        "xpu_start_at": int(run.start) + 5,
-        "start_type": run.start_type,
-    }
+    record: dict[str, Any] = {"start_at": int(run.start), "start_type": run.start_type}
+    if run.computing is not None:
+        record["xpu_start_at"] = int(run.computing)
+    if run.recoveries:
+        record["recover_records"] = [_recovery(recovery) for recovery in run.recoveries]
     if run.end is None:
         # How the service shows the end of a current run is not documented.
         return record if job.created_ms % 2 else record | {"end_at": 0}
     record |= {"end_at": int(run.end), "end_reason": run.reason, "end_related_task": run.task}
     if run.recovery:
         record["end_recover"] = run.recovery
-        record["recover_records"] = _recoveries(job, run)
     if run.recovery_before:
         record["end_recover_before_downgrade"] = run.recovery_before
     return record
 
 
-def _recoveries(job: Job, run: Run) -> list[dict[str, Any]]:
-    """Return the newer form of the recoveries after a run: an abandoned policy comes first."""
-    following = job.runs.index(run) + 1
-    back = job.runs[following].start if following < len(job.runs) else None
-    at = int(run.end or 0)
-    common: dict[str, Any] = {
-        "recover_start_at": at,
-        "reason": run.reason,
-        "related_task": run.task,
-        "fault_scenario": run.scenario,
+def _recovery(recovery: Recovery) -> dict[str, Any]:
+    end = {} if recovery.result not in SETTLED else {"recover_end_at": int(recovery.end or 0)}
+    return {
+        "recover_start_at": int(recovery.start),
+        **end,
+        "reason": recovery.reason,
+        "related_task": recovery.task,
+        "recover": recovery.policy,
+        "fault_scenario": recovery.scenario,
+        "recover_result": recovery.result,
     }
-    result: dict[str, Any] = {"recover_result": "recovering"}
-    if back is not None:
-        result = {"recover_end_at": int(back), "recover_result": "success"}
-    recoveries = [common | {"recover": run.recovery} | result]
-    if run.recovery_before:
-        given_up = {"recover_end_at": at, "recover_result": "downgrade"}
-        recoveries.insert(0, common | {"recover": run.recovery_before} | given_up)
-    return recoveries
 
 
 def node_counts(job: Job, now: float) -> list[list[int]]:
@@ -127,48 +134,33 @@ def node_counts(job: Job, now: float) -> list[list[int]]:
 
     The last point has the number of nodes in use now.
     """
-    if not job.runs:
+    if not job.node_changes:
         first = job.created_ms + 400
         known = [[first, 0], [first + 9000, 0], [first + 10000, 0]]
         return [point for point in known if point[0] <= now * 1000]
-    span = max(now, job.runs[-1].end or now) - job.runs[0].start
+    last = now if job.ended is None else job.ended
+    span = max(last, job.node_changes[-1][0]) - job.node_changes[0][0]
     step = round(max(_POINT_SECONDS, span / _MOST_POINTS) * 1000)
     points = [[job.created_ms, 0]]
-    for run in job.runs:
-        begin, end = round(run.start * 1000), round((run.end or now) * 1000)
-        points += [[ms, job.nodes] for ms in range(begin, end, step)]
-        if run.recovery:
-            left = {"": job.nodes, RESCHEDULING[0]: job.nodes - 1}
-            points.append([end, left.get(run.recovery if run.recovery in RESCHEDULING else "", 0)])
-    last = round((now if job.ended is None else job.ended) * 1000)
-    points.append([last, job.nodes_up])
+    ends = [at for at, _ in job.node_changes[1:]] + [last]
+    for (at, nodes), end in zip(job.node_changes, ends, strict=True):
+        begin = round(at * 1000)
+        points += [
+            [ms, nodes] for ms in range(begin, round(end * 1000), step)[: None if nodes else 1]
+        ]
+    points.append([round(last * 1000), job.nodes_up])
     return points
 
 
 def _spec(job: Job, *, pool_name: bool) -> dict[str, Any]:
-    pool, flavor = job.pool, job.flavor
-    resource: dict[str, Any] = {"policy": "regular", "node_count": job.nodes}
-    if flavor.id is not None and not job.roles:
-        resource["flavor_id"] = flavor.id
-        resource["flavor_name"] = flavor.name
-    if pool.id is not None:
-        resource["pool_id"] = pool.id
-        if pool_name:
-            resource["pool_name"] = pool.name
-    elif not job.roles:
-        resource["flavor_detail"] = _flavor_detail(pool, flavor)
-    if pool.tells == "allocated":
-        resource["main_container_allocated_resources"] = {
-            "cpu_arch": "arm" if pool.flavor_type == "Ascend" else "x86",
-            "cpu_core_num": float(flavor.cpu_cores),
-            "mem_size": float(flavor.memory_gb),
-        } | _accelerators(pool, float(flavor.cards))
-    if pool.tells == "pool_info":
-        resource["pool_info"] = _accelerators(pool, flavor.cards)
+    pool = job.pool
     spec: dict[str, Any] = {
-        "resource": resource,
+        "resource": _resource(job, pool_name=pool_name),
         "log_export_path": {"obs_url": f"/simulated-logs/{job.user.name}/"},
+        "runtime_type": job.runtime,
     }
+    if job.priority is not None:
+        spec["schedule_policy"] = {"priority": job.priority, "preemptible": False}
     if pool.id is not None:
         spec["log_export_path"]["host_path"] = "/var/log/training"
         spec["volumes"] = [
@@ -183,8 +175,44 @@ def _spec(job: Job, *, pool_name: bool) -> dict[str, Any]:
     return spec
 
 
-def _accelerators(pool: Pool, cards: float) -> dict[str, Any]:
-    return {"accelerator_num": cards, "accelerator_type": pool.product} if cards else {}
+def _resource(job: Job, *, pool_name: bool) -> dict[str, Any]:
+    pool, flavor = job.pool, job.flavor
+    resource: dict[str, Any] = {"policy": job.policy, "node_count": job.nodes}
+    if flavor.id is not None and not job.roles:
+        resource["flavor_id"] = flavor.id
+        resource["flavor_name"] = flavor.name
+    if pool.group:
+        resource["pool_group_id"] = pool.id
+    elif pool.id is not None:
+        resource["pool_id"] = pool.id
+        if pool_name:
+            resource["pool_name"] = pool.name
+    elif not job.roles and pool.tells == "flavor_detail":
+        resource["flavor_detail"] = _flavor_detail(pool, flavor)
+    cards = {"accelerator_num": flavor.cards} if flavor.cards or pool.cards_if_none else {}
+    product = {"accelerator_type": pool.spelling or pool.product} if flavor.cards else {}
+    if pool.tells == "allocated" and job.started is None:
+        resource["main_container_customized_flavor"] = {
+            "cpu_core_num": flavor.cpu_cores,
+            "mem_size": flavor.memory_gb,
+        } | ({"accelerator_num": flavor.cards} if flavor.cards else {})
+    elif pool.tells == "allocated":
+        resource["main_container_allocated_resources"] = {
+            "cpu_arch": "arm" if pool.flavor_type == "Ascend" else "x86",
+            "cpu_core_num": float(flavor.cpu_cores),
+            "mem_size": float(flavor.memory_gb),
+            **{name: float(number) for name, number in cards.items()},
+            **product,
+        }
+    elif pool.tells == "pool_info":
+        resource["pool_info"] = {
+            "core_num": flavor.cpu_cores,
+            "mem_size": flavor.memory_gb,
+            "pool_resource_flavor": flavor.id or "",
+            **cards,
+            **product,
+        }
+    return resource
 
 
 def _flavor_detail(pool: Pool, flavor: Flavor) -> dict[str, Any]:
@@ -208,7 +236,7 @@ def _flavor_info(flavor_type: str, product: str, memory: str, flavor: Flavor) ->
     return info
 
 
-def _task(role: Role) -> dict[str, Any]:
+def _task(role: Role, *, count: bool) -> dict[str, Any]:
     info = _flavor_info(role.flavor_type, role.product, role.card_memory, role.flavor)
     return {
         "role": role.name,
@@ -241,6 +269,7 @@ def _task(role: Role) -> dict[str, Any]:
         "task_resource": {
             "flavor_id": role.flavor.id,
             "flavor_name": role.flavor.name,
+            **({"node_count": role.nodes} if count else {}),
             "max_num": 1,
             "flavor_type": role.flavor_type,
             "billing": {"code": role.flavor.id, "unit_num": role.flavor.cards or 1},

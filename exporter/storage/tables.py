@@ -1,152 +1,145 @@
-"""The tables of the state file: what they hold and how it is encoded. Blocks.
+"""The tables of the state file, and how rows are encoded. All functions block.
 
-Rows are kept per target and workspace, so that what is not asked for now can wait. Structs are
-msgpack arrays with a checksum, so fields are stored by position. `TrackedJob`, `Series` and the
-structs in them may get a new field at the end with a default, without a migration: older rows
-decode with the default. An older version ignores the field, and drops its value from rows that it
-rewrites. Any other change to them (order, types, fields of the named tuples in them) needs a new
-version in `LAYOUT`, with a step that rewrites the rows.
+Rows belong to a scope, a workspace of a target (`exporter.storage.scopes`), so that what is not
+asked for now can wait. Structs are msgpack arrays with a checksum, so fields are stored by
+position. `TrackedJob`, `Series` and the structs in them may get a new field at the end with a
+default, without a migration: older rows decode with the default. An older version ignores the
+field, and drops its value from rows that it rewrites. Any other change to them (order, types,
+fields of the named tuples in them) needs a new version in `LAYOUT`, with a step that rewrites the
+rows.
 """
 
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import repeat
 from operator import attrgetter
 from typing import Any
-from zlib import crc32
 
 import msgspec
 
-from exporter.jobs.job import Job, Run
-from exporter.jobs.tracker import TrackedJob
+from exporter.jobs.job import Fault, Job, Run
+from exporter.jobs.tracked import Base, TrackedJob
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, Series, SeriesKey
-from exporter.storage.sqlite import DamagedFileError, Layout
+from exporter.storage import generation, migrations, rows, scopes
+from exporter.storage.rows import damaged, key_of, verified
+from exporter.storage.scopes import StateKey
+from exporter.storage.sqlite import Layout
 
 log = logging.getLogger(__name__)
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_labels = msgspec.msgpack.Decoder(tuple[str, ...]).decode
-_known = msgspec.msgpack.Decoder(TrackedJob)
-_series = msgspec.msgpack.Decoder(Series)
 _set = msgspec.structs.force_setattr
-_SUM = 4
-_UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError)
 
 
-def _damaged(what: str, name: str, why: object) -> DamagedFileError:
-    return DamagedFileError(f"is damaged ({what} {name[:64]!r}: {why})")
+class _Scopes:
+    """The scopes of a target while it is written; missing ones are added."""
 
+    def __init__(self, connection: sqlite3.Connection, key: StateKey) -> None:
+        self._connection = connection
+        self._key = key
+        self._scopes = scopes.scopes_of(connection, key)
 
-def _pack(struct: TrackedJob | Series, key: bytes) -> bytes:
-    """With a checksum: zeros where a disk lost something would pass for numbers.
+    def id_of(self, workspace: str) -> int:
+        if (scope := self._scopes.get(workspace)) is None:
+            scope = self._scopes[workspace] = scopes.add(self._connection, self._key, workspace)
+        return scope.id
 
-    It covers the key of the row as well: what stands under another one is damaged, too.
-    """
-    blob = _encode(struct)
-    return blob + crc32(blob, crc32(key)).to_bytes(_SUM, "little")
-
-
-def _proved(packed: Any, key: bytes) -> Any:
-    """What was packed for this key."""
-    blob = packed[:-_SUM]
-    if crc32(blob, crc32(key)) != int.from_bytes(packed[-_SUM:], "little"):
-        raise ValueError("wrong checksum")
-    return blob
-
-
-def _key(*texts: str) -> bytes:
-    return "\0".join(texts).encode()
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "CREATE TABLE job ("
-        " target TEXT NOT NULL, workspace TEXT NOT NULL, id TEXT NOT NULL, known BLOB NOT NULL,"
-        " UNIQUE (target, id))"
-    )
-    connection.execute(
-        "CREATE TABLE horizon ("
-        " target TEXT NOT NULL, workspace TEXT NOT NULL, newest REAL,"  # NULL = no job was listed
-        " UNIQUE (target, workspace))"
-    )
-    connection.execute(
-        "CREATE TABLE series ("
-        " target TEXT NOT NULL, workspace TEXT NOT NULL, family TEXT NOT NULL,"
-        " labels BLOB NOT NULL, series BLOB NOT NULL, released INTEGER NOT NULL DEFAULT 0,"
-        " UNIQUE (target, family, labels))"
-    )
+    def __len__(self) -> int:
+        return len(self._scopes)
 
 
 # --- Jobs -----------------------------------------------------------------------------------------
 
 
-def write_jobs(connection: sqlite3.Connection, target: str, jobs: Mapping[str, TrackedJob]) -> None:
-    """Add jobs, or replace what was known of them."""
+def write_jobs(
+    connection: sqlite3.Connection, key: StateKey, jobs: Mapping[str, TrackedJob]
+) -> None:
+    """Insert or update jobs."""
+    if not jobs:
+        return
+    ours = _Scopes(connection, key)
+    ids = {name: ours.id_of(name) for name in {known.job.workspace for known in jobs.values()}}
+    if len(ours) > 1:  # a job may have moved from another workspace
+        connection.executemany(
+            "DELETE FROM job WHERE id = ? AND scope != ? AND scope IN (SELECT id FROM scope"
+            " WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
+            ((job_id, ids[known.job.workspace], *key) for job_id, known in jobs.items()),
+        )
     connection.executemany(
-        "INSERT INTO job (target, workspace, id, known) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (target, id) DO UPDATE"
-        " SET workspace = excluded.workspace, known = excluded.known",
+        "INSERT INTO job (scope, id, known) VALUES (?, ?, ?)"
+        " ON CONFLICT (id, scope) DO UPDATE SET known = excluded.known",
         (
-            (target, workspace, job_id, _pack(known, _key(target, workspace, job_id)))
+            (scope, job_id, rows.pack(known, key_of(scope, job_id)))
             for job_id, known in jobs.items()
-            for workspace in [known.job.workspace]
+            for scope in [ids[known.job.workspace]]
         ),
     )
 
 
-def forget_jobs(connection: sqlite3.Connection, target: str, ids: Iterable[str]) -> None:
-    """Remove jobs; those that are not there are gone as well."""
+def forget_jobs(connection: sqlite3.Connection, key: StateKey, ids: Collection[str]) -> None:
+    """Delete jobs; IDs without a row are ignored."""
     connection.executemany(
-        "DELETE FROM job WHERE target = ? AND id = ?", ((target, job_id) for job_id in ids)
+        "DELETE FROM job WHERE id = ? AND scope IN (SELECT id FROM scope"
+        " WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
+        ((job_id, *key) for job_id in ids),
     )
 
 
 def read_jobs(
-    connection: sqlite3.Connection, target: str, workspaces: Collection[str]
+    connection: sqlite3.Connection, key: StateKey, ours: Collection[int]
 ) -> dict[str, TrackedJob]:
-    """The jobs of some workspaces, by id."""
-    # The + keeps SQLite from the index: rows in the order of their ids cost twice the time.
-    rows = connection.execute("SELECT workspace, id, known FROM job WHERE +target = ?", (target,))
-    saver = _Interner()
+    """The jobs of some scopes of a target, by ID."""
+    # The + keeps SQLite from using the index: reading in the order of IDs takes twice the time.
+    found_rows = connection.execute(
+        "SELECT scope, id, known FROM job WHERE +scope IN (SELECT id FROM scope"
+        " WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
+        key,
+    )
+    interner = _Interner()
     found: dict[str, TrackedJob] = {}
-    for workspace, job_id, blob in rows:
-        if workspace in workspaces:
-            known = saver.save(_job(target, workspace, job_id, blob))
-            found[known.job.id] = known
+    for scope, job_id, blob in found_rows:
+        if scope not in ours:
+            continue
+        try:
+            known = rows.decode_job(verified(blob, key_of(scope, job_id)))
+        except rows.UNREADABLE as error:
+            raise damaged("job", job_id, error) from error
+        found[known.job.id] = interner.intern(known)
     return found
-
-
-def _job(target: str, workspace: str, job_id: str, blob: Any) -> TrackedJob:
-    try:
-        return _known.decode(_proved(blob, _key(target, workspace, job_id)))
-    except _UNREADABLE as error:
-        raise _damaged("job", job_id, error) from error
 
 
 _JOB_TEXTS = (
     "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type", "flavor",
-    "accelerator", "engine", "failed_task", "message",
+    "accelerator", "engine", "failed_task", "message", "policy", "algorithm", "runtime_type",
 )  # fmt: skip
 _RUN_TEXTS = ("start_type", "recovery", "recovery_before", "reason")
+_FAULT_TEXTS = ("scenario", "recovery", "result")
 _texts_of_job: Callable[[Job], tuple[str, ...]] = attrgetter(*_JOB_TEXTS)
 _texts_of_run: Callable[[Run], tuple[str, ...]] = attrgetter(*_RUN_TEXTS)
+_texts_of_fault: Callable[[Fault], tuple[str, ...]] = attrgetter(*_FAULT_TEXTS)
 
 
 class _Interner:
-    """Lets jobs share what they have in common, as they do when they come from the service."""
+    """Lets jobs share equal strings, as those decoded from the API do."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._texts: dict[str, str] = {}
+        self._bases: dict[Base, Base] = {}
 
-    def save(self, known: TrackedJob) -> TrackedJob:
-        """The same, in less memory. Nobody has seen it yet, and it stays equal to itself."""
+    def intern(self, known: TrackedJob) -> TrackedJob:
+        """Share equal strings. Mutates the struct in place: nothing else refers to it yet."""
         job = known.job
         deque(map(_set, repeat(job), _JOB_TEXTS, self._shared(_texts_of_job(job))), 0)
         for run in job.runs or ():
             deque(map(_set, repeat(run), _RUN_TEXTS, self._shared(_texts_of_run(run))), 0)
+            for fault in run.faults or ():
+                deque(
+                    map(_set, repeat(fault), _FAULT_TEXTS, self._shared(_texts_of_fault(fault))), 0
+                )
+        if known.base is not None:
+            _set(known, "base", self._bases.setdefault(known.base, known.base))
         if known.ended == job.ended:
             _set(known, "ended", job.ended)
         if known.run_seconds_counted == job.duration:
@@ -156,7 +149,7 @@ class _Interner:
         return known
 
     def _shared(self, texts: tuple[str, ...]) -> tuple[str, ...]:
-        """Equal texts, always the same ones."""
+        """The same objects for equal texts."""
         known = self._groups.get(texts)
         if known is None:
             known = tuple(self._texts.setdefault(text, text) for text in texts)
@@ -164,142 +157,159 @@ class _Interner:
         return known
 
 
-# --- Horizons -------------------------------------------------------------------------------------
-
-
-def write_horizons(
-    connection: sqlite3.Connection, target: str, horizons: Mapping[str, float]
-) -> None:
-    """Set the horizons of workspaces."""
-    connection.executemany(
-        "INSERT INTO horizon (target, workspace, newest) VALUES (?, ?, ?)"
-        " ON CONFLICT (target, workspace) DO UPDATE SET newest = excluded.newest",
-        (
-            (target, workspace, None if newest == float("-inf") else newest)
-            for workspace, newest in horizons.items()
-        ),
-    )
-
-
-def read_horizons(
-    connection: sqlite3.Connection, target: str, workspaces: Collection[str]
-) -> dict[str, float]:
-    """The horizons of some workspaces, by workspace."""
-    rows = connection.execute("SELECT workspace, newest FROM horizon WHERE target = ?", (target,))
-    return {workspace: _newest(workspace, at) for workspace, at in rows if workspace in workspaces}
-
-
-def _newest(workspace: str, at: Any) -> float:
-    if at is None:
-        return float("-inf")
-    if not isinstance(at, float):
-        raise _damaged("horizon", workspace, "no number")
-    return at
-
-
 # --- Series ---------------------------------------------------------------------------------------
 
 
 def write_series(
-    connection: sqlite3.Connection, target: str, ledger: Mapping[SeriesKey, Series]
+    connection: sqlite3.Connection, key: StateKey, ledger: Mapping[SeriesKey, Series]
 ) -> None:
-    """Add series, or replace their values; they stay released if they are."""
+    """Insert or update series. Released ones stay released."""
+    if not ledger:
+        return
+    ours = _Scopes(connection, key)
     connection.executemany(
-        "INSERT INTO series (target, workspace, family, labels, series) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (target, family, labels) DO UPDATE SET series = excluded.series",
+        "INSERT INTO series (scope, family, labels, series, released) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (scope, family, labels) DO UPDATE SET series = excluded.series",
         (
-            (target, labels[0], family, encoded, _pack(series, key + encoded))
-            for (family, labels), series in ledger.items()
-            for key, encoded in [(_key(target, labels[0], family), _encode(labels))]
+            (scope, name, labels, rows.pack(series, row), rows.released_mark(row, released=False))
+            for (name, values), series in ledger.items()
+            for scope, labels in [(ours.id_of(values[0]), rows.encode(values))]
+            for row in [key_of(scope, name) + labels]
         ),
     )
 
 
 def release_series(
-    connection: sqlite3.Connection, target: str, keys: Collection[SeriesKey]
+    connection: sqlite3.Connection, key: StateKey, series: Collection[SeriesKey]
 ) -> None:
-    """Mark series as shown.
+    """Mark series as released.
 
     Raises:
-        LookupError: one is not there: after a restart it would be shown as zero again.
+        LookupError: one has no row, and would be shown as zero again after a restart.
     """
-    if not keys:
+    if not series:
         return
+    ours = _Scopes(connection, key)
     done = connection.executemany(
-        "UPDATE series SET released = 1 WHERE target = ? AND family = ? AND labels = ?",
-        ((target, family, _encode(labels)) for family, labels in keys),
+        "UPDATE series SET released = ? WHERE scope = ? AND family = ? AND labels = ?",
+        (
+            (rows.released_mark(key_of(scope, name) + labels, released=True), scope, name, labels)
+            for name, values in series
+            for scope, labels in [(ours.id_of(values[0]), rows.encode(values))]
+        ),
     )
-    if done.rowcount < len(keys):
+    if done.rowcount < len(series):
         raise LookupError("a series was released that was never committed")
 
 
 def read_series(
-    connection: sqlite3.Connection, target: str, workspaces: Collection[str]
+    connection: sqlite3.Connection, key: StateKey, ours: Collection[int]
 ) -> tuple[dict[SeriesKey, Series], frozenset[SeriesKey]]:
-    """The series of some workspaces, and which of them are released.
+    """The series of some scopes of a target, and which of them are released.
 
-    Series that other versions had, of another family or shape, stay where they are.
+    Series of other versions of the exporter, with another family or shape, are left alone.
     """
-    rows = connection.execute(
-        "SELECT workspace, family, labels, series, released FROM series WHERE target = ?", (target,)
+    found = connection.execute(
+        "SELECT scope, family, labels, series, released FROM series WHERE scope IN (SELECT id"
+        " FROM scope WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
+        key,
     )
     ledger: dict[SeriesKey, Series] = {}
     released = set()
-    foreign = 0
-    for workspace, family, labels, blob, shown in rows:
-        if workspace not in workspaces:
+    unused = 0
+    for row in found:
+        if row[0] not in ours:
             continue
-        entry = _entry(target, workspace, family, labels, blob)
+        entry = _entry(*row)
         if entry is None:
-            foreign += 1
+            unused += 1
             continue
-        key, series = entry
-        ledger[key] = series
-        if shown:
-            released.add(key)
-    if foreign:
-        log.info("series of another version in the state file, not used: %d", foreign)
+        series_key, ledger[series_key], is_released = entry
+        if is_released:
+            released.add(series_key)
+    if unused:
+        log.info("%d series in the state file are of another version and are not used", unused)
     return ledger, frozenset(released)
 
 
 def _entry(
-    target: str, workspace: str, family: str, labels: Any, blob: Any
-) -> tuple[SeriesKey, Series] | None:
-    """None = of another version."""
-    row = EVENT_FAMILY_BY_NAME.get(family)
-    if row is None:
-        return None
+    scope: int, family: str, labels: Any, blob: Any, mark: Any
+) -> tuple[SeriesKey, Series, bool] | None:
+    """A decoded row: its key, the series, and whether it is released; None = another version's."""
     try:
-        series = _series.decode(_proved(blob, _key(target, workspace, family) + labels))
-        values = _decode_labels(labels)
-    except _UNREADABLE as error:
-        raise _damaged("series", family, error) from error
-    buckets = len(row.buckets) + 1 if row.buckets else 0
-    if len(values) != len(BASE) + len(row.labels) or len(series.counts) != buckets:
+        row = key_of(scope, family) + labels
+        encoded, is_released = verified(blob, row), rows.is_released(mark, row)
+        if (definition := EVENT_FAMILY_BY_NAME.get(family)) is None:
+            return None
+        series, values = rows.decode_series(encoded), rows.decode_labels(labels)
+    except rows.UNREADABLE as error:
+        raise damaged("series", family, error) from error
+    buckets = len(definition.buckets) + 1 if definition.buckets else 0
+    if len(values) != len(BASE) + len(definition.labels) or len(series.counts) != buckets:
         return None
-    return (family, values), series
+    return (family, values), series, is_released
+
+
+# --- When bases were last active ------------------------------------------------------------------
+
+
+def write_activity(
+    connection: sqlite3.Connection, key: StateKey, last_active: Mapping[Base, float]
+) -> None:
+    """Save when bases last had a job or an event."""
+    if not last_active:
+        return
+    ours = _Scopes(connection, key)
+    connection.executemany(
+        "INSERT OR REPLACE INTO activity (scope, labels, at, checksum) VALUES (?, ?, ?, ?)",
+        (
+            (scope, labels, float(at), rows.checksum((scope, labels, float(at))))
+            for base, at in last_active.items()
+            for scope, labels in [(ours.id_of(base.workspace), rows.encode(base))]
+        ),
+    )
+
+
+def read_activity(connection: sqlite3.Connection, ours: Collection[int]) -> dict[Base, float]:
+    """When the bases of some scopes were last active. All rows are verified."""
+    found: dict[Base, float] = {}
+    for scope, labels, at, checksum in connection.execute(
+        "SELECT scope, labels, at, checksum FROM activity"
+    ):
+        if checksum != rows.checksum((scope, labels, at)):
+            raise damaged("activity", repr(labels), "wrong checksum")
+        values = rows.decode_labels(labels)
+        if scope in ours and len(values) == len(BASE):
+            found[Base(*values)] = at
+    return found
 
 
 # --- All of it ------------------------------------------------------------------------------------
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """A job that is lost would be new when it is seen next; so no row may be unreadable.
+    """Every row must be readable: a job that is lost would count as new when it is seen next.
 
-    What has the right checksum was written by us, and whole; of jobs, which are many, that is
-    enough.
+    For jobs, which are many, a correct checksum is enough: the row was written whole, by us.
     """
-    for target, workspace, job_id, blob in connection.execute(
-        "SELECT target, workspace, id, known FROM job"
-    ):
+    generation.read(connection)
+    known = scopes.all_ids(connection)
+    for scope, job_id, blob in connection.execute("SELECT scope, id, known FROM job"):
         try:
-            _proved(blob, _key(target, workspace, job_id))
-        except _UNREADABLE as error:
-            raise _damaged("job", job_id, error) from error
-    for workspace, at in connection.execute("SELECT workspace, newest FROM horizon"):
-        _newest(workspace, at)
-    for row in connection.execute("SELECT target, workspace, family, labels, series FROM series"):
+            verified(blob, key_of(scope, job_id))
+        except rows.UNREADABLE as error:
+            raise damaged("job", job_id, error) from error
+        if scope not in known:
+            raise damaged("job", job_id, "its workspace is missing")
+    for row in connection.execute("SELECT scope, family, labels, series, released FROM series"):
         _entry(*row)
+        if row[0] not in known:
+            raise damaged("series", row[1], "its workspace is missing")
+    read_activity(connection, ())
 
 
-LAYOUT = Layout(application_id=0x4D416578, steps={1: _create}, check=_check)  # "MAex"
+LAYOUT = Layout(
+    application_id=0x4D416578,  # "MAex"
+    steps={1: migrations.create_first, 2: migrations.to_scopes},
+    check=_check,
+)

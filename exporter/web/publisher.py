@@ -11,7 +11,7 @@ from exporter.metrics.exposition import Exposition, assemble, from_library
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
 from exporter.metrics.self_metrics import Instruments
-from exporter.polling.state import Rendered
+from exporter.polling.render import Rendered
 
 if TYPE_CHECKING:
     from exporter.polling.poller import Poller
@@ -58,7 +58,7 @@ class Publisher:
     def scraped(self, exposition: Exposition) -> None:
         """Tell all targets that a Prometheus has received a whole generation."""
         for poller in self.pollers:
-            poller.known.scraped(exposition.generation)
+            poller.state.mark_scraped(exposition.generation)
 
     async def run(self) -> None:
         """Render on request, forever; requests made during a rendering share the next one."""
@@ -71,7 +71,7 @@ class Publisher:
         self._wanted.clear()
         waiting, self._waiting = self._waiting, []
         # Collect both now: a poll that ends during the rendering shows in the next generation.
-        rendered = [poller.known.rendered for poller in self.pollers]
+        rendered = [poller.state.rendered for poller in self.pollers]
         own = list(self._instruments.registry.collect())
         generation = self.exposition.generation + 1
         self.exposition = await asyncio.to_thread(render, rendered, own, generation)

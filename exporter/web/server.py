@@ -21,7 +21,7 @@ from exporter.web.access import AccessControl
 from exporter.web.connection import COMMON_HEADERS, Handler
 from exporter.web.negotiation import Negotiated, negotiate
 from exporter.web.origin import is_cross_origin, is_rebound
-from exporter.web.page import MAX_QUERY, POLICY, StatusPage, target_status
+from exporter.web.page import MAX_QUERY, POLICY, StatusPage
 from exporter.web.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class _Handlers:
         async with self._rendering:  # at most one thread, however many clients
             if request.transport is None:  # the client disconnected while others were served
                 return _text("gone", status=503)
-            targets = [target_status(poller) for poller in self._publisher.pollers]
+            targets = [poller.status() for poller in self._publisher.pollers]
             html = await asyncio.to_thread(
                 self._page.render, targets, query=query, now=self._clock()
             )

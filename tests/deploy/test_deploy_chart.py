@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -203,6 +204,7 @@ def test_selectors_find_the_pod_and_the_service(rendered, case):
         assert selected <= service["metadata"]["labels"].items()
         assert spec["namespaceSelector"]["matchNames"] == [service["metadata"]["namespace"]]
         assert spec["endpoints"][0]["port"] == port["name"]
+        assert spec["endpoints"][0]["honorLabels"] is True
 
 
 def test_other_releases_are_not_selected(helm):
@@ -285,6 +287,24 @@ def test_a_new_pod_continues_the_series(helm, rendered):
     assert "relabelings" not in plain
 
 
+def test_the_example_of_a_pod_monitor_does_what_the_service_monitor_does(helm):
+    (monitor,) = [
+        yaml.safe_load(example)
+        for example in re.findall(
+            r"```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL
+        )
+        if "PodMonitor" in example
+    ]
+    valid(monitor, kubernetes=[])
+    objects = helm.render("--values", CASES["default"], release="modelarts-exporter")
+    found, _, container = workload(objects)
+    labels = found["spec"]["template"]["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in {each["name"] for each in container["ports"]}
+    assert one_series(monitor) == "modelarts-exporter"
+
+
 def test_a_change_of_the_configuration_makes_a_new_pod(helm, rendered):
     changed = helm.render("--values", CASES["default"], "--set", "config.poll.interval=30s")
     sums = {
@@ -292,6 +312,30 @@ def test_a_change_of_the_configuration_makes_a_new_pod(helm, rendered):
         for objects in (changed, rendered("default"))
     }
     assert len(sums) == 2
+
+
+@pytest.mark.parametrize("case", ["default", "full", "stateless"])
+def test_the_notes_say_how_to_check(helm, rendered, tmp_path, case):
+    arguments = ("--namespace", "ns", "--dry-run=client", "--values", CASES[case])
+    extra = as_values(tmp_path, {"extraArgs": ["--target.name=it's me"]})
+    code, said, err = helm("install", "rel", CHART, *arguments, *extra)
+    assert code == 0, err
+    (line,) = [each for each in said.splitlines() if " exec " in each and each[:2] == "  "]
+    kubectl, inside = (shlex.split(each) for each in line.split(" -- "))
+    found, _, container = workload(rendered(case))
+    place = f"{found['kind'].lower()}/{found['metadata']['name']}"
+    assert kubectl == ["kubectl", "--namespace", found["metadata"]["namespace"], "exec", place]
+    assert inside[:2] == ["modelarts-exporter", "check"]
+    assert inside[-1] == "--target.name=it's me"
+    assert {*inside[2:-1]} <= {*container["args"]}
+    assert [each for each in inside if each.startswith("--config.file=")]
+    assert not [each for each in inside if each.startswith(("--state", "--web.listen"))]
+
+
+def test_the_notes_of_the_demo_check_nothing(helm):
+    _, said, _ = helm("install", "rel", CHART, "--dry-run=client", "--values", CASES["demo"])
+    assert "port-forward" in said
+    assert "exporter check" not in said
 
 
 # --- values ---------------------------------------------------------------------------------------

@@ -74,14 +74,18 @@ def test_one_exporter_writes_the_state():
 
 
 def test_the_demo_is_the_default_and_one_file_makes_it_real():
-    assert SERVICES["exporter"]["command"] == ["${MODE:-demo}"]
+    mode, *options = SERVICES["exporter"]["command"]
+    assert options == ["--web.listen-address=0.0.0.0:9978"], "the demo listens on 127.0.0.1"
+    assert mode == "${MODE:-demo}"
     assert SERVICES["exporter"]["env_file"] == [{"path": ".env", "required": False}]
     assert ".env" in (COMPOSE / ".gitignore").read_text().split()
     lines = [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")]
     given = dict(line.split("=", 1) for line in lines)
     assert given.pop("MODE") == "serve"
     assert {given[name] for name in given if name.startswith("HUAWEICLOUD_SDK_")} == {""}
-    settings = load([], given)
+    settings = load(options, given)
+    (port,) = SERVICES["exporter"]["ports"]
+    assert settings.web.listen_address == (("0.0.0.0", int(port.split(":")[-1])),)
     ((source, _),) = mounts("exporter")
     assert source == "state"
     assert settings.state.file == "/var/lib/modelarts-exporter/state.db"

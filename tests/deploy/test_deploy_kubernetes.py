@@ -19,7 +19,7 @@ from exporter.settings.load import load
 
 FILES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 OBJECTS = {path.stem: documents(path.read_text()) for path in FILES}
-WITH_PODS = [name for name in OBJECTS if name != "servicemonitor"]
+WITH_PODS = ["demo", "modelarts-exporter"]
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -40,6 +40,34 @@ def test_what_is_deployed(name):
     labels = found["spec"]["template"]["metadata"]["labels"]
     assert found["spec"]["selector"]["matchLabels"] == labels
     assert by_kind(OBJECTS[name], "Service")["spec"]["selector"] == labels
+
+
+def test_the_demo_can_be_reached_from_outside_the_pod():
+    _, _, container = workload(OBJECTS["demo"])
+    assert container["args"] == ["demo", "--web.listen-address=0.0.0.0:9978"]
+
+
+def test_the_check_runs_with_what_the_exporter_has():
+    (job,) = OBJECTS["check"]
+    _, pod, container = workload(OBJECTS["modelarts-exporter"])
+    template = job["spec"]["template"]
+    checking = template["spec"]
+    hardened(checking)
+    assert checking.pop("restartPolicy") == "Never"
+    assert job["spec"]["backoffLimit"] == 0, "a second attempt finds the same"
+    (check,) = checking.pop("containers")
+    assert checking.pop("volumes") == pod.pop("volumes")
+    assert checking == {key: value for key, value in pod.items() if key != "containers"}
+    command, config, state = container["args"]
+    assert (command, state.split("=")[0]) == ("serve", "--state.file")
+    assert check["args"] == ["check", config]
+    mounts = [each for each in container["volumeMounts"] if each["name"] != "state"]
+    assert check["volumeMounts"] == mounts
+    for key in ("image", "env", "securityContext", "resources"):
+        assert check[key] == container[key]
+    labels = template["metadata"]["labels"]
+    selector = by_kind(OBJECTS["modelarts-exporter"], "Service")["spec"]["selector"]
+    assert not selector.items() <= labels.items(), "it serves nothing"
 
 
 def test_everybody_finds_the_others():

@@ -11,6 +11,7 @@ from exporter.settings.load import load
 
 FOLDER = DEPLOY / "systemd"
 UNIT = FOLDER / "modelarts-exporter.service"
+CHECK = FOLDER / "modelarts-exporter-check.service"
 TEXT = UNIT.read_text()
 
 
@@ -21,20 +22,49 @@ def systemd_analyze(*arguments):
     return done.returncode, done.stdout + done.stderr
 
 
-def value(key):
-    (found,) = re.findall(rf"^{key}=((?:.*\\\n)*.*)$", TEXT, re.MULTILINE)
+def value(key, text=TEXT):
+    (found,) = re.findall(rf"^{key}=((?:.*\\\n)*.*)$", text, re.MULTILINE)
     return found.replace("\\\n", " ")
 
 
-def verify(folder, text):
+def settings_of(path):
+    """The settings of the section [Service]; a key may be there twice."""
+    text = re.sub(r"^#.*\n", "", path.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    section = re.search(r"^\[Service\]\n(.*?)(?=^\[|\Z)", text, re.DOTALL | re.MULTILINE)[1]
+    return [tuple(line.split("=", 1)) for line in section.splitlines() if line]
+
+
+def verify(folder, text, name=UNIT.name):
     """With a program that is there."""
-    path = folder / UNIT.name
+    path = folder / name
     path.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/sh", text, flags=re.MULTILINE))
     return systemd_analyze("verify", path)
 
 
 def test_systemd_understands_it(tmp_path):
     assert verify(tmp_path, TEXT) == (0, "")
+
+
+def test_systemd_understands_the_check(tmp_path):
+    assert verify(tmp_path, CHECK.read_text(), CHECK.name) == (0, "")
+
+
+def test_the_check_has_what_the_service_has():
+    of_processes = {"Type", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus"}
+    of_processes |= {"ExecStart", "TimeoutStopSec"}
+    service = [each for each in settings_of(UNIT) if each[0] not in of_processes]
+    check = [each for each in settings_of(CHECK) if each[0] not in of_processes]
+    (paths,) = [each for each in check if each[0] == "BindReadOnlyPaths"]
+    check.remove(paths)
+    assert check == service
+    assert ("User", "modelarts-exporter") in service, "or the state would change its owner"
+    # Where the configuration looks for its secrets.
+    assert paths[1] == f"%d:/run/credentials/{UNIT.name}"
+    assert paths[1].split(":")[1] in (FOLDER / "exporter.yml.example").read_text()
+    text = CHECK.read_text()
+    assert value("ExecStart", text) == value("ExecStart").replace(" serve ", " check ")
+    assert value("Type", text) == "oneshot"
+    assert "[Install]" not in text
 
 
 def test_systemd_finds_misspelt_keys(tmp_path):

@@ -128,7 +128,7 @@ async def test_a_failed_job_is_told_once(start, service, receiver, observing):
     }
     said = alert["annotations"]
     assert said["summary"] == r'Training job "say \"hi\" {{ $value }}" of user "张三" is Failed'
-    assert 'Exit code: 137, of task "worker-0".' in said["description"]
+    assert 'Exit code: 137 (task "worker-0").' in said["description"]
     assert said["console_url"] == (
         f"https://console.huaweicloud.com/modelarts/?region={PROJECT_NAME}"
         f"#/training/detail/{failing.id}"

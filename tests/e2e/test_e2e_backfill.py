@@ -28,6 +28,8 @@ GAUGES = (
     "modelarts_training_accelerators",
     "modelarts_training_oldest_pending_timestamp_seconds",
     "modelarts_training_pool_info",
+    "modelarts_training_cpu_cores",
+    "modelarts_training_memory_bytes",
 )
 EVENTS = {
     "modelarts_training_jobs_created_total": ("created", ()),

@@ -53,7 +53,7 @@ def where(request):
 async def demo(start):
     """The URLs of the simulated service and of the exporter that reads it."""
     program = start("demo", *REGION, *OPTIONS)
-    story = await program.said(r"service answers at (\S+), the exporter at (\S+)\.\n")
+    story = await program.said(r"service is at (\S+), the exporter at (\S+)\.\n")
     await program.said("Ctrl-C stops both")
     yield story.groups()
     assert await program.stops() == 0

@@ -56,6 +56,7 @@ class Cloud:
     agency_key: tuple | None = None  # access, secret, security token, expires at
     metadata_tokens: bool = True
     token_lifetime: float = 86_400.0
+    token_length: int = 0  # at least
     forced: dict = field(default_factory=dict)  # path → handler that answers instead
     requests: list = field(default_factory=list)  # (path, headers, document)
     hold: object = None  # an asyncio.Event that API requests wait for
@@ -124,7 +125,7 @@ class Cloud:
 
     def new_token(self, scope):
         self.signed_in += 1
-        token = f"TOKEN-{self.signed_in}-MARKER"
+        token = f"MIIF-{self.signed_in}-MARKER".ljust(self.token_length, "x")
         self.tokens.add(token)
         project = {"id": scope.get("id", "project-of-the-region"), "name": "cn-north-4"}
         document = {
@@ -196,7 +197,7 @@ async def running(time):
     cloud = Cloud(time)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", cloud.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, max_field_size=2**17)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -231,9 +232,9 @@ async def search(http, cloud, credentials, *, path="/v2/p/training-job-searches"
         if answer.status == 200:
             attempt.accepted()
             return "ok"
-        error = error_of(answer, now=lambda: cloud.time.wall)
+        error = error_of(answer, secrets=attempt.secrets, now=lambda: cloud.time.wall)
         if isinstance(error, ForbiddenError):
-            attempt.accepted()
+            attempt.forbidden()
         elif isinstance(error, AuthError) and await attempt.rejected(error):
             return "again"
         raise error

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from exporter.jobs.job import Job, Run
+from exporter.jobs.job import Fault, Job, Run
 
 NOW = 1_750_000_000.0
 FIRST, AGAIN = "init_or_rescheduled", "restarted"
@@ -45,13 +45,36 @@ def waiting(job_id="a", **changes):
     return job(job_id, **(unstarted | changes))
 
 
-def run(start=None, end=None, recovery="", *, start_type=FIRST, before="", reason=""):
+def run(
+    start=None,
+    end=None,
+    recovery="",
+    *,
+    start_type=FIRST,
+    before="",
+    reason="",
+    computing=None,
+    faults=None,
+):
     """A running record; times in seconds after `NOW`."""
     return Run(
-        start=None if start is None else NOW + start,
-        end=None if end is None else NOW + end,
+        start=_at(start),
+        end=_at(end),
         start_type=start_type,
         recovery=recovery,
         recovery_before=before,
         reason=reason,
+        computing=_at(computing),
+        faults=faults,
     )
+
+
+def fault(
+    result="success", start=None, end=None, *, scenario="chip_fault", recovery="npu_step_retry"
+):
+    """A fault record; times in seconds after `NOW`."""
+    return Fault(_at(start), _at(end), scenario, recovery, result)
+
+
+def _at(seconds):
+    return None if seconds is None else NOW + seconds

@@ -7,7 +7,8 @@ import pytest
 from jobs.examples import AGAIN, FIRST, NOW, job, run, waiting
 
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Base, Event, Fleet, Restart, observe
+from exporter.jobs.tracked import Base, Event, Fleet, Restart
+from exporter.jobs.tracker import observe
 
 BASE = Base("0", "pool-1", "Ascend")
 HOUR = 3600.0
@@ -657,12 +658,6 @@ def test_a_job_that_runs_again_has_not_ended(watching):
 
 
 # --- Where it counts ------------------------------------------------------------------------------
-
-
-def test_a_job_counts_where_it_is_when_its_event_is_seen(watching):
-    watching.see(waiting(pool="public", flavor_type="unknown"))
-
-    assert {each.base for each in watching.see(job())} == {BASE}
 
 
 def test_bases_and_their_cards_are_remembered_when_their_last_job_is_gone(watch):

@@ -14,13 +14,20 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jobs.oracle import Expected, Look
+from jobs.oracle import Bases, Expected, Look
 
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Fleet, observe
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES, EVENT_FAMILY_BY_NAME, add
 from exporter.modelarts.decode.jobs import decode_page
-from exporter.simulator.catalog import DEFAULT_WORKSPACE, POOLS, VISION_WORKSPACE
+from exporter.simulator.catalog import (
+    DEFAULT_WORKSPACE,
+    POOLS,
+    VISION_WORKSPACE,
+    Pool,
+    visual,
+)
 from exporter.simulator.fleet import Fleet as World
 from exporter.simulator.job import ACTIVE, IN_PLACE, RESCHEDULING, TERMINAL
 from exporter.simulator.wire import document
@@ -29,6 +36,19 @@ pytestmark = pytest.mark.slow
 
 START_MS = 1_750_000_000_000
 WORKSPACES = (DEFAULT_WORKSPACE, VISION_WORKSPACE)
+LATE_POOL = Pool(
+    name="late",
+    id="pool-late",
+    flavor_type="GPU",  # shown by jobs once they have started
+    product="nvidia-Ant8",
+    card_memory="",
+    nodes=9,
+    node_cards=8,
+    tells="allocated",
+    flavors=(visual(8),),
+    programs="image",
+)
+WORLD_POOLS = (*POOLS, LATE_POOL, LATE_POOL)
 POLICIES = (*IN_PLACE, *RESCHEDULING, "of_tomorrow")
 EXAMPLES = settings(
     max_examples=200,
@@ -60,10 +80,11 @@ LIVES = st.tuples(st.lists(BATCHES, min_size=3, max_size=7), st.integers(0, 2))
 
 
 class Hands:
-    """Applies actions to a world where possible."""
+    """Applies actions to a world where possible; new jobs are in one of the pools."""
 
-    def __init__(self):
-        self.world = World(1, START_MS / 1000)
+    def __init__(self, pools):
+        self.world = World(1, START_MS / 1000, pools=pools)
+        self._pools = pools
         self.ms = START_MS
         self._blinking = {}
 
@@ -73,7 +94,7 @@ class Hands:
         jobs = [job for job in self.world if self._fits(what, job)]
         if what == "create":
             self.world.create(
-                pool=POOLS[how % len(POOLS)],
+                pool=self._pools[how % len(self._pools)],
                 workspace=WORKSPACES[how // 7 % 2],
                 nodes=1 + how // 14 % 3,
             )
@@ -139,6 +160,7 @@ class Eyes:
         self.world = world
         self.looks = defaultdict(list)
         self.deleted = set()
+        self.bases = Bases()
         self._late = late
         self._read = set()
         self._shown = {}
@@ -181,21 +203,35 @@ class Eyes:
             if job_id not in self.world and (whole or chance.random() < 0.5)
         }
         self.deleted |= deleted
+        of_jobs = events_of_jobs(self.world)
+        self.bases.look(
+            jobs, deleted, WORKSPACES, lambda job_id: bool(expected_of([job_id], of_jobs, self))
+        )
         return View(jobs, frozenset(deleted), newest_created)
 
 
 # --- Comparing ------------------------------------------------------------------------------------
 
 
-def expected(world, eyes):
-    """The expected counters, from the world's events and the looks at each job."""
+def events_of_jobs(world):
     events = defaultdict(list)
     for event in world.events:
         events[event.job.id].append(event)
+    return events
+
+
+def expected(world, eyes):
+    """The expected counters, from the world's events and the looks at each job."""
+    return expected_of(eyes.looks, events_of_jobs(world), eyes, eyes.bases.base)
+
+
+def expected_of(job_ids, events, eyes, base=lambda _: None):
     totals = Expected()
-    for job_id, looks in eyes.looks.items():
+    for job_id in job_ids:
+        looks = eyes.looks[job_id]
         phase = looks[-1].phase if looks[-1].phase in (*ACTIVE, *TERMINAL) else "Unknown"
-        totals.add(events[job_id], looks, phase if job_id in eyes.deleted else None)
+        deleted = phase if job_id in eyes.deleted else None
+        totals.add(events[job_id], looks, deleted, base(job_id))
     return totals
 
 
@@ -230,10 +266,10 @@ class Counted:
         return observed, changed
 
 
-def views(life):
+def views(life, pools=WORLD_POOLS):
     """Live; yield a view after every batch and a whole one at the end, with world and eyes."""
     batches, late = life
-    hands = Hands()
+    hands = Hands(pools)
     eyes = Eyes(hands.world, late)
     for actions, seed in batches:
         for action in actions:
@@ -252,6 +288,8 @@ def test_counters_show_what_happened(life):
     for view, world, eyes in views(life):
         counted.take(view, world.now)
         compare(counted.ledger, expected(world, eyes))
+        shown = {key: known.job.flavor_type for key, known in counted.fleet.jobs.items()}
+        assert shown == {job_id: eyes.bases.types[job_id] for job_id in shown}
 
 
 @EXAMPLES
@@ -284,10 +322,10 @@ def test_the_same_view_again_changes_nothing(life):
 @EXAMPLES
 @given(LIVES, st.integers(0, 2**16))
 def test_a_view_in_two_parts_has_the_same_effect(life, seed):
-    """Unless it is the first of a workspace, which is always complete."""
+    """Unless it is the first of a workspace, which is always complete, or shows a pool's type."""
     chance = random.Random(seed)
     whole, parts = Counted(), Counted()
-    for view, world, _ in views(life):
+    for view, world, _ in views(life, POOLS):
         whole.take(view, world.now)
         first = {
             job_id: job

@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Exemplar as LibraryExemplar
 from prometheus_client.utils import floatToGoString
 
-from exporter.jobs.tracker import Base, Event
-from exporter.metrics.counter_lines import event_lines
+from exporter.jobs.tracked import Base, Event
+from exporter.metrics.counter_lines import counter_lines
 from exporter.metrics.counters import (
     BASE,
     EVENT_FAMILIES,
@@ -42,7 +42,7 @@ def never(_key):
 
 
 def exposed(ledger, is_held=never, cache=None, constant=TARGET):
-    lines = event_lines(ledger, constant, is_held, {} if cache is None else cache)
+    lines = counter_lines(ledger, constant, is_held, {} if cache is None else cache)
     return assemble([(row.metric, [lines[row.metric.name]]) for row in EVENT_FAMILIES])
 
 
@@ -249,12 +249,14 @@ def test_the_families_are_these():
         "modelarts_training_jobs_finished_total",
         "modelarts_training_jobs_deleted_total",
         "modelarts_training_restarts_total",
+        "modelarts_training_faults_total",
         "modelarts_training_recovery_downgrades_total",
         "modelarts_training_accelerator_seconds_total",
         "modelarts_training_finished_accelerator_seconds_total",
         "modelarts_training_recovery_accelerator_seconds_total",
         "modelarts_training_queue_duration_seconds",
         "modelarts_training_run_duration_seconds",
+        "modelarts_training_startup_duration_seconds",
         "modelarts_training_recovery_duration_seconds",
         "modelarts_training_attempt_duration_seconds",
     ]

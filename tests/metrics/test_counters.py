@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from exporter.jobs.tracker import Base, Event
+from exporter.jobs.tracked import Base, Event
 from exporter.metrics.counters import EVENT_FAMILIES, EVENT_FAMILY_BY_NAME, Exemplar, Series, add
 
 T = 1_750_000_000.0
@@ -109,6 +109,14 @@ def test_a_zero_and_its_first_event_may_come_together():
             event("downgraded", "proc_restart", "pod_reschedule"),
             {(f"{NAME}recovery_downgrades_total", (*BASE, "proc_restart", "pod_reschedule")): 1},
         ),
+        (
+            event("faulted", "chip_fault", "npu_step_retry", "success"),
+            {(f"{NAME}faults_total", (*BASE, "chip_fault", "npu_step_retry", "success")): 1},
+        ),
+        (
+            event("initialized", seconds=40.0),
+            {(f"{NAME}startup_duration_seconds", BASE): (40, 1)},
+        ),
         (event("ran", "910B", cards=800.0), {(CARDS, (*BASE, "910B")): 800}),
         (
             event("finished", "Failed", seconds=50.0, cards=800.0),
@@ -144,6 +152,8 @@ def test_labels_are_in_the_order_of_the_contract():
         "run_duration_seconds": ("phase",),
         "recovery_duration_seconds": ("recovery",),
         "attempt_duration_seconds": ("recovery",),
+        "faults_total": ("fault_scenario", "recovery", "result"),
+        "startup_duration_seconds": (),
     }
 
 
@@ -314,3 +324,32 @@ def test_nothing_ever_falls():
             assert after[key].created == before.created
             assert all(a >= b for a, b in zip(after[key].counts, before.counts, strict=True))
         ledger = after
+
+
+# --- A clock that was ahead -----------------------------------------------------------------------
+
+
+def test_times_that_are_in_the_future_are_corrected():
+    """A clock that was ahead by a day left its times in `_created` and exemplars."""
+    bases = {BASE: frozenset({"910B"})}
+    events = [event("created"), event("started", seconds=40.0), event("finished", "Failed")]
+    ahead = added(*events, bases=bases, now=T + 86_400)
+    assert {series.created for series in ahead.values()} == {T + 86_400}
+
+    ledger, changed = add(ahead, [], bases, T)
+
+    assert {series.created for series in ledger.values()} == {T}
+    exemplars = [each for series in ledger.values() for each in series.exemplars if each]
+    assert {(each.job_id, each.at) for each in exemplars} == {(UUID, T)}
+    assert len(exemplars) == 2
+    assert shown(ledger) == shown(ahead)
+    assert changed == ledger
+    later, changed = add(ledger, [event("created")], bases, T + 60)
+    assert set(changed) == {(CREATED, BASE)}
+    assert later[CREATED, BASE] == Series(T, 2.0)
+
+
+def test_a_clock_that_is_set_back_a_little_changes_nothing():
+    before = added(event("created"), event("started", seconds=40.0), now=T + 59)
+
+    assert add(before, [], {}, T) == (before, {})

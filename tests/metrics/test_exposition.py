@@ -16,7 +16,14 @@ from prometheus_client.openmetrics import exposition as library_openmetrics
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.metrics.exposition import Block, Lines, Metric, assemble, from_library, render_block
+from exporter.metrics.exposition import (
+    FamilyLines,
+    Metric,
+    SampleBlock,
+    assemble,
+    from_library,
+    render_block,
+)
 
 NAMES = st.lists(st.text(ascii_lowercase, min_size=1, max_size=8), min_size=1, max_size=3).map(
     lambda words: "_".join([*words, "x"])
@@ -42,7 +49,7 @@ def blocks(draw, kinds=("gauge", "counter")):
     samples = draw(st.dictionaries(values, NUMBERS, min_size=1, max_size=5))
     kind = draw(st.sampled_from(kinds))
     name = draw(NAMES) + ("_total" if kind == "counter" else "")
-    return Block(
+    return SampleBlock(
         Metric(name, kind, draw(TEXTS)),
         tuple(names[split:]),
         {constant: draw(TEXTS) for constant in names[:split]},
@@ -134,7 +141,7 @@ def test_text_has_no_created_series():
 def test_targets_share_one_header():
     metric = Metric("jobs", "gauge", "Jobs.")
     rendered = [
-        render_block(Block(metric, ("phase",), {"project": project}, [(("Running",), 1)]))
+        render_block(SampleBlock(metric, ("phase",), {"project": project}, [(("Running",), 1)]))
         for project in ("a", "b")
     ]
 
@@ -148,7 +155,10 @@ def test_targets_share_one_header():
 
 def test_a_family_without_samples_is_not_there():
     empty = assemble(
-        [(Metric("jobs", "gauge", "Jobs."), []), (Metric("x", "gauge", "X."), [Lines("", "")])]
+        [
+            (Metric("jobs", "gauge", "Jobs."), []),
+            (Metric("x", "gauge", "X."), [FamilyLines("", "")]),
+        ]
     )
 
     assert empty.text == b""
@@ -157,7 +167,7 @@ def test_a_family_without_samples_is_not_there():
 
 def test_a_lone_surrogate_is_no_error():
     metric = Metric("jobs", "gauge", "Jobs.")
-    lines = render_block(Block(metric, ("name",), {}, [(("a\ud800b",), 1)]))
+    lines = render_block(SampleBlock(metric, ("name",), {}, [(("a\ud800b",), 1)]))
 
     assert b'jobs{name="a?b"} 1.0\n' in assemble([(metric, [lines])]).text
 

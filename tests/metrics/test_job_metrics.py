@@ -12,12 +12,13 @@ from jobs import examples
 from jobs.examples import NOW, run
 
 from exporter.jobs.job import PHASES, View
-from exporter.jobs.tracker import Fleet, observe
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import observe
 from exporter.metrics.exposition import assemble, render_block
 from exporter.metrics.fleet import FLEET_FAMILIES, fleet_blocks
 from exporter.metrics.per_job import JOB_FAMILIES, job_blocks
-from exporter.metrics.scope import Scope
 from exporter.modelarts.decode.jobs import decode_page
+from exporter.settings.schema import JobsSettings
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.wire import document
 
@@ -55,12 +56,12 @@ def fleet(*jobs, before=Fleet(), pools=None):  # noqa: B008 - it is immutable
 
 def blocks(known, constant=TARGET, *, is_held=lambda _: False, **scope):
     """The blocks of the jobs' own series, and how many jobs have none."""
-    return job_blocks(known, constant, scope=Scope(**scope), is_held=is_held, now=NOW)
+    return job_blocks(known, constant, jobs=JobsSettings(**scope), is_held=is_held, now=NOW)
 
 
 def families(known, constant=TARGET, **scope):
     """The exposition in text format, by family, without families that have no samples."""
-    found = fleet_blocks(known, constant, scope=Scope(**scope), now=NOW)
+    found = fleet_blocks(known, constant, jobs=JobsSettings(**scope), now=NOW)
     found += blocks(known, constant, **scope)[0]
     texts = {b.metric.name: assemble([(b.metric, [render_block(b)])]).text.decode() for b in found}
     return {name: text for name, text in texts.items() if text}
@@ -92,8 +93,23 @@ def example():
         failed_task="worker-3",
         exit_code=137,
         runs=runs(*[("restarted", "proc_restart")] * 3),
+        cpu_cores=383.5,
+        memory=2.0**41,
+        policy="regular",
+        algorithm="llama",
+        runtime_type="debug",
+        restart_limit=3,
+        priority=2,
     )
-    waiting = job("b", phase="Pending", started=None, duration=0.0, current_nodes=2)
+    waiting = job(
+        "b",
+        phase="Pending",
+        started=None,
+        duration=0.0,
+        current_nodes=2,
+        cpu_cores=383.5,
+        memory=2.0**41,
+    )
     return fleet(whole, waiting)
 
 
@@ -145,6 +161,32 @@ pool="p1",project="llm",region="cn-north-4",workspace="0"} 0.0
 modelarts_training_accelerators{accelerator="D910B",flavor_type="Ascend",phase="Terminating",\
 pool="p1",project="llm",region="cn-north-4",workspace="0"} 0.0
 """,
+    "modelarts_training_cpu_cores": """\
+# HELP modelarts_training_cpu_cores CPU cores requested by unfinished training jobs: cores \
+per node times nodes; jobs with an unknown number of cores are omitted.
+# TYPE modelarts_training_cpu_cores gauge
+modelarts_training_cpu_cores{flavor_type="Ascend",phase="Creating",pool="p1",project="llm",\
+region="cn-north-4",workspace="0"} 0.0
+modelarts_training_cpu_cores{flavor_type="Ascend",phase="Pending",pool="p1",project="llm",\
+region="cn-north-4",workspace="0"} 383.5
+modelarts_training_cpu_cores{flavor_type="Ascend",phase="Running",pool="p1",project="llm",\
+region="cn-north-4",workspace="0"} 0.0
+modelarts_training_cpu_cores{flavor_type="Ascend",phase="Terminating",pool="p1",project="llm",\
+region="cn-north-4",workspace="0"} 0.0
+""",
+    "modelarts_training_memory_bytes": """\
+# HELP modelarts_training_memory_bytes Memory requested by unfinished training jobs: memory per \
+node times nodes, in bytes; jobs with unknown memory are omitted.
+# TYPE modelarts_training_memory_bytes gauge
+modelarts_training_memory_bytes{flavor_type="Ascend",phase="Creating",pool="p1",project="llm",\
+region="cn-north-4",workspace="0"} 0.0
+modelarts_training_memory_bytes{flavor_type="Ascend",phase="Pending",pool="p1",project="llm",\
+region="cn-north-4",workspace="0"} 2.199023255552e+12
+modelarts_training_memory_bytes{flavor_type="Ascend",phase="Running",pool="p1",project="llm",\
+region="cn-north-4",workspace="0"} 0.0
+modelarts_training_memory_bytes{flavor_type="Ascend",phase="Terminating",pool="p1",project="llm",\
+region="cn-north-4",workspace="0"} 0.0
+""",
     "modelarts_training_oldest_pending_timestamp_seconds": """\
 # HELP modelarts_training_oldest_pending_timestamp_seconds Creation time (metadata.create_time) of \
 the oldest training job in Creating or Pending, in unix seconds; absent if no job is waiting.
@@ -164,12 +206,13 @@ region="cn-north-4"} 1.0
 # HELP modelarts_training_job_info Properties of a training job as labels, for joins on job_id; \
 always 1.
 # TYPE modelarts_training_job_info gauge
-modelarts_training_job_info{accelerator="D910B",engine="PyTorch",flavor="8xlarge",\
-flavor_type="Ascend",job_id="b",job_name="train",kind="job",pool="p1",pool_name="",\
-project="llm",region="cn-north-4",user="li",workspace="0"} 1.0
-modelarts_training_job_info{accelerator="D910B",engine="PyTorch",flavor="8xlarge",\
-flavor_type="Ascend",job_id="a",job_name="train",kind="job",pool="p1",pool_name="llm-pool",\
-project="llm",region="cn-north-4",user="li",workspace="0"} 1.0
+modelarts_training_job_info{accelerator="D910B",algorithm="",engine="PyTorch",flavor="8xlarge",\
+flavor_type="Ascend",job_id="b",job_name="train",kind="job",policy="",pool="p1",pool_name="",\
+project="llm",region="cn-north-4",runtime_type="",user="li",workspace="0"} 1.0
+modelarts_training_job_info{accelerator="D910B",algorithm="llama",engine="PyTorch",\
+flavor="8xlarge",flavor_type="Ascend",job_id="a",job_name="train",kind="job",policy="regular",\
+pool="p1",pool_name="llm-pool",project="llm",region="cn-north-4",runtime_type="debug",user="li",\
+workspace="0"} 1.0
 """,
     "modelarts_training_job_phase": """\
 # HELP modelarts_training_job_phase Current phase of a training job (status.phase) as a label; \
@@ -216,12 +259,53 @@ status.node_count_metrics while it runs, otherwise spec.resource.node_count.
 modelarts_training_job_nodes{job_id="b",project="llm",region="cn-north-4"} 2.0
 modelarts_training_job_nodes{job_id="a",project="llm",region="cn-north-4"} 2.0
 """,
+    "modelarts_training_job_nodes_requested": """\
+# HELP modelarts_training_job_nodes_requested Nodes requested by a training job \
+(spec.resource.node_count); more than modelarts_training_job_nodes if it has lost some.
+# TYPE modelarts_training_job_nodes_requested gauge
+modelarts_training_job_nodes_requested{job_id="b",project="llm",\
+region="cn-north-4"} 2.0
+modelarts_training_job_nodes_requested{job_id="a",project="llm",\
+region="cn-north-4"} 2.0
+""",
     "modelarts_training_job_accelerators": """\
 # HELP modelarts_training_job_accelerators Cards (NPUs, GPUs) of a training job: cards per node \
 times nodes; absent if unknown.
 # TYPE modelarts_training_job_accelerators gauge
 modelarts_training_job_accelerators{job_id="b",project="llm",region="cn-north-4"} 16.0
 modelarts_training_job_accelerators{job_id="a",project="llm",region="cn-north-4"} 16.0
+""",
+    "modelarts_training_job_cpu_cores": """\
+# HELP modelarts_training_job_cpu_cores CPU cores of a training job: cores per node times nodes; \
+absent if unknown.
+# TYPE modelarts_training_job_cpu_cores gauge
+modelarts_training_job_cpu_cores{job_id="b",project="llm",\
+region="cn-north-4"} 383.5
+modelarts_training_job_cpu_cores{job_id="a",project="llm",\
+region="cn-north-4"} 383.5
+""",
+    "modelarts_training_job_memory_bytes": """\
+# HELP modelarts_training_job_memory_bytes Memory of a training job: memory per node times nodes, \
+in bytes; absent if unknown.
+# TYPE modelarts_training_job_memory_bytes gauge
+modelarts_training_job_memory_bytes{job_id="b",project="llm",\
+region="cn-north-4"} 2.199023255552e+12
+modelarts_training_job_memory_bytes{job_id="a",project="llm",\
+region="cn-north-4"} 2.199023255552e+12
+""",
+    "modelarts_training_job_restart_limit": """\
+# HELP modelarts_training_job_restart_limit Budget of automatic restarts of a training job \
+(annotation fault-tolerance/job-retry-num); absent if unset.
+# TYPE modelarts_training_job_restart_limit gauge
+modelarts_training_job_restart_limit{job_id="a",project="llm",\
+region="cn-north-4"} 3.0
+""",
+    "modelarts_training_job_priority": """\
+# HELP modelarts_training_job_priority Priority of a training job (spec.schedule_policy.priority); \
+absent if unset.
+# TYPE modelarts_training_job_priority gauge
+modelarts_training_job_priority{job_id="a",project="llm",\
+region="cn-north-4"} 2.0
 """,
     "modelarts_training_job_restarts_total": """\
 # HELP modelarts_training_job_restarts_total Runs of a training job after the first \
@@ -232,7 +316,7 @@ region="cn-north-4",start_type="restarted"} 2.0
 """,
     "modelarts_training_job_exit_code": """\
 # HELP modelarts_training_job_exit_code Exit code of the first failed task of a training job \
-(status.task_statuses).
+(status.task_statuses); absent until the job has ended.
 # TYPE modelarts_training_job_exit_code gauge
 modelarts_training_job_exit_code{job_id="a",project="llm",region="cn-north-4",\
 task="worker-3"} 137.0
@@ -328,6 +412,39 @@ def test_cards_are_told_apart_by_product():
 
 def test_jobs_without_cards_have_no_series_of_cards():
     assert samples(fleet(job(flavor_type="CPU", accelerators=None)), "accelerators") == []
+
+
+@pytest.mark.parametrize("phase", PHASES[:4])
+def test_unfinished_jobs_hold_cores_and_memory(phase):
+    known = fleet(
+        job("a", phase=phase, cpu_cores=7.5, memory=2.0**30),
+        job("b", phase=phase, cpu_cores=16.0, memory=None),
+        job("c", phase="Failed", cpu_cores=16.0, memory=2.0**30),
+        job("d", phase=phase),
+    )
+
+    assert of_base(phase, "23.5") in samples(known, "cpu_cores")
+    assert of_base(phase, "1.073741824e+09") in samples(known, "memory_bytes")
+
+
+def test_input_14_a_lost_node_can_be_told():
+    known = fleet(job(nodes=4, current_nodes=3))
+
+    assert samples(known, "job_nodes_requested") == ['job_id="a"} 4.0']
+    assert samples(known, "job_nodes") == ['job_id="a"} 3.0']
+
+
+def test_input_12_a_failure_without_a_code_has_no_exit_code():
+    known = fleet(job(phase="Failed", ended=NOW, failed_task="worker-0", message="no image"))
+
+    assert samples(known, "job_exit_code") == []
+
+
+def test_0_is_a_priority_and_a_limit():
+    known = fleet(job(priority=0, restart_limit=0))
+
+    assert samples(known, "job_priority") == ['job_id="a"} 0.0']
+    assert samples(known, "job_restart_limit") == ['job_id="a"} 0.0']
 
 
 def test_the_oldest_that_waits():
@@ -430,7 +547,7 @@ def test_a_finished_job_of_which_no_time_is_known_ended_when_it_was_first_seen()
     assert f"{series} 1.0" in samples(known, "jobs")
     assert f"{series} 1.0" in samples(known, "jobs", history=60)
     assert shown(known) == ["a"]
-    late = {"scope": Scope(retention=60, history=60), "now": NOW + 61}
+    late = {"jobs": JobsSettings(retention=60, history=60), "now": NOW + 61}
     found, _ = job_blocks(known, TARGET, is_held=lambda _: False, **late)
     assert not any(block.samples for block in found)
     (jobs, *_) = fleet_blocks(known, TARGET, **late)
@@ -449,13 +566,16 @@ def test_what_is_unset_has_no_sample():
     assert families(fleet(bare())).keys() == {
         "modelarts_training_jobs",
         "modelarts_training_nodes",
+        "modelarts_training_cpu_cores",
+        "modelarts_training_memory_bytes",
         "modelarts_training_job_info",
         "modelarts_training_job_phase",
     }
     (line,) = samples(fleet(bare()), "job_info")
     assert line == (
-        'accelerator="unknown",engine="",flavor="",flavor_type="unknown",job_id="a",job_name="",'
-        'kind="job",pool="public",pool_name="",user="",workspace="0"} 1.0'
+        'accelerator="unknown",algorithm="",engine="",flavor="",flavor_type="unknown",job_id="a",'
+        'job_name="",kind="job",policy="",pool="public",pool_name="",runtime_type="",user="",'
+        'workspace="0"} 1.0'
     )
 
 
@@ -489,9 +609,12 @@ def test_a_negative_exit_code():
 
 
 def test_names_that_need_escaping():
-    known = fleet(job(name='a"b\\c\nd<e>%s{}', pool='p"1'))
+    evil = {"policy": 'a"b', "algorithm": "a\\b", "runtime_type": "a\nb"}
+    known = fleet(job(name='a"b\\c\nd<e>%s{}', pool='p"1', **evil))
 
     (line,) = samples(known, "job_info")
+    for text in (r'policy="a\"b"', r'algorithm="a\\b"', r'runtime_type="a\nb"'):
+        assert text in line
     assert r'job_name="a\"b\\c\nd<e>%s{}"' in line
     assert r'pool="p\"1"' in line
 
@@ -522,6 +645,8 @@ def test_without_per_job_series_there_are_none():
         "modelarts_training_jobs",
         "modelarts_training_nodes",
         "modelarts_training_accelerators",
+        "modelarts_training_cpu_cores",
+        "modelarts_training_memory_bytes",
     }
 
 
@@ -568,7 +693,7 @@ def known_region():
 
 def values(name):
     """Values of a fleet family that are not zero, by label values."""
-    found = fleet_blocks(known_region(), TARGET, scope=Scope(), now=NOW)
+    found = fleet_blocks(known_region(), TARGET, jobs=JobsSettings(), now=NOW)
     (block,) = (each for each in found if each.metric.name == f"modelarts_training_{name}")
     return {labels: value for labels, value in block.samples if value}
 
@@ -579,6 +704,8 @@ def values(name):
         ("jobs", "jobs", ("phase",)),
         ("nodes", "nodes", ("phase",)),
         ("accelerators", "cards", ("phase", "accelerator")),
+        ("cpu_cores", "cpu_cores", ("phase",)),
+        ("memory_bytes", "memory_bytes", ("phase",)),
         ("oldest_pending_timestamp_seconds", "oldest_pending", ()),
     ],
 )

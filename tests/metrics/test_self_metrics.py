@@ -15,7 +15,7 @@ ON_DEMAND = {
 
 def shown(instruments, project):
     target = TargetInstruments(instruments, "cn-north-4", project)
-    target.appear()
+    target.show()
     return target
 
 
@@ -100,7 +100,7 @@ def test_before_the_first_poll_a_target_is_not_up(instruments, target):
 
 def test_a_target_that_is_up_stays_so_when_another_poller_takes_it_over(instruments, target):
     target.polled("sweep", "success", 2.5, now=1_750_000_000.0)
-    TargetInstruments(instruments, "cn-north-4", "llm").appear()
+    TargetInstruments(instruments, "cn-north-4", "llm").show()
 
     assert samples(instruments, "modelarts_up") == {("llm", "cn-north-4"): 1.0}
 
@@ -156,9 +156,9 @@ def test_requests_by_operation_and_code(instruments, target):
         (lambda t: t.retried("throttled"), ("api_retries", "throttled"), 1.0),
         (lambda t: t.paged(duplicates=3, inconsistent=0), ("duplicate_jobs",), 3.0),
         (lambda t: t.paged(duplicates=0, inconsistent=2), ("inconsistent_pages",), 2.0),
-        (lambda t: t.noticed(invalid_jobs=4, unknown_values={}), ("invalid_jobs",), 4.0),
+        (lambda t: t.anomalies(invalid_jobs=4, unknown_values={}), ("invalid_jobs",), 4.0),
         (
-            lambda t: t.noticed(invalid_jobs=0, unknown_values={"phase": 5}),
+            lambda t: t.anomalies(invalid_jobs=0, unknown_values={"phase": 5}),
             ("unknown_values", "phase"),
             5.0,
         ),
@@ -217,7 +217,7 @@ def everything(target):
     target.requested("search", "200", 0.2)
     target.retried("upstream")
     target.paged(duplicates=1, inconsistent=1)
-    target.noticed(invalid_jobs=1, unknown_values={"phase": 1})
+    target.anomalies(invalid_jobs=1, unknown_values={"phase": 1})
     target.started_late()
     target.identified(mode="row", expires_at=1_750_086_400.0)
     target.tracking(jobs=1, without_series=0)
@@ -264,12 +264,12 @@ def test_of_a_target_that_vanishes_nothing_stays(instruments, target):
     other = shown(instruments, "vision")
     before = {key: value for key, value in exposed(instruments).items() if "vision" in str(key)}
     everything(target)
-    target.vanish()
+    target.remove()
 
     assert exposed(instruments) == before
     name = "modelarts_exporter_api_request_duration_seconds_count"
     assert samples(instruments, name) == {("search",): 1.0}  # it is nobody's
-    other.vanish()
+    other.remove()
     assert exposed(instruments) == {}
 
 

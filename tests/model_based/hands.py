@@ -12,6 +12,7 @@ from exporter.simulator.catalog import (
     VISION_POOL,
     Flavor,
     Pool,
+    visual,
 )
 from exporter.simulator.edits import ABSENT
 from exporter.simulator.job import ACTIVE, IN_PLACE, RESCHEDULING, TERMINAL
@@ -29,10 +30,23 @@ STRANGE_POOL = Pool(
     flavors=(Flavor("modelarts.pool.strange", "", 0, 8, 64),),
 )
 """Nothing tells how many cards there are."""
+LATE_POOL = Pool(
+    name="late",
+    id="pool-late",
+    flavor_type="GPU",
+    product="nvidia-Ant8",
+    card_memory="",
+    nodes=4,
+    node_cards=8,
+    tells="allocated",
+    flavors=(visual(8), visual(4)),
+    programs="image",
+)
+"""Its jobs show their flavor type once they have started."""
 POOLS = (
     (ASCEND_PUBLIC, LLM_POOL, CPU_PUBLIC),
     (GPU_PUBLIC, VISION_POOL, PREPARATION_POOL),
-    (OLD_POOL, STRANGE_POOL),
+    (OLD_POOL, LATE_POOL, STRANGE_POOL, LATE_POOL),
 )
 ROLES = {ASCEND_PUBLIC.name: ASCEND_ROLES, GPU_PUBLIC.name: GPU_ROLES}
 POLICIES = (*IN_PLACE, *RESCHEDULING, "of_tomorrow")
@@ -76,6 +90,7 @@ class Hands:
             nodes=1 if roles else 1 + how // 7 % 3,
             roles=roles,
             name=NAMES[how // 13 % len(NAMES)],
+            fine_tuning=how % 9 == 0,
         )
 
     def past(self, number):

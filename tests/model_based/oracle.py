@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import NamedTuple
 
-from jobs.oracle import Expected, Look
+from jobs.oracle import Bases, Expected, Look
 
 from exporter.simulator.job import ACTIVE, TERMINAL
 
@@ -106,13 +106,21 @@ def shown_phase(phase):
 class Oracle:
     """One target's truth since the last baseline.
 
+    Args:
+        world: that there is.
+        history: of its jobs.
+        unified: whether the service lists fine-tuning jobs.
+
     Attributes:
+        bases: where jobs are shown and count.
         unknowable: jobs that came and went unseen.
     """
 
-    def __init__(self, world, history):
+    def __init__(self, world, history, *, unified):
         self.world = world
         self.history = history
+        self.bases = Bases()
+        self._unified = unified
         self.looks = defaultdict(list)
         self.gone = {}
         self.current = {}
@@ -146,6 +154,7 @@ class Oracle:
             self.allowed[job_id] = {self.current.get(job_id, job.phase), job.phase}
             self.current[job_id] = job.phase
         self._check_gone(view.deleted)
+        self.bases.look(view.jobs, view.deleted, workspaces, self._has_counted, view.without_phase)
         for workspace, newest in view.newest_created.items():
             self._newest_created[workspace] = max(
                 newest, self._newest_created.get(workspace, newest)
@@ -206,8 +215,8 @@ class Oracle:
 
     def _check_complete(self, attempt, before, workspaces):
         """Nobody who was there all the time is missing, or shown as he was before."""
-        for job in self.world:
-            if job.workspace not in workspaces or job.id in attempt.odd or attempt.narrowed:
+        for job in self.listed(workspaces):
+            if job.id in attempt.odd or attempt.narrowed:
                 continue
             if not self.history.existed(job.id, attempt.start, attempt.end):
                 continue
@@ -237,19 +246,38 @@ class Oracle:
         searched = self.phase_filter and phases <= set(ACTIVE)
         return job.created <= newest and not searched
 
+    def listed(self, workspaces):
+        """The jobs that the service lists."""
+        return [
+            job
+            for job in self.world
+            if job.workspace in workspaces and (self._unified or not job.fine_tuning)
+        ]
+
     # --- What must be counted ---------------------------------------------------------------------
 
     def expected(self, workspaces):
         """Counters, and observed seconds, by name and labels."""
         totals = Expected()
         for job_id in self._without_baseline & self.gone.keys() - self.looks.keys():
-            totals.add_deleted(self.history[job_id][0].job, self.gone[job_id])
+            base = self.bases.base(job_id)
+            totals.add_deleted(self.history[job_id][0].job, self.gone[job_id], base)
         for job_id, looks in self.looks.items():
             job = self.history[job_id][0].job
             if job.workspace not in workspaces:
                 continue
-            totals.add(self.history[job_id], looks, self.gone.get(job_id))
+            base = self.bases.base(job_id)
+            totals.add(self.history[job_id], looks, self.gone.get(job_id), base)
         return totals
+
+    def _has_counted(self, job_id):
+        """Whether anything is counted of a job by now."""
+        if job_id in self.gone:
+            return True
+        totals = Expected()
+        if looks := self.looks.get(job_id):
+            totals.add(self.history[job_id], looks)
+        return bool(totals)
 
     def unseen(self):
         """Jobs that came and went without any successful poll, or are not seen yet."""

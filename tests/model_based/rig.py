@@ -16,17 +16,16 @@ from model_based.virtual import AtOnce
 from model_based.wire import ATTEMPT, ENDPOINT, Wire
 from prometheus_client.utils import floatToGoString
 
+from exporter.app.factory import ProcessContext, make_poller, plans
 from exporter.clock import Clocks
 from exporter.errors import StateError
-from exporter.huaweicloud.auth.static import NoAuth
+from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES
-from exporter.metrics.scope import Scope
-from exporter.metrics.self_metrics import Instruments, TargetInstruments
-from exporter.modelarts.search import Paging
+from exporter.metrics.self_metrics import Instruments
 from exporter.modelarts.sync import Sync
-from exporter.polling.poller import Cadence, Poller
-from exporter.polling.target import Manners, Target, TargetIdentity
+from exporter.polling.registry import TargetRegistry
+from exporter.settings.schema import Settings
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.fleet import Fleet
 from exporter.storage.store import MemoryStore, StateFile
@@ -85,14 +84,15 @@ class Rig:
 
     def __init__(self, config):
         self.config = config
-        self.world = Fleet(config["seed"], START, pools=(p for some in POOLS for p in some))
+        self.world = Fleet(config["seed"], START, pools={p for some in POOLS for p in some})
         self.history = History(self.world)
         self.hands = Hands(self.world, POOLS[config["pools"]])
-        self.behaviour = Behaviour(offset=config["offset"], gzip=False)
+        self.unified = config.get("unified", "taken")
+        self.behaviour = Behaviour(offset=config["offset"], gzip=False, unified_jobs=self.unified)
         self.wire = Wire(self.world, self.history, self.hands, self.behaviour, self.service_clock)
         self.wire.latency = config["latency"]
         self.wire.at_request = lambda: self.point("request")
-        self.oracle = Oracle(self.world, self.history)
+        self.oracle = self._new_oracle()
         self.running = set()
         self.counts = Counter()
         self.workspaces = WORKSPACES
@@ -135,6 +135,9 @@ class Rig:
         logging.getLogger("exporter").removeHandler(self._log)
         shutil.rmtree(self._directory, ignore_errors=True)
 
+    def _new_oracle(self):
+        return Oracle(self.world, self.history, unified=self.unified == "taken")
+
     # --- Clocks -----------------------------------------------------------------------------------
 
     def service_clock(self):
@@ -163,48 +166,50 @@ class Rig:
         self._lines = {}
         self._alive = True
         self._tasks = [asyncio.create_task(self._act(self.publisher.run))]
-        self._begin_to_poll(self._make_poller())
+        self._begin_to_poll(await self._make_poller())
 
     def _begin_to_poll(self, poller):
-        poller.appear()
+        poller.show()
         self.poller = poller
         self.publisher.set_pollers([poller])
         self._tasks.append(asyncio.create_task(self._act(poller.run)))
 
-    def _make_poller(self):
-        loop = asyncio.get_running_loop()
-        clocks = Clocks(self.wall, loop.time, asyncio.sleep)
-        meter = self.wire.meter = TargetInstruments(self.instruments, "r", "p")
-        mode = self.config["offset"] if self.config["fixed"] else None
-        target = Target(
-            TargetIdentity("p", "r", "project", ENDPOINT, ENDPOINT, self.workspaces),
-            Manners(
-                requests_per_second=self.config["rate"],
-                concurrency=2,
-                retries=5,
-                longest_pause=120.0,
-            ),
-            paging=Paging(mode, fixed=self.config["fixed"]),
-            session=self.wire,
-            credentials=NoAuth(),
-            instruments=meter,
-            clocks=clocks,
+    async def _make_poller(self):
+        settings = Settings.model_validate(
+            {
+                "target": {
+                    "name": "p",
+                    "region": "r",
+                    "project_id": "project",
+                    "endpoint": ENDPOINT,
+                    "iam_endpoint": ENDPOINT,
+                    "workspaces": list(self.workspaces),
+                    "auth": {"method": "none"},
+                    "pagination": self.config["offset"] if self.config["fixed"] else "auto",
+                },
+                "poll": {
+                    "interval": INTERVAL,
+                    "timeout": 120.0,
+                    "sweep_interval": self.config["sweep_interval"],
+                    "sweep_timeout": 1800.0,
+                    "stale_after": 300.0,
+                },
+                "api": {"max_requests_per_second": self.config["rate"]},
+            }
         )
-        return Poller(
-            target,
-            meter,
-            cadence=Cadence(
-                interval=INTERVAL,
-                timeout=120.0,
-                sweep_interval=self.config["sweep_interval"],
-                sweep_timeout=1800.0,
-                stale_after=300.0,
-            ),
-            scope=Scope(),
+        clocks = Clocks(self.wall, asyncio.get_running_loop().time, asyncio.sleep)
+        context = ProcessContext(
+            environ={},
+            clocks=clocks,
+            instruments=self.instruments,
+            lockouts=KeyLockouts(clocks.monotonic),
             store=WatchedStore(self, self.store),
             publish=self._publish,
-            clocks=clocks,
+            registry=TargetRegistry(),
+            connect=self.wire.connect,
         )
+        (plan,) = plans(settings, {})
+        return await make_poller(plan, context)
 
     async def _act(self, actor):
         try:
@@ -217,7 +222,7 @@ class Rig:
     async def _open(self):
         if self.config["state"] == "memory":
             return MemoryStore()
-        return await StateFile.open(self._path, problem=lambda: None, clock=self.wall)
+        return await StateFile.open(self._path, problem=lambda: None, clocks=Clocks(wall=self.wall))
 
     async def _abandon(self):
         """The process is gone; nothing of it is closed."""
@@ -248,7 +253,7 @@ class Rig:
             self._generation += 1
             self._path = self._directory / f"state-{self._generation}"
         if lose_state or self.config["state"] == "memory":
-            self.oracle = Oracle(self.world, self.history)
+            self.oracle = self._new_oracle()
             self._values, self._born, self._restarts = {}, {}, {}
         self.oracle.phase_filter = True
         self.full_disk = 0
@@ -272,7 +277,7 @@ class Rig:
         if workspaces:
             self.workspaces = workspaces
             self._lines = {}
-        poller = self._make_poller()
+        poller = await self._make_poller()
         await poller.take_over(self.poller)
         self._begin_to_poll(poller)
         self.counts["reloads"] += 1
@@ -466,26 +471,25 @@ class Rig:
     def _gauges(self):
         """What is, by the world."""
         gauges = Counter()
-        for job in self.world:
-            if job.workspace not in self.workspaces:
-                continue
+        listed = self.oracle.listed(self.workspaces)
+        for job in listed:
             phase = shown_phase(job.phase)
-            gauges[_line("modelarts_training_jobs", (*_BASE, "phase"), (*job.base, phase))] += 1
+            base = self.oracle.bases.shown(job.id)
+            gauges[_line("modelarts_training_jobs", (*_BASE, "phase"), (*base, phase))] += 1
             if not job.active or phase == "Unknown":
                 continue
-            gauges[_line("modelarts_training_nodes", (*_BASE, "phase"), (*job.base, phase))] += (
+            gauges[_line("modelarts_training_nodes", (*_BASE, "phase"), (*base, phase))] += (
                 job.nodes
             )
             names = (*_BASE, "phase", "accelerator")
-            labels = (*job.base, phase, job.accelerator)
+            labels = (*base, phase, job.accelerator)
             gauges[_line("modelarts_training_accelerators", names, labels)] += job.cards
-        there = {job.id for job in self.world if job.workspace in self.workspaces}
-        gauges[f"modelarts_exporter_tracked_jobs{{{CONSTANT}}}"] = len(there)
+        gauges[f"modelarts_exporter_tracked_jobs{{{CONSTANT}}}"] = len(listed)
         gauges[f"modelarts_up{{{CONSTANT}}}"] = 1
         return gauges
 
     def _check_known(self):
-        active = {job.id for job in self.world if job.active and job.workspace in self.workspaces}
+        active = {job.id for job in self.oracle.listed(self.workspaces) if job.active}
         shown = {
             _labels(key)["job_id"]: _labels(key)["phase"]
             for key in self._lines
@@ -566,7 +570,13 @@ class WatchedStore:
         await self._rig.point("load")
         return await self._store.load(*arguments)
 
-    async def commit(self, target, change):
+    async def saved(self, *arguments):
+        return await self._store.saved(*arguments)
+
+    async def rename(self, *arguments):
+        await self._store.rename(*arguments)
+
+    async def commit(self, target, change, whole=None):
         rig, attempt = self._rig, ATTEMPT.get()
         await rig.point("before_commit")
         if rig.full_disk > 0:
@@ -575,7 +585,7 @@ class WatchedStore:
             rig.running.discard(attempt)
             raise StateError("disk full")
         try:
-            await self._store.commit(target, change)
+            await self._store.commit(target, change, whole)
         finally:  # what was begun is done, even if nobody waits for it
             rig.dirty = True
             if attempt is not None:

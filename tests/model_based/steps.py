@@ -63,6 +63,7 @@ def config_of(seed):
         "latency": chance.choice((0.0, 0.05, 0.5)),
         "shut": chance.choice(("narrow", "forbid")),
         "rate": chance.choice((5.0, 5.0, 1.0)),
+        "unified": chance.choice(("taken", "taken", "taken", "rejected", "ignored")),
     }
 
 
@@ -146,7 +147,7 @@ async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912, PLR0915 - a l
         case "slow", number, _:
             wire.latency = (0.0, 0.2, 1.0, 4.0)[number % 4]
         case "scrape", *_:
-            rig.poller.known.scraped(rig.publisher.exposition.generation)
+            rig.poller.state.mark_scraped(rig.publisher.exposition.generation)
         case "disk", number, _:
             rig.full_disk = 1 + number % 3
         case "skew", number, _:

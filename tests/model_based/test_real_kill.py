@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from exporter.metrics.counters import CREATED
+from exporter.storage.scopes import StateKey
 from exporter.storage.store import StateFile
 
 pytestmark = pytest.mark.integration
@@ -17,16 +18,18 @@ PROGRAM = """
 import asyncio, itertools, sys
 from pathlib import Path
 from exporter.metrics.counters import Series
+from exporter.storage.scopes import StateKey
 from exporter.storage.store import StateChange, StateFile
+target = StateKey("cn-north-4", "p")
 key = (sys.argv[2], ("0", "public", "GPU"))
 async def main():
     store = await StateFile.open(Path(sys.argv[1]), problem=lambda: None)
-    saved = await store.load("t", ["0"])
+    saved = await store.load(target, ["0"])
     first = int(saved.ledger[key].value) if saved.ledger else 0
     for number in itertools.count(first + 1):
         many = {(key[0], ("0", f"pool-{pool}", "GPU")): Series(0.0, number) for pool in range(200)}
         series = {**many, key: Series(0.0, number)}
-        await store.commit("t", StateChange(horizons={"0": float(number)}, series=series))
+        await store.commit(target, StateChange(newest_created={"0": float(number)}, series=series))
         print(number, flush=True)
 asyncio.run(main())
 """
@@ -41,12 +44,12 @@ async def test_what_was_shown_before_a_kill_is_kept(tmp_path, seed):
         said = await asyncio.to_thread(_killed, path, chance.randint(1, 20), chance.random() / 100)
         assert said > shown
         store = await StateFile.open(path, problem=lambda: pytest.fail("damaged"))
-        saved = await store.load("t", ["0"])
+        saved = await store.load(StateKey("cn-north-4", "p"), ["0"])
         await store.close()
         values = {series.value for series in saved.ledger.values()}
         assert len(saved.ledger) == 201
-        assert values == {saved.horizons["0"]}  # the whole commit or nothing of it
-        shown = int(saved.horizons["0"])
+        assert values == {saved.newest_created["0"]}  # the whole commit or nothing of it
+        shown = int(saved.newest_created["0"])
         assert said <= shown <= said + 1
 
 

@@ -69,6 +69,11 @@ class Wire:
         self._clock = service_clock
         self._api = Api(world, behaviour, None)
 
+    def connect(self, *, meter, **_):
+        """As `exporter.huaweicloud.http.Session`, for a new poller."""
+        self.meter = meter
+        return self
+
     async def close(self):
         pass
 

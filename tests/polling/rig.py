@@ -1,4 +1,4 @@
-"""Targets, pollers and a publisher put together by code, against a simulated service on a port.
+"""Pollers made by the factory and a publisher, against a simulated service on a port.
 
 Time is the test's: it passes where the exporter sleeps, and where the test says so.
 """
@@ -10,21 +10,18 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.app.factory import ProcessContext, make_poller, plans
 from exporter.clock import Clocks
-from exporter.huaweicloud.auth.chain import AuthContext, resolve
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.http import Session
-from exporter.metrics.scope import Scope
-from exporter.metrics.self_metrics import Instruments, TargetInstruments
-from exporter.modelarts.search import Paging
-from exporter.polling.poller import Cadence, Poller
-from exporter.polling.target import Manners, Target, TargetIdentity
-from exporter.settings.schema import AuthSettings
+from exporter.metrics.self_metrics import Instruments
+from exporter.polling.registry import TargetRegistry
+from exporter.settings.schema import Settings
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID
 from exporter.simulator.server import SimulatedService
@@ -82,7 +79,7 @@ class Clock:
 
     def passes(self, seconds):
         self._elapsed += seconds
-        now = self.monotonic()
+        now = self.monotonic() + 1e-6  # sums of parts of a second are not exact
         for sleeper in [one for one in self._sleepers if one[0] <= now]:
             self._sleepers.remove(sleeper)
             if not sleeper[1].done():
@@ -194,13 +191,13 @@ def events(samples):
     }
 
 
-CADENCE = Cadence(
-    interval=INTERVAL,
-    timeout=120.0,
-    sweep_interval=SWEEP_INTERVAL,
-    sweep_timeout=1800.0,
-    stale_after=STALE_AFTER,
-)
+POLL = {
+    "interval": INTERVAL,
+    "timeout": 120.0,
+    "sweep_interval": SWEEP_INTERVAL,
+    "sweep_timeout": 1800.0,
+    "stale_after": STALE_AFTER,
+}
 
 
 class Rig:
@@ -221,6 +218,7 @@ class Rig:
         self.publisher = Publisher(self.instruments)
         self._parsed = None, {}
         self._lockouts = KeyLockouts(clock.monotonic)
+        self.registry = TargetRegistry()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self):
@@ -240,68 +238,70 @@ class Rig:
         self._stack.push_async_callback(self.service.close)
         return self.service
 
-    def add(
+    async def add(
         self,
         name="project",
         *,
         endpoint=None,
         auth=None,
         workspaces=("0",),
-        pagination=None,
+        pagination="auto",
         retries=5,
+        retry_unreachable=True,
         ca_file=None,
-        scope=None,
+        jobs=None,
         store=None,
         rate=5.0,
         project_id=PROJECT_ID,
-        **cadence,
+        **poll,
     ):
-        """A target and its poller, which has the target's ``session``.
+        """A target and its poller, made by the factory, which has the target's ``session``.
 
-        ``auth`` are fields of `AuthSettings`, ``cadence`` are fields of `Cadence`.
+        ``auth``, ``jobs`` and ``poll`` are options of those groups.
         """
         endpoint = endpoint or self.service.url
-        instruments = TargetInstruments(self.instruments, REGION, name or "unknown")
-        session = RecordedSession(
-            self.clock,
-            timeout=10.0,
-            meter=instruments,
-            target=f"{REGION}/{name or 'unknown'}",
-            ca_file=ca_file,
+        target = {
+            "name": name,
+            "region": REGION,
+            "project_id": project_id,
+            "endpoint": endpoint,
+            "iam_endpoint": endpoint,
+            "workspaces": list(workspaces),
+            "auth": auth or {"method": "none"},
+            "pagination": pagination,
+            "ca_file": ca_file,
+        }
+        settings = Settings.model_validate(
+            {
+                "target": {key: value for key, value in target.items() if value is not None},
+                "poll": POLL | poll,
+                "api": {"timeout": 10.0, "max_requests_per_second": rate, "retries": retries},
+                "jobs": jobs or {},
+            }
         )
-        self._stack.push_async_callback(session.close)
-        clocks = Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep)
-        context = AuthContext(
-            region=REGION,
-            iam_endpoint=endpoint,
-            project_id=project_id,
+        (plan,) = plans(settings, {})
+        sessions = []
+
+        def connect(**options):
+            sessions.append(RecordedSession(self.clock, **options))
+            return sessions[0]
+
+        context = ProcessContext(
             environ={},
-            http=session,
+            clocks=Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep),
+            instruments=self.instruments,
             lockouts=self._lockouts,
-            clocks=clocks,
-            metadata_endpoint=endpoint,
-        )
-        target = Target(
-            TargetIdentity(name, REGION, project_id, endpoint, endpoint, tuple(workspaces)),
-            Manners(requests_per_second=rate, concurrency=2, retries=retries, longest_pause=120.0),
-            paging=Paging(pagination, fixed=pagination is not None),
-            session=session,
-            credentials=resolve(AuthSettings(**auth or {"method": "none"}), context),
-            instruments=instruments,
-            clocks=clocks,
-        )
-        poller = Poller(
-            target,
-            instruments,
-            cadence=replace(CADENCE, **cadence),
-            scope=scope or Scope(),
             store=store or MemoryStore(),
             publish=self.publisher.publish,
-            clocks=clocks,
+            registry=self.registry,
+            connect=connect,
+            retry_unreachable=retry_unreachable,
         )
-        poller.session = session
+        poller = await make_poller(plan, context)
+        self._stack.push_async_callback(poller.target.close)
+        (poller.session,) = sessions
         self.publisher.pollers.append(poller)
-        poller.appear()
+        poller.show()
         return poller
 
     def populate(self, number, phase="Running"):
@@ -347,8 +347,8 @@ class Rig:
 
     async def step(self, poller, read=None):
         """Read once: ``poll`` what has changed, the first time everything, or ``sweep``."""
-        read = (read or self.read) if poller.known.fleet.newest_created else "poll"
-        incremental = read == "poll" and poller.known.fleet.newest_created
+        read = (read or self.read) if poller.state.fleet.newest_created else "poll"
+        incremental = read == "poll" and poller.state.fleet.newest_created
         before = self.samples()
         ok = await getattr(poller, read)()
         return Step(ok, "incremental" if incremental else "sweep", before, self.samples())
@@ -382,7 +382,7 @@ class Rig:
         step = await self.step(poller, read)
         assert step.ok, poller.error
         assert step.grew(POLLS, "result") == {"success": 1}
-        project = poller.target.labels["project"]
+        project = poller.target.identity.labels["project"]
         assert self.value("modelarts_up", project=project) == 1
         assert new in self.shown()
         assert self.shown() == {job.id for job in self.fleet if job.active}

@@ -19,8 +19,12 @@ MINUTE, HOUR = 60.0, 3600.0
 
 def password(text=USER.password, *, file=None):
     """How a target signs in with a password."""
-    secret = {"password_file": str(file)} if file else {"password": text}
-    return {"method": "password", "username": USER.name, "domain": USER.domain} | secret
+    return {
+        "method": "password",
+        "username": USER.name,
+        "domain": USER.domain,
+        **({"password_file": str(file)} if file else {"password": text}),
+    }
 
 
 def signature(text=KEY.secret, *, file=None):
@@ -44,7 +48,7 @@ def received(rig):
 
 
 async def test_row_39_the_token_expires_in_the_middle_of_a_poll(rig, accounts, received):
-    poller = rig.add(auth=password())
+    poller = await rig.add(auth=password())
     assert (await rig.step(poller)).ok
     revoke = Fault("act", "search", nth=2, times=1, action=lambda _: accounts.revoke_tokens())
     rig.service.faults.add(revoke)
@@ -61,7 +65,7 @@ async def test_row_39_one_renewal_for_all_workspaces(rig, accounts, received):
     other = "0123456789abcdef0123456789abcdef"
     for _ in range(120):
         rig.fleet.create(workspace=other)
-    poller = rig.add(auth=password(), workspaces=("0", other))
+    poller = await rig.add(auth=password(), workspaces=("0", other))
     assert (await rig.step(poller)).ok
     action = lambda _: accounts.revoke_tokens()  # noqa: E731 - one line for one word
     rig.service.faults.add(Fault("act", "search", nth=4, times=1, action=action))
@@ -72,7 +76,7 @@ async def test_row_39_one_renewal_for_all_workspaces(rig, accounts, received):
 
 
 async def test_row_40_renewal_before_expiry(rig, accounts, received, clock):
-    poller = rig.add(auth=password())
+    poller = await rig.add(auth=password())
     assert (await rig.step(poller)).ok
     assert rig.value(EXPIRY) == START + 24 * HOUR
 
@@ -92,7 +96,7 @@ async def test_row_40_renewal_before_expiry(rig, accounts, received, clock):
 
 
 async def test_row_41_a_401_after_the_renewal(rig, accounts, received, clock):
-    poller = rig.add(auth=password())
+    poller = await rig.add(auth=password())
     assert (await rig.step(poller)).ok
     searches = received("search")
     rig.service.faults.add(Fault("status", "search", status=401, form="apig", code="APIG.0301"))
@@ -115,8 +119,8 @@ async def test_row_41_a_401_after_the_renewal(rig, accounts, received, clock):
 
 async def test_row_42_a_wrong_secret_is_hardly_ever_sent(rig, accounts, clock):
     pollers = [
-        rig.add("one", auth=signature("a wrong secret")),
-        rig.add("two", auth=signature("a wrong secret")),
+        await rig.add("one", auth=signature("a wrong secret")),
+        await rig.add("two", auth=signature("a wrong secret")),
     ]
     failures = []  # seconds at which the service has seen one
 
@@ -140,7 +144,10 @@ async def test_row_42_a_wrong_secret_is_hardly_ever_sent(rig, accounts, clock):
 
 
 async def test_row_42_a_wrong_secret_of_one_target_does_not_stop_the_other(rig, accounts, clock):
-    right, wrong = rig.add("one", auth=signature()), rig.add("two", auth=signature("wrong"))
+    right, wrong = (
+        await rig.add("one", auth=signature()),
+        await rig.add("two", auth=signature("wrong")),
+    )
 
     for _ in range(60):
         assert await right.poll()
@@ -153,12 +160,28 @@ async def test_row_42_a_wrong_secret_of_one_target_does_not_stop_the_other(rig, 
     assert rig.value(RETRIES) == 0
 
 
+async def test_row_42_only_a_success_forgets_failures(rig, accounts):
+    poller = await rig.add(auth=signature())
+    for nth in range(1, 41):
+        status, code = (401, "APIG.0301") if nth % 2 else (403, "APIG.0302")
+        rig.service.faults.add(
+            Fault("status", "search", status=status, code=code, nth=nth, times=1)
+        )
+
+    for _ in range(20):
+        assert not await poller.poll()
+
+    seen = [one.status for one in rig.service.requests if one.operation == "search"]
+    assert seen == [401, 403, 401, 403, 401]
+    assert "access key AKEX… was refused several times in a row" in poller.error
+
+
 @pytest.mark.parametrize("auth", [password, signature])
 async def test_row_43_a_missing_permission(rig, clock, received, auth):
     nobody = replace(USER, permissions=frozenset({GET_JOB}))
     accounts = Accounts([replace(KEY, identity=nobody)], [nobody])
     await rig.serve(accounts=accounts)
-    poller = rig.add(auth=auth())
+    poller = await rig.add(auth=auth())
 
     for _ in range(10):
         step = (await rig.step(poller)).kept("auth")
@@ -167,7 +190,8 @@ async def test_row_43_a_missing_permission(rig, clock, received, auth):
 
     assert received("search") == 10
     assert received("token") == (auth is password)
-    assert "grant modelarts:trainJob:list to this identity in this project" in poller.error
+    grant = "grant modelarts:trainJob:list to this identity in this project and workspace 0"
+    assert grant in poller.error
     assert accounts.failures == {}
 
     accounts.keys[KEY.access] = KEY
@@ -179,7 +203,7 @@ async def test_row_43_a_missing_permission(rig, clock, received, auth):
 async def test_row_44_a_rotated_secret_key_file(rig, accounts, tmp_path, clock):
     file = tmp_path / "secret_key"
     file.write_text(KEY.secret)
-    poller = rig.add(auth=signature(file=file))
+    poller = await rig.add(auth=signature(file=file))
     assert (await rig.step(poller)).ok
 
     accounts.keys[KEY.access] = replace(KEY, secret="rotated")
@@ -193,7 +217,7 @@ async def test_row_44_a_rotated_secret_key_file(rig, accounts, tmp_path, clock):
 async def test_row_44_a_rotated_password_file(rig, accounts, tmp_path, clock):
     file = tmp_path / "password"
     file.write_text(USER.password)
-    poller = rig.add(auth=password(file=file))
+    poller = await rig.add(auth=password(file=file))
     assert (await rig.step(poller)).ok
 
     accounts.users[USER.domain, USER.name] = replace(USER, password="rotated")
@@ -205,7 +229,7 @@ async def test_row_44_a_rotated_password_file(rig, accounts, tmp_path, clock):
 
 
 async def test_row_47_iam_is_down_while_the_token_is_valid(rig, accounts, received, clock):
-    poller = rig.add(auth=password())
+    poller = await rig.add(auth=password())
     assert (await rig.step(poller)).ok
     rig.service.faults.add(Fault("status", "token", status=503, form="html"))
 
@@ -225,7 +249,7 @@ async def test_row_47_iam_is_down_while_the_token_is_valid(rig, accounts, receiv
 
 @pytest.mark.parametrize(("minutes", "where"), [(20, "ahead"), (-20, "behind")])
 async def test_row_48_the_wall_clock_jumps(rig, accounts, clock, minutes, where):
-    poller = rig.add(auth=signature())
+    poller = await rig.add(auth=signature())
     assert (await rig.step(poller)).ok
     clock.off = minutes * MINUTE
 
@@ -247,7 +271,7 @@ async def test_row_48_the_wall_clock_jumps(rig, accounts, clock, minutes, where)
 async def test_a_project_that_was_looked_up_is_the_label_from_its_first_poll_on(rig, accounts):
     """What the first poll has counted, found and used is under the label that stays."""
     rig.fleet.override(rig.populate(1)[0], {"status.duration": "?"})
-    poller = rig.add(None, project_id=None, auth=password())
+    poller = await rig.add(None, project_id=None, auth=password())
     rig.service.faults.add(Fault("status", status=500, form="html", nth=3, times=1))
 
     assert (await rig.step(poller)).ok

@@ -37,7 +37,7 @@ async def poller(rig, clock):
     (rig.job,) = rig.populate(1)
     rig.fleet.start(rig.job)
     clock.patience = 1.0
-    poller = rig.add(sweep_interval=1e6)
+    poller = await rig.add(sweep_interval=1e6)
     async with rig.running(poller):
         await rig.polled(poller, 1)
         yield poller

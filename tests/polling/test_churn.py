@@ -8,7 +8,6 @@ from collections import deque
 import pytest
 
 import exporter
-from exporter.metrics.scope import Scope
 
 QUARTER = 900.0
 EACH = 10
@@ -40,7 +39,7 @@ def _traced():
 async def test_row_60_a_day_of_churn(rig, clock):
     clock.patience = 1e9
     await rig.serve()
-    poller = rig.add(scope=Scope(retention=1800))
+    poller = await rig.add(jobs={"retention": "30m"})
     phases, batches = itertools.cycle(PHASES), deque()
     held, lines = [], []
     for _ in range(24):

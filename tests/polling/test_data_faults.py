@@ -6,7 +6,7 @@ What becomes of odd fields is in tests/model.
 import pytest
 from polling.rig import POLLS, both_ways
 
-from exporter.metrics.scope import Scope
+from exporter.simulator.edits import ABSENT
 from exporter.simulator.faults import Fault
 
 INVALID = "modelarts_exporter_invalid_jobs_total"
@@ -21,7 +21,7 @@ PHASE = "modelarts_training_job_phase"
 @pytest.fixture
 async def poller(rig):
     await rig.serve()
-    return rig.add()
+    return await rig.add()
 
 
 def of_job(samples, job_id):
@@ -62,6 +62,118 @@ async def test_row_16_one_undecodable_item(rig, poller, edits, position):
     assert (await rig.step(poller)).ok
     assert rig.value(PHASE, job_id=broken, phase="Failed") == 1
     assert rig.value(JOBS) == 60
+
+
+WITHOUT_ID = {"metadata.id": ABSENT}
+
+
+@both_ways
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"metadata": ABSENT},
+        {"metadata": {}},
+        {"metadata": {"name": {"not": "a name"}}},
+        WITHOUT_ID,
+        {"metadata.id": "no id / at all"},
+        {"metadata.id": 17.5},
+    ],
+    ids=str,
+)
+async def test_an_undecodable_item_whose_text_changes_counts_once(rig, poller, edits):
+    """It runs, so its duration differs from poll to poll, and between two searches of a poll."""
+    rig.populate(60)
+    job = rig.fleet.create()
+    rig.fleet.start(job)
+    rig.fleet.override(job, edits)
+    for poll in range(8):
+        rig.clock.passes(60)
+        rig.fleet.override(job, edits | {"metadata.description": f"step {poll}"})
+        if edits == {"metadata": ABSENT}:
+            rig.fleet.override(job, edits)
+        assert (await rig.step(poller)).ok, poller.error
+
+    assert rig.value(INVALID) == 1
+
+
+async def test_two_undecodable_items_count_twice(rig, poller):
+    rig.populate(3)
+    assert await poller.poll()
+    for edits in ({"metadata": ABSENT}, {"metadata": ABSENT}, WITHOUT_ID, WITHOUT_ID):
+        job = rig.fleet.create()
+        rig.fleet.start(job)
+        rig.fleet.override(job, edits)
+    for _ in range(3):
+        rig.clock.passes(60)
+        assert await poller.poll(), poller.error
+
+    assert rig.value(INVALID) == 4
+
+
+# --- Jobs that name another workspace -------------------------------------------------------------
+
+OTHER = "0123456789abcdef0123456789abcdef"
+
+
+def ignore_workspaces(index):
+    """Every search lists the jobs of both workspaces."""
+    one = index.sorted
+    index.sorted = lambda _, **options: sorted(
+        entry for workspace in ("0", OTHER) for entry in one(workspace, **options)
+    )
+
+
+def workspace_of(rig, job):
+    (labels,) = [
+        dict(labels)
+        for (name, labels) in rig.samples()
+        if name == "modelarts_training_job_info" and ("job_id", job.id) in labels
+    ]
+    return labels["workspace"]
+
+
+@both_ways
+async def test_a_job_that_names_another_of_our_workspaces_is_kept_where_it_is_listed(rig):
+    await rig.serve()
+    poller = await rig.add(workspaces=("0", OTHER))
+    job = rig.fleet.create()
+    rig.fleet.override(job, {"metadata.workspace_id": OTHER})
+    assert await poller.poll()
+    assert workspace_of(rig, job) == "0"
+
+    new = rig.fleet.create()
+    rig.fleet.override(new, {"metadata.workspace_id": OTHER})
+    rig.fleet.start(job)
+    for _ in range(2):
+        rig.clock.passes(60)
+        assert (await rig.step(poller)).ok, poller.error
+    assert [workspace_of(rig, each) for each in (job, new)] == ["0", "0"]
+    assert rig.counted("jobs_created", "workspace") == {"0": 1}
+
+    rig.fleet.finish(job)
+    rig.fleet.delete(new)
+    for _ in range(2):
+        rig.clock.passes(60)
+        assert (await rig.step(poller)).ok, poller.error
+    assert rig.counted("jobs_finished", "workspace") == {"0": 1}
+    assert rig.counted("jobs_deleted", "workspace") == {"0": 1}
+
+
+@both_ways
+async def test_a_job_listed_in_two_workspaces_counts_in_the_one_it_names(rig):
+    """As a service would list it that ignores the workspace of a search."""
+    await rig.serve()
+    jobs = [rig.fleet.create(workspace=workspace) for workspace in ("0", OTHER)]
+    ignore_workspaces(rig.fleet.index)
+    poller = await rig.add(workspaces=("0", OTHER))
+    assert await poller.poll()
+    jobs += [rig.fleet.create(workspace=workspace) for workspace in ("0", OTHER)]
+    for _ in range(2):
+        rig.clock.passes(60)
+        assert (await rig.step(poller)).ok, poller.error
+
+    assert [workspace_of(rig, job) for job in jobs] == ["0", OTHER] * 2
+    assert rig.counted("jobs_created", "workspace") == {"0": 1, OTHER: 1}
 
 
 @both_ways
@@ -137,7 +249,7 @@ async def test_row_18_an_unknown_phase(rig, poller, caplog):
 async def test_row_28_more_active_jobs_than_may_have_series(rig):
     await rig.serve()
     ids = rig.populate(20_000)
-    poller = rig.add(scope=Scope(max_series_jobs=1000))
+    poller = await rig.add(jobs={"max_series_jobs": 1000})
 
     assert await poller.poll()
 

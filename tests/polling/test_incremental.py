@@ -7,7 +7,7 @@ from itertools import chain, combinations
 import pytest
 from polling.rig import both_ways, events, until
 
-from exporter.polling import state as knowledge
+from exporter.polling import state
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import LIST_JOBS, Accounts, Identity
@@ -42,7 +42,7 @@ def signing_in(user):
 async def forbidding(rig, user, **options):
     """A poller of an identity that may not do everything."""
     await rig.serve(accounts=Accounts(users=[user]), **options)
-    return rig.add(auth=signing_in(user))
+    return await rig.add(auth=signing_in(user))
 
 
 # --- What a poll costs ----------------------------------------------------------------------------
@@ -55,7 +55,7 @@ async def test_a_steady_poll_costs_the_same_whatever_was(rig, mode, history):
     await rig.serve(behaviour=Behaviour(offset=mode))
     rig.populate(history, "Completed")
     active = rig.populate(30)
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
 
     for _ in range(3):
@@ -75,7 +75,7 @@ async def test_jobs_that_ended_long_ago_created_are_asked_for_by_id(rig, mode, n
     await rig.serve(behaviour=Behaviour(offset=mode))
     old = rig.populate(60)
     rig.populate(200, "Completed")
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     for job_id in old[:number]:
         rig.fleet.finish(job_id, "Failed")
@@ -91,7 +91,7 @@ async def test_jobs_that_ended_long_ago_created_are_asked_for_by_id(rig, mode, n
 async def test_more_new_jobs_than_fit_on_a_page(rig):
     await rig.serve()
     rig.populate(300, "Completed")
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     new = [rig.fleet.create().id for _ in range(120)]
     for job_id in new[:60]:
@@ -111,7 +111,7 @@ async def test_two_workspaces_are_read_each(rig):
     rig.populate(100, "Completed")
     for _ in range(10):
         rig.fleet.create(workspace=OTHER)
-    poller = rig.add(workspaces=("0", OTHER))
+    poller = await rig.add(workspaces=("0", OTHER))
     assert await poller.poll()
 
     assert await rig.cost(poller) == {"phase": 2, "list": 2}
@@ -122,7 +122,7 @@ async def test_one_workspace_of_two_fails(rig):
     """Nothing is published of the other, and nothing of it is lost."""
     await rig.serve()
     jobs = [*rig.populate(3), rig.fleet.create(workspace=OTHER).id]
-    poller = rig.add(workspaces=("0", OTHER), retries=0)
+    poller = await rig.add(workspaces=("0", OTHER), retries=0)
     assert await poller.poll()
     for job_id in jobs:
         rig.fleet.finish(job_id, "Failed")
@@ -141,16 +141,16 @@ async def test_row_61_what_a_poll_found_and_how_it_ended_are_of_one_generation(r
     """Another target publishes in between."""
     await rig.serve()
     rig.populate(3)
-    slow, quick = rig.add("slow"), rig.add("quick")
+    slow, quick = await rig.add("slow"), await rig.add("quick")
     drawn, go_on = threading.Event(), threading.Event()
 
-    def event_lines(ledger, labels, *rest, real=knowledge.event_lines):
+    def slow_lines(ledger, labels, *rest, real=state.counter_lines):
         if labels["project"] == "slow":
             drawn.set()
             assert go_on.wait(20)
         return real(ledger, labels, *rest)
 
-    monkeypatch.setattr(knowledge, "event_lines", event_lines)
+    monkeypatch.setattr(state, "counter_lines", slow_lines)
     polling = asyncio.create_task(slow.poll())
     await until(drawn.is_set)
     assert await quick.poll()
@@ -214,12 +214,12 @@ async def test_row_34_and_38_whatever_the_service_honours(rig, how, useless, for
 
 def wants_sweep(poller):
     """Whether a sweep is due long before its interval is over."""
-    return poller._sweep_due < poller._monotonic() + 600
+    return poller._sweep_due < poller._clocks.monotonic() + 600
 
 
 async def everything_allowed(rig):
     await rig.serve()
-    return rig.add()
+    return await rig.add()
 
 
 @both_ways
@@ -227,7 +227,7 @@ async def everything_allowed(rig):
 async def test_row_30_and_35_a_job_deleted_while_active_counts_once(rig, totals):
     await rig.serve(behaviour=Behaviour(totals=totals))
     ids = rig.populate(60)
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     for job_id in (ids[0], ids[-1]):
         rig.fleet.delete(job_id)
@@ -247,7 +247,7 @@ async def test_an_id_filter_that_takes_fewer_values_than_we_send_deletes_nobody(
     await rig.serve()
     old = rig.populate(20)
     rig.populate(100, "Completed")
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     for job_id in old[:9]:
         rig.fleet.finish(job_id, "Failed")
@@ -278,7 +278,7 @@ EMPTY = {"items": [], "total": 0, "count": 0}
 async def test_row_36_an_empty_list_once(rig, phase):
     await rig.serve()
     ids = rig.populate(5000, phase)
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     before = rig.samples()
     fault = Fault("edit", edits=EMPTY, times=1)
@@ -303,7 +303,7 @@ async def test_row_36_every_list_is_empty_for_the_length_of_a_poll(rig):
     await rig.serve()
     rig.populate(100)
     rig.populate(2000, "Completed")
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     before = rig.samples()
     rig.service.faults.add(Fault("edit", "search", edits=EMPTY))
@@ -347,6 +347,7 @@ async def test_row_36_a_permission_is_narrowed_for_good(rig):
 # --- Row 38: the detail call is forbidden ---------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_row_38_no_filter_and_no_call_leaves_it_to_sweeps(rig):
     """A long list is never read by an incremental poll, which has to be quick."""
     poller = await forbidding(rig, restricted())
@@ -370,11 +371,12 @@ async def test_row_38_no_filter_and_no_call_leaves_it_to_sweeps(rig):
     assert rig.counted("jobs_finished") == {"Failed": 1}
 
 
+@pytest.mark.slow
 async def test_row_38_thousands_end_at_once(rig):
     """A poll decides as many as it can; a sweep decides them all."""
     await rig.serve()
     ids = rig.populate(3000)
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     for job_id in ids[:2000]:
         rig.fleet.finish(job_id, "Terminated")

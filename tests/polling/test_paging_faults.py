@@ -25,7 +25,7 @@ def start(rig):
 
     async def start(mode, *, known=True, **options):
         await rig.serve(behaviour=Behaviour(offset=mode))
-        return rig.add(pagination=mode if known else None, **options)
+        return await rig.add(pagination=mode if known else "auto", **options)
 
     return start
 
@@ -352,7 +352,7 @@ async def test_a_wrong_mode_is_noticed_soon(rig, start, real, size, meanwhile):
 async def test_a_wrong_mode_that_was_set_is_said(rig, start, real):
     await rig.serve(behaviour=Behaviour(offset=real))
     wrong = MODES[real == "page"]
-    poller = rig.add(pagination=wrong)
+    poller = await rig.add(pagination=wrong)
     rig.populate(400)
     act(rig, {"do": "create"}, nth=2, times=None)
 

@@ -15,7 +15,7 @@ from exporter.clock import Clocks
 from exporter.errors import ConnectionFailedError, InconsistentPagesError, PollError, TimedOutError
 from exporter.huaweicloud.auth.static import NoAuth
 from exporter.huaweicloud.http import Response
-from exporter.jobs.tracker import Fleet as Known
+from exporter.jobs.tracked import Fleet as Known
 from exporter.modelarts.client import Client
 from exporter.modelarts.rate_limit import RateLimiter
 from exporter.modelarts.search import Paging
@@ -268,7 +268,7 @@ async def test_the_service_in_memory_is_the_one_on_a_port(offset, rig):
     """The shortcut of this file answers as the real thing does."""
     await rig.serve(behaviour=Behaviour(offset=offset))
     ids = rig.populate(230)
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     world = World([[], []])
     world.fleet = rig.fleet

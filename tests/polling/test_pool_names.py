@@ -9,6 +9,7 @@ import pytest
 from polling.rig import POLLS, REQUESTS, RETRIES, until
 from polling.test_auth_faults import KEY, USER, password, signature
 
+from exporter.modelarts import pools
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import LIST_POOLS, AccessKey, Accounts
@@ -74,19 +75,19 @@ def asked(poller):
 @pytest.mark.parametrize("resources", ["array", "object"])
 async def test_names_of_pools_where_jobs_do_not_tell_them(rig, resources):
     await serve(rig, replace(OLD, pool_resources=resources))
-    poller = rig.add()
+    poller = await rig.add()
 
     assert await poller.poll()
 
     assert named(rig) == NAMES
     assert of_jobs(rig) == {"vision", ""}
     assert rig.value(REQUESTS, operation="pools", code="200") == 1
-    assert poller.costs["sweep"].requests == len(poller.session.sent) == 2
+    assert poller.status().costs["sweep"].requests == len(poller.session.sent) == 2
 
 
 async def test_asked_for_at_the_first_poll_and_with_every_sweep(rig):
     await serve(rig)
-    poller = rig.add()
+    poller = await rig.add()
 
     assert await rig.cost(poller) == {"list": 1, "pools": 1}
     for _ in range(3):
@@ -99,7 +100,7 @@ async def test_asked_for_at_the_first_poll_of_a_process_that_goes_on(rig, tmp_pa
     await serve(rig)
     for cost in ({"list": 1}, {"phase": 1, "list": 1}):
         store = await StateFile.open(tmp_path / "state.db", problem=pytest.fail)
-        poller = rig.add(store=store)
+        poller = await rig.add(store=store)
         try:
             assert await rig.cost(poller) == cost | {"pools": 1}
             assert named(rig) == NAMES
@@ -111,7 +112,7 @@ async def test_asked_for_at_the_first_poll_of_a_process_that_goes_on(rig, tmp_pa
 
 async def test_a_new_name_takes_the_place_of_the_old_one(rig):
     await serve(rig, Behaviour())
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     assert named(rig) == NAMES
 
@@ -131,7 +132,7 @@ async def test_row_43_without_the_permission_pools_go_by_their_ids(rig, clock, l
     user = replace(USER, permissions=USER.permissions - {LIST_POOLS})
     accounts = Accounts([replace(KEY, identity=user)], [user])
     await serve(rig, accounts=accounts)
-    poller = rig.add(auth=auth())
+    poller = await rig.add(auth=auth())
 
     for _ in range(5):
         assert (await rig.step(poller, "sweep")).ok
@@ -159,7 +160,7 @@ async def test_row_43_without_the_permission_pools_go_by_their_ids(rig, clock, l
 @pytest.mark.parametrize("auth", [password, signature])
 async def test_a_401_for_pools_alone_harms_nobody(rig, clock, lines, auth):
     await serve(rig, accounts=Accounts([KEY], [USER]))
-    poller = rig.add(auth=auth())
+    poller = await rig.add(auth=auth())
     rig.service.faults.add(Fault("status", "pools", status=401, code="APIG.0301"))
 
     for _ in range(10):
@@ -176,7 +177,7 @@ async def test_a_401_for_pools_alone_harms_nobody(rig, clock, lines, auth):
 async def test_row_42_not_asked_for_while_searches_fail(rig, clock):
     accounts = Accounts([AccessKey(KEY.access, "the right secret", USER)], [USER])
     await serve(rig, accounts=accounts)
-    poller = rig.add(auth=signature("a wrong secret"))
+    poller = await rig.add(auth=signature("a wrong secret"))
 
     for _ in range(10):
         assert not await poller.poll()
@@ -218,7 +219,7 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.do}-{fault.status or ''}")
 async def test_whatever_goes_wrong_names_stay_and_polls_go_on(rig, clock, lines, fault):
     await serve(rig)
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     rig.service.faults.add(replace_fault(fault, operation="pools"))
 
@@ -248,11 +249,42 @@ def replace_fault(fault, **changes):
     return Fault(**fields | changes)
 
 
+async def test_a_bug_costs_names_and_not_polls(rig, caplog, lines, monkeypatch):
+    await serve(rig)
+    poller = await rig.add()
+    assert await poller.poll()
+
+    def broken(body):
+        raise LookupError
+
+    monkeypatch.setattr(pools, "decode_pools", broken)
+    for _ in range(2):
+        assert (await rig.step(poller, "sweep")).ok
+    assert named(rig) == NAMES
+    assert poller.target.pools.error == "internal error, see the log"
+    assert len(lines()) == 1
+    assert "LookupError" in caplog.text
+
+
+@pytest.mark.parametrize("field", ["name", r"\ud800", "annotations"])
+async def test_lone_surrogates_do_not_matter(rig, field):
+    """Not even in a key that nobody reads."""
+    await serve(rig)
+    metadata = f'{{"name": "pool-8c21e4aa", "x": 1, "{field}": "\\ud800", "name": "pool-8c21e4aa"}}'
+    body = f'{{"\\udfff": 0, "items": [{{"metadata": {metadata}}}]}}'
+    rig.service.faults.add(Fault("replace", "pools", body=body))
+    poller = await rig.add()
+
+    assert (await rig.step(poller)).ok
+    assert (await rig.step(poller, "sweep")).ok
+    assert poller.target.pools.error == ""
+
+
 @pytest.mark.parametrize("do", ["hang", "trickle"])
 async def test_a_poll_waits_only_a_short_time(rig, lines, do):
     await serve(rig)
     rig.service.faults.add(Fault(do, "pools", seconds=0.05))
-    poller = rig.add()
+    poller = await rig.add()
     await poller.target.connect()
     assert poller.target.pools.timeout <= 6.0
     poller.target.pools.timeout = 0.3
@@ -269,7 +301,7 @@ async def test_a_poll_waits_only_a_short_time(rig, lines, do):
 
 async def test_a_sweep_that_waits_for_names_does_not_hold_up_polls(rig):
     await serve(rig)
-    poller = rig.add()
+    poller = await rig.add()
     assert await poller.poll()
     rig.service.faults.add(Fault("hang", "pools"))
     poller.target.pools.timeout = 1.0
@@ -280,7 +312,7 @@ async def test_a_sweep_that_waits_for_names_does_not_hold_up_polls(rig):
 
 async def test_row_05_a_pause_that_is_asked_for_holds_for_all(rig, clock):
     await serve(rig)
-    poller = rig.add()
+    poller = await rig.add()
     fault = Fault("status", "pools", status=429, code="APIG.0308", retry_after="30", times=1)
     rig.service.faults.add(fault)
 
@@ -297,7 +329,7 @@ async def test_row_05_a_pause_that_is_asked_for_holds_for_all(rig, clock):
 
 async def test_slow_targets_have_names_too(rig):
     await serve(rig)
-    poller = rig.add(rate=0.1)
+    poller = await rig.add(rate=0.1)
     assert await poller.poll()
     assert named(rig) == NAMES
     assert poller.target.pools.timeout == pytest.approx(15.0)
@@ -317,7 +349,7 @@ async def test_strange_names_are_bounded_and_harmless(rig):
         for number in range(5000)
     ]
     rig.service.faults.add(Fault("replace", "pools", body=json.dumps({"items": items})))
-    poller = rig.add()
+    poller = await rig.add()
 
     assert await poller.poll()
 
@@ -331,7 +363,7 @@ async def test_strange_names_are_bounded_and_harmless(rig):
 async def test_without_any_source_there_are_ids(rig):
     await serve(rig)
     rig.service.faults.add(Fault("status", "pools", status=404))
-    poller = rig.add()
+    poller = await rig.add()
 
     assert await poller.poll()
 
@@ -342,7 +374,7 @@ async def test_without_any_source_there_are_ids(rig):
 async def test_names_that_jobs_bring_are_shown_where_the_list_may_not_be_read(rig):
     await serve(rig, Behaviour())
     rig.service.faults.add(Fault("status", "pools", status=403, code="ModelArts.0112"))
-    poller = rig.add()
+    poller = await rig.add()
 
     assert await poller.poll()
 

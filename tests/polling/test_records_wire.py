@@ -11,7 +11,7 @@ RECORDS = "status.running_records"
 @pytest.fixture
 async def poller(rig):
     await rig.serve()
-    return rig.add()
+    return await rig.add()
 
 
 async def watched(rig, poller):
@@ -50,7 +50,7 @@ async def test_row_24_records_are_absent_in_one_poll_and_there_in_the_next(rig, 
 @both_ways
 async def test_row_24_records_of_a_baseline_that_come_late_are_no_news(rig):
     await rig.serve(behaviour=Behaviour(records_in_list=False))
-    poller = rig.add()
+    poller = await rig.add()
     job = rig.fleet.create()
     rig.fleet.start(job)
     rig.fleet.recover(job, "proc_restart", gap=5.0)

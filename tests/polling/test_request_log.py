@@ -33,7 +33,7 @@ def facts(records):
 
 async def test_one_line_for_each_request(rig, lines):
     await rig.serve()
-    poller = rig.add("research")
+    poller = await rig.add("research")
     rig.service.faults.add(Fault("status", "search", status=503, times=1))
     rig.service.faults.add(Fault("reset", "search", nth=2, times=1))
 
@@ -51,7 +51,7 @@ async def test_one_line_for_each_request(rig, lines):
 
 async def test_a_project_that_was_looked_up_is_named(rig, lines):
     await rig.serve(accounts=Accounts([KEY], [USER]))
-    poller = rig.add(None, auth=signature(), project_id=None)
+    poller = await rig.add(None, auth=signature(), project_id=None)
 
     assert await poller.poll()
 
@@ -61,7 +61,7 @@ async def test_a_project_that_was_looked_up_is_named(rig, lines):
 
 async def test_no_secret_gets_in(rig, lines):
     await rig.serve(accounts=Accounts([KEY], [USER]))
-    poller = rig.add(auth=signature(), project_id=PROJECT_ID)
+    poller = await rig.add(auth=signature(), project_id=PROJECT_ID)
 
     assert await poller.poll()
 

@@ -29,7 +29,7 @@ def life(rig, path):
     @contextlib.asynccontextmanager
     async def life(**options):
         store = await StateFile.open(path, problem=rig.instruments.state_errors.inc)
-        poller = rig.add(store=store, **options)
+        poller = await rig.add(store=store, **options)
         poller.store = store
         try:
             yield poller
@@ -64,7 +64,9 @@ async def test_a_restart_goes_on_where_it_was(rig, life):
         assert await rig.cost(poller) == {"phase": 1, "list": 1, "pools": 1}
         assert events(rig.samples()) == before
         assert rig.value(JOBS) == 210
-        assert poller._sweep_due <= poller._monotonic()  # and everything, but beside the polls
+        assert (
+            poller._sweep_due <= poller._clocks.monotonic()
+        )  # and everything, but beside the polls
         assert set(rig.label_values("modelarts_training_job_info", "job_id")) == set(old)
 
 
@@ -217,7 +219,7 @@ async def test_row_53_a_poll_is_cancelled(rig, life, moment):
         elif moment == "in the commit":
             poller.store._commit = slow
         else:
-            poller.known._publish = stuck
+            poller.state._publish = stuck
         polling = asyncio.create_task(poller.poll())
         await until(reached.is_set)
         polling.cancel()
@@ -298,7 +300,7 @@ class Flaky(MemoryStore):
     fails = False
     commits = 0
 
-    async def commit(self, target, change):
+    async def commit(self, target, change, whole=None):
         self.commits += 1
         if self.fails:
             raise StateError("state file state.db: the disk is full")
@@ -310,7 +312,7 @@ async def test_row_54_a_release_that_cannot_be_committed_waits(rig, clock):
     ids = rig.populate(5)
     clock.patience = 1.0
     store = Flaky()
-    poller = rig.add(store=store, sweep_interval=1e6)
+    poller = await rig.add(store=store, sweep_interval=1e6)
     async with rig.running(poller):
         await rig.polled(poller, 1)
         rig.fleet.delete(ids[0])

@@ -25,7 +25,7 @@ async def poller(rig, clock):
         "domain": USER.domain,
         "password": USER.password,
     }
-    return rig.add(auth=auth, retries=0, sweep_interval=1e6)
+    return await rig.add(auth=auth, retries=0, sweep_interval=1e6)
 
 
 def starts(poller):
@@ -148,7 +148,7 @@ async def test_row_51_a_poll_longer_than_the_interval(rig, clock, poller):
 async def test_row_49_events_are_what_they_are_by_the_services_clock(rig, clock, jump):
     await rig.serve()
     rig.populate(60, "Completed")
-    poller = rig.add()
+    poller = await rig.add()
     job = rig.fleet.create()
     rig.fleet.start(job)
     assert await poller.poll()
@@ -174,7 +174,7 @@ async def test_row_50_one_poll_and_one_sweep_after_a_long_sleep(rig, clock):
     await rig.serve()
     rig.populate(60)
     clock.patience = 1.0
-    poller = rig.add()
+    poller = await rig.add()
     async with rig.running(poller):
         await rig.polled(poller, 1)
         clock.passes_until(30)

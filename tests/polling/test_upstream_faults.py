@@ -1,7 +1,9 @@
 """The service fails, or the way to it: rows 1-15 of the fault matrix."""
 
+import json
 import socket
 import ssl
+import threading
 from copy import copy
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -10,8 +12,21 @@ from urllib.parse import urlsplit
 
 import pytest
 import trustme
-from polling.rig import POLLS, REQUESTS, RETRIES, START, both_ways, events, states, until
+from polling.rig import (
+    POLLS,
+    REQUESTS,
+    RETRIES,
+    START,
+    RecordedSession,
+    both_ways,
+    events,
+    states,
+    until,
+)
 
+from exporter.huaweicloud.http import Response
+from exporter.modelarts import search
+from exporter.modelarts.decode.jobs import decode_page
 from exporter.simulator.faults import Fault
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import AccessKey, Accounts, Identity
@@ -26,7 +41,7 @@ async def poller(rig):
     """A poller that has seen 60 jobs, on two pages."""
     await rig.serve()
     rig.populate(60)
-    poller = rig.add()
+    poller = await rig.add()
     assert (await rig.step(poller)).ok
     return poller
 
@@ -52,6 +67,39 @@ async def test_row_01_connection_refused(rig, poller):
 
     await rig.service.start(port=port)
     await rig.recovers(poller)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "modelarts.invalid"])
+async def test_somebody_who_waits_is_told_at_once_that_there_is_no_connection(
+    rig, monkeypatch, host
+):
+    await rig.serve()
+
+    def resolve(name, *arguments, real=socket.getaddrinfo, **options):
+        if name == "modelarts.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    poller = await rig.add(endpoint=f"http://{host}", retry_unreachable=False)
+
+    step = await rig.step(poller)
+
+    assert not step.ok
+    assert step.grew(REQUESTS, "code") == {"connection": 1}
+    assert step.grew(RETRIES, "reason") == {}
+
+
+async def test_a_lost_connection_is_retried_for_somebody_who_waits_too(rig):
+    await rig.serve()
+    rig.populate(3)
+    poller = await rig.add(retry_unreachable=False)
+    rig.service.faults.add(Fault("reset", times=2))
+
+    step = await rig.step(poller)
+
+    assert step.ok
+    assert step.grew(RETRIES, "reason") == {"upstream": 2}
 
 
 @pytest.mark.parametrize("do", ["reset", "cut"])
@@ -89,7 +137,7 @@ async def test_row_02_the_name_does_not_resolve_at_start(rig, monkeypatch):
         return real(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    poller = rig.add(endpoint=f"http://modelarts.invalid:{port_of(rig.service.url)}")
+    poller = await rig.add(endpoint=f"http://modelarts.invalid:{port_of(rig.service.url)}")
     rig.populate(3)
     assert not rig.publisher.ready
 
@@ -109,7 +157,7 @@ async def test_row_02_the_name_does_not_resolve_at_start(rig, monkeypatch):
 async def test_row_03_headers_never_come(rig):
     await rig.serve()
     rig.populate(20)
-    poller = rig.add(retries=1)
+    poller = await rig.add(retries=1)
     assert (await rig.step(poller)).ok
     rig.service.faults.add(Fault("hang"))
     poller.session.timeout = 0.15
@@ -127,7 +175,7 @@ async def test_row_03_headers_never_come(rig):
 async def test_row_04_the_timeout_is_total_and_not_per_read(rig):
     await rig.serve()
     rig.populate(20)
-    poller = rig.add(retries=0)
+    poller = await rig.add(retries=0)
     assert (await rig.step(poller)).ok
     poller.session.timeout = 0.3
     rig.service.faults.add(
@@ -146,7 +194,7 @@ async def test_row_05_retry_after_pauses_the_whole_target(rig):
     rig.populate(120)
     for _ in range(120):
         rig.fleet.create(workspace=WORKSPACE)
-    poller = rig.add(workspaces=("0", WORKSPACE))
+    poller = await rig.add(workspaces=("0", WORKSPACE))
     rig.service.faults.add(Fault("status", status=429, retry_after="47", times=1))
 
     step = await rig.step(poller)
@@ -163,7 +211,7 @@ async def test_row_05_retry_after_pauses_the_whole_target(rig):
 async def test_row_05_the_next_poll_waits_too(rig):
     await rig.serve()
     rig.populate(20)
-    poller = rig.add(retries=0)
+    poller = await rig.add(retries=0)
     assert (await rig.step(poller)).ok
     rig.service.faults.add(Fault("status", status=429, retry_after="100", times=1))
 
@@ -202,7 +250,7 @@ BACKOFF = (0.2, 0.6)
 async def test_row_06_forms_of_retry_after(rig, value, least, most):
     await rig.serve()
     rig.populate(3)
-    poller = rig.add()
+    poller = await rig.add()
     rig.service.faults.add(Fault("status", status=429, retry_after=value, times=1))
 
     assert (await rig.step(poller)).ok
@@ -213,7 +261,7 @@ async def test_row_06_forms_of_retry_after(rig, value, least, most):
 
 async def test_row_06_an_http_date_counts_by_the_services_own_clock(rig, clock):
     await rig.serve()
-    poller = rig.add()
+    poller = await rig.add()
     clock.off = -3600.0
     in_half_a_minute = formatdate(START + 30, usegmt=True)
     rig.service.faults.add(Fault("status", status=429, retry_after=in_half_a_minute, times=1))
@@ -250,7 +298,7 @@ async def test_row_07_a_real_limit_is_survived_at_the_configured_rate(rig):
     await rig.serve()
     rig.service.behaviour.requests_per_minute = 10
     ids = rig.populate(1000)
-    poller = rig.add()
+    poller = await rig.add()
 
     step = await rig.step(poller)
 
@@ -290,7 +338,7 @@ async def test_row_08_failures_for_ever(rig, poller):
 async def test_row_09_states_are_withdrawn_when_stale_and_counters_stay(rig, clock):
     await rig.serve()
     rig.populate(20)
-    poller = rig.add(retries=0, sweep_interval=7200.0)
+    poller = await rig.add(retries=0, sweep_interval=7200.0)
     clock.patience = 1.0
     async with rig.running(poller):
         await rig.polled(poller, 1)
@@ -323,6 +371,30 @@ async def test_row_09_states_are_withdrawn_when_stale_and_counters_stay(rig, clo
         await rig.polled(poller, 62)
         assert states(rig.samples()).keys() == states(shown).keys()
         assert rig.value("modelarts_up") == 1
+
+
+@pytest.mark.parametrize("wrong", ["0", WORKSPACE])
+@pytest.mark.parametrize(
+    ("status", "place"),
+    [
+        (400, "check target.endpoint, target.project_id and target.workspaces (here {})"),
+        (404, "check target.endpoint, target.project_id and target.workspaces (here {})"),
+        (403, "grant modelarts:trainJob:list to this identity in this project and workspace {}"),
+    ],
+)
+async def test_a_refusal_names_the_workspace(rig, monkeypatch, status, place, wrong):
+    await rig.serve()
+
+    async def answer(session, request, real=RecordedSession.__call__):
+        if request.body and json.loads(request.body)["workspace_id"] == wrong:
+            body = b'{"error_code": "ModelArts.0102", "error_msg": "Bad parameters."}'
+            return Response(status, {}, body)
+        return await real(session, request)
+
+    monkeypatch.setattr(RecordedSession, "__call__", answer)
+    poller = await rig.add(workspaces=("0", WORKSPACE))
+    assert not await poller.poll()
+    assert f"{status} ModelArts.0102 Bad parameters.; {place.format(wrong)}" in poller.error
 
 
 @pytest.mark.parametrize(
@@ -413,13 +485,40 @@ async def test_row_13_answers_have_a_limit(rig, poller, do):
     await rig.recovers(poller)
 
 
+HEAVY = {
+    "items": b'{"items": [%s]}' % b",".join([b"0"] * 4_000_000),
+    "records": b'{"items": [{"metadata": {"id": "a"}, "status": {"running_records": [%s]}}]}'
+    % b",".join([b'{"start_type": "restarted"}'] * 100_000),
+    "nesting": b'{"items": [%s' % (b"[" * 1_000_000),
+}
+
+
+@pytest.mark.parametrize("kind", HEAVY)
+async def test_row_13_the_event_loop_goes_on(rig, poller, kind, monkeypatch):
+    """Neither decompression nor decoding of more than a little happens in its thread."""
+    loop = threading.get_ident()
+    threads = []
+
+    def decoding(body, **options):
+        threads.append(threading.get_ident())
+        return decode_page(body, **options)
+
+    monkeypatch.setattr(search, "decode_page", decoding)
+    body = HEAVY[kind].decode()
+    rig.service.faults.add(Fault("replace", "search", body=body, times=1))
+
+    assert (await rig.step(poller)).ok == (kind == "records")
+    assert loop not in threads
+    assert threads
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @both_ways
 async def test_row_14_nothing_goes_where_a_redirect_points(rig, status):
     key = AccessKey("AKEXAMPLE", "a secret", Identity())
     await rig.serve(accounts=Accounts([key]))
     rig.populate(20)
-    poller = rig.add(auth=signing(key))
+    poller = await rig.add(auth=signing(key))
     assert (await rig.step(poller)).ok
     async with SimulatedService(Fleet(), clock=rig.clock.service) as elsewhere:
         location = elsewhere.url + rig.service.requests[0].path
@@ -454,7 +553,7 @@ async def test_row_15_a_wrong_certificate(rig, tmp_path, case):
     await rig.serve(accounts=Accounts([key]), ssl_context=serving(good.issue_cert("127.0.0.1")))
     port = port_of(rig.service.url)
     rig.populate(20)
-    poller = rig.add(ca_file=str(tmp_path / "ca.pem"), auth=signing(key))
+    poller = await rig.add(ca_file=str(tmp_path / "ca.pem"), auth=signing(key))
     assert (await rig.step(poller)).ok
 
     await rig.service.close()

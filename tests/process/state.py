@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from process.program import get, samples
+from process.program import scraped
 
 EVENTS = re.compile(
     r"modelarts_training_(?!job_)\w+_total"
@@ -81,7 +81,7 @@ class Scraper:
         self.wrong = []
 
     async def scrape(self):
-        found = samples((await get(f"{self._url}/metrics"))[2])
+        found = await scraped(self._url)
         now = {key: value for key, value in found.items() if EVENTS.fullmatch(key[0])}
         if now:  # there are none before the first poll
             self.wrong += [

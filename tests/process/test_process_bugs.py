@@ -26,8 +26,8 @@ def broken(start, place, *arguments):
 @pytest.mark.parametrize(
     ("command", "place"),
     [
-        ("serve", "polling.poller.Poller._poll_in_time"),
-        ("serve", "polling.state.TargetState.keep"),
+        ("serve", "polling.poller.Poller._poll_at_intervals"),
+        ("serve", "polling.state.TargetState.run"),
         ("serve", "web.publisher.Publisher.run"),
         ("check", "web.publisher.Publisher.run"),
         ("dump", "web.publisher.Publisher.run"),

@@ -1,6 +1,7 @@
 """What demo, simulate, dump and check do for a new user."""
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -27,6 +28,9 @@ from exporter.simulator.server import SimulatedService
 SMALL = ("--jobs=60", "--rate=0", "--seed=5")
 """A small world without new jobs."""
 
+OFFLINE = (
+    "check --offline --target.region=r --target.auth.method=none --web.listen-address=127.0.0.1:0"
+)
 ANYWHERE = "--web.listen-address=127.0.0.1:0"
 
 
@@ -183,7 +187,65 @@ async def test_check_of_a_healthy_target(start, still):
     sweep = calls - POLL
     table = TABLE.format(poll=POLL, sweep=sweep, day=POLL * 86_400 + sweep * 24)
     assert re.sub(r"\d+\.\d s$", "N s", program.stdout, flags=re.MULTILINE) == table
-    assert program.stderr == ""
+    assert program.stderr.splitlines()[0] == "Signing in ..."
+
+
+async def test_quick_check_reads_one_page(start, still):
+    program = start("check", "--quick", "--output=json", *target(still))
+
+    assert await program.ended() == 0
+    assert [each.operation for each in still.requests] == ["search", "pools"]
+    (found,) = json.loads(program.stdout)["targets"]
+    assert (found["ok"], found["jobs"], found["pools"]) == (True, 120, 4)
+
+
+async def test_offline_check_sends_nothing(start, still):
+    program = start("check", "--offline", *target(still))
+
+    assert await program.ended() == 0
+    assert len(still.requests) == 0
+    assert (program.stdout, program.stderr) == ("The configuration is ok.\n", "")
+
+
+async def test_check_beside_the_running_exporter(start, still, tmp_path):
+    """Its port and its state file are in use; neither is a failure, and nothing is disturbed."""
+    state = f"--state.file={tmp_path / 'state.db'}"
+    running = start(state, *target(still))
+    url = await running.url()
+    await up(url)
+    listening = url.removeprefix("http://")
+    address = f"--web.listen-address={listening}"
+    flags = [flag for flag in target(still) if "listen" not in flag]
+    program = start("check", "--quick", state, address, *flags)
+
+    assert await program.ended() == 0
+    assert f"web.listen_address: {listening} is in use" in program.stdout
+    assert await running.stops() == 0
+    assert not re.search("WARNING|ERROR", running.stderr)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "error"),
+    [
+        ("version 2>&-", 0, ""),
+        ("version <&-", 0, ""),
+        (f"{OFFLINE} 2>&-", 0, ""),
+        (
+            "version >&-",
+            1,
+            "modelarts-exporter: cannot write to standard output: it is closed\n",
+        ),
+    ],
+)
+def test_closed_standard_streams(tmp_path, command, code, error):
+    done = subprocess.run(
+        ["bash", "-c", f"{' '.join(map(shlex.quote, COMMAND))} {command}"],
+        env=surroundings(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, error)
 
 
 POLL = 5
@@ -217,8 +279,20 @@ async def test_dump_writes_what_would_be_served(start, still):
     assert samples(once.stdout)
     assert len(states(once.stdout)) > 120
     assert states(once.stdout) == states(served)
-    assert families(once.stdout) == families(served)
+    ours = [each for each in families(served) if each.startswith("modelarts_")]
+    assert families(once.stdout) == ours  # process_* would collide in node_exporter's collector
+    assert {"modelarts_up gauge", "modelarts_exporter_polls_total counter"} <= {*ours}
     assert once.stderr == ""
+
+
+async def test_check_does_not_retry_where_nobody_listens(start, closed_port):
+    """With so many retries, it would not end before the test does."""
+    unreachable = SimulatedService(Fleet())
+    unreachable.url = f"http://127.0.0.1:{closed_port}"
+    program = start("check", *target(unreachable, api__retries=10_000))
+
+    assert await program.ended() == 1
+    assert "FAILED: cannot connect to" in program.stdout
 
 
 async def test_dump_of_a_target_that_fails(start, closed_port):

@@ -78,11 +78,13 @@ async def test_what_the_log_says_of_the_start(start, service):
     program = start(*target(service, target__name="research"))
     url = await program.url()
     await up(url)
+    await program.said("INFO first complete reading")
 
-    assert [line.split(" python=")[0] for line in program.log] == [
+    assert [re.split(" python=| seconds=", line)[0] for line in program.log] == [
         f"INFO modelarts-exporter {__version__} starts",
         "INFO polling as nobody target=cn-north-4/research",
         f"INFO serving {url}/metrics",
+        "INFO first complete reading of the target target=cn-north-4/research jobs=10 requests=2",
     ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yaml
 from process.program import PYTHON, TRACE, eventually, free_port, get, scraped, target, up, values
 from process.state import Book, Scraper, counted
 
@@ -133,7 +134,8 @@ async def test_row_52_the_commit_under_way_is_whole(start, service, fleet, optio
     assert await program.stops() == 0
 
     file = await StateFile.open(tmp_path / "state.db", problem=lambda: None)
-    saved = await file.load(f"{PROJECT_NAME}/{PROJECT_ID}", ["0"])
+    ((key, _),) = await file.saved(PROJECT_NAME, PROJECT_ID)
+    saved = await file.load(key, ["0"])
     await file.close()
     assert saved.jobs.keys() == {job.id for job in fleet}
     failed = ("modelarts_training_jobs_finished_total", ("0", "public", "Ascend", "Failed"))
@@ -141,10 +143,13 @@ async def test_row_52_the_commit_under_way_is_whole(start, service, fleet, optio
 
 
 class Durable(LivingFleet):
-    """Jobs are deleted by the test only, so that none is before it is seen."""
+    """Once its history is over, nothing is deleted before it was seen, only by hand."""
+
+    history_is_over = False
 
     def delete(self, job, at=None):
-        pass
+        if not self.history_is_over:
+            super().delete(job, at)
 
     def really_delete(self, job):
         super().delete(job)
@@ -152,7 +157,8 @@ class Durable(LivingFleet):
 
 async def test_row_53_killed_again_and_again(start, tmp_path):
     chance = random.Random(53)
-    fleet = Durable.populated(53, time.time(), jobs=300, rate=60)
+    fleet = Durable.populated(53, time.time(), jobs=300, rate=30)
+    fleet.history_is_over = True
     fleet.pause()
     address = f"127.0.0.1:{free_port()}"
     url = f"http://{address}"
@@ -174,7 +180,7 @@ async def test_row_53_killed_again_and_again(start, tmp_path):
             service,
             target__workspaces="0,5f0c2b7e9d3a4c1e8b6f7a2d4c9e1b30",
             web__listen_address=address,
-            poll__interval="0.2",
+            poll__interval="0.5",
             poll__sweep_interval="1s",
             state__file=tmp_path / "state.db",
         )
@@ -216,7 +222,7 @@ async def test_row_58_a_second_process_on_the_file(start, service, options, tmp_
     (_, said) = second.stderr.splitlines()
     assert said == (
         f"modelarts-exporter: state file {tmp_path / 'state.db'}: database is locked "
-        "(in use by another process; every exporter needs a file of its own)"
+        "(in use by another process; each exporter needs its own file)"
     )
     assert not TRACE.search(first.stderr)
     assert await first.stops() == 0
@@ -318,3 +324,140 @@ async def test_check_and_dump_leave_the_file_alone(start, service, fleet, option
     assert beside(tmp_path) == files
     assert not any(line.startswith(("WARNING", "ERROR")) for line in program.log)
     assert await program.stops() == 0
+
+
+# --- What others do to the file ---------------------------------------------------
+
+
+def remove(folder):
+    for name in beside(folder):
+        (folder / name).unlink()
+
+
+def replace(folder):
+    (folder / "other").write_bytes(b"restored from somewhere")
+    (folder / "other").rename(folder / "state.db")
+
+
+def overwrite(folder):
+    (folder / "state.db").write_bytes(b"\0" * 8192)
+
+
+@pytest.mark.parametrize("loss", [remove, replace, overwrite], ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize("polls", [True, False], ids=["and goes on", "and is stopped"])
+async def test_the_file_is_lost_while_in_use(start, fleet, options, tmp_path, *, loss, polls):
+    slow = [each.replace("interval=0.2", "interval=1h") for each in options]
+    # With the long interval, there is no commit between the loss and the stop.
+    program = start(*(options if polls else [*slow, "--poll.stale-after=3h"]))
+    url = await program.url()
+    await up(url)
+    book = Book(fleet)
+    if polls:
+        live(fleet)
+        await agrees(url, book)
+    await asyncio.sleep(0.3)  # zeros of the first poll are released, and checkpointed
+    loss(tmp_path)
+    if polls:
+        live(fleet)
+        await agrees(url, book)
+        found = await scraped(url)
+        assert values(found, "modelarts_exporter_state_errors_total") == [1]
+    assert await program.stops() == 0
+    (loud,) = [line for line in program.log if line.startswith(("WARNING", "ERROR"))]
+    assert loud.startswith(f"ERROR state file {tmp_path / 'state.db'} was ")
+    assert " while in use: written anew" in loud
+    live(fleet)
+
+    program = start(*options)
+    url = await program.url()
+    await agrees(url, book)
+    assert not any(line.startswith(("WARNING", "ERROR")) for line in program.log)
+    assert await program.stops() == 0
+
+
+async def test_an_older_file_beside_a_newer_log(start, service, fleet, options, tmp_path):
+    """A backup was restored after a kill, without removing the log."""
+    program = start(*options)
+    url = await program.url()
+    await up(url)
+    (tmp_path / "backup").write_bytes((tmp_path / "state.db").read_bytes())
+    book = Book(fleet)
+    for _ in range(3):
+        live(fleet)
+        await agrees(url, book)
+    program.kill()
+    (tmp_path / "backup").rename(tmp_path / "state.db")
+
+    program = start(*options)
+    url = await program.url()
+    found = await up(url)
+    (loud,) = [line for line in program.log if line.startswith("ERROR")]
+    assert "does not match state.db-wal beside it" in loud
+    assert values(found, "modelarts_exporter_state_errors_total") == [1]
+    book = Book(fleet)
+    live(fleet)
+    await agrees(url, book)
+    assert await program.stops() == 0
+
+
+async def test_access_of_others_is_said(start, service, options, tmp_path):
+    program = start(*options)
+    await up(await program.url())
+    assert await program.stops() == 0
+    (tmp_path / "state.db").chmod(0o644)
+
+    program = start(*options)
+    await up(await program.url())
+    (loud,) = [line for line in program.log if line.startswith(("WARNING", "ERROR"))]
+    assert loud == (
+        f"WARNING every user of this machine can read state file {tmp_path / 'state.db'} "
+        "(mode 644): restrict its mode, for example with chmod o-rwx"
+    )
+    assert await program.stops() == 0
+
+
+async def test_two_targets_with_one_project_id(start, fleet, tmp_path):
+    """Each keeps its own jobs and counters, although the project and the workspace are the same."""
+    other = Fleet(2, time.time() - 1000)
+    other.pause()
+    async with SimulatedService(fleet) as one, SimulatedService(other) as two:
+        targets = [
+            {
+                "name": name,
+                "region": PROJECT_NAME,
+                "project_id": PROJECT_ID,
+                "endpoint": service.url,
+                "auth": {"method": "none"},
+            }
+            for name, service in (("one", one), ("two", two))
+        ]
+        (tmp_path / "exporter.yml").write_text(yaml.safe_dump({"targets": targets}))
+        options = (
+            f"--config.file={tmp_path / 'exporter.yml'}",
+            f"--state.file={tmp_path / 'state.db'}",
+            "--poll.interval=0.2",
+            "--api.max-requests-per-second=1000",
+            "--web.listen-address=127.0.0.1:0",
+        )
+        books = {}
+        for _ in range(3):
+            program = start(*options)
+            url = await program.url()
+            for project, world in (("one", fleet), ("two", other)):
+                await up(url, project=project)
+                books.setdefault(project, Book(world))
+            for number in range(10):
+                fleet.start(fleet.create())
+                if number % 3 == 0:
+                    other.start(other.create(pool="vision"))
+
+            async def so():
+                found = await scraped(url)  # noqa: B023
+                return all(
+                    counted({k: v for k, v in found.items() if ("project", project) in k[1]})
+                    == pytest.approx(book.truth(), abs=0.1)
+                    for project, book in books.items()
+                )
+
+            await eventually(so)
+            assert await program.stops() == 0

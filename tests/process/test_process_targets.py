@@ -35,7 +35,7 @@ PROBLEMS = {
     "nobody": (
         "not allowed: 403 ModelArts.0112 Policy doesn't allow modelarts:trainJob:list to be "
         "performed by user exporter. (request ID); grant modelarts:trainJob:list to this identity "
-        "in this project"
+        "in this project and workspace 0"
     ),
     "refused": (
         "cannot connect to http://127.0.0.1:PORT: Connection refused; check target.endpoint and "
@@ -43,17 +43,17 @@ PROBLEMS = {
     ),
     "tls": (
         "TLS to https://127.0.0.1:PORT failed: unable to get local issuer certificate; check "
-        "target.endpoint, or give the issuing CA with target.ca_file"
+        "target.endpoint, and whether target.ca_file contains the issuing CA"
     ),
 }
 
 TABLE = """\
 target          cn-north-4/good
 identity        access key GOOD… from target.auth
-result          good
+result          ok
 jobs            10
   Running       10
-paging          not known: one page holds all jobs
+paging          unknown: one page holds all jobs
 pool names      4 pools
 a poll costs    2 API calls, N s
 a sweep costs   2 API calls, N s
@@ -74,7 +74,7 @@ target          cn-north-4/nobody
 identity        access key NOBO… from target.auth
 result          FAILED: not allowed: 403 ModelArts.0112 Policy doesn't allow
                 modelarts:trainJob:list to be performed by user exporter. (request ID); grant
-                modelarts:trainJob:list to this identity in this project
+                modelarts:trainJob:list to this identity in this project and workspace 0
 
 target          cn-north-4/refused
 identity        access key GOOD… from target.auth
@@ -84,7 +84,8 @@ result          FAILED: cannot connect to http://127.0.0.1:PORT: Connection refu
 target          cn-north-4/tls
 identity        access key GOOD… from target.auth
 result          FAILED: TLS to https://127.0.0.1:PORT failed: unable to get local issuer
-                certificate; check target.endpoint, or give the issuing CA with target.ca_file
+                certificate; check target.endpoint, and whether target.ca_file contains the issuing
+                CA
 
 5 of 6 targets failed.
 """
@@ -190,10 +191,12 @@ async def heal(guarded, secure, authority, closed_port, tmp_path):
 
 
 async def test_check_says_what_is_wrong_with_each(start, configuration):
-    program = start("check", configuration)
+    program = start("check", "--web.listen-address=127.0.0.1:0", configuration)
 
     assert await program.ended() == 1
-    assert program.stderr == ""
+    lines = program.stderr.splitlines()
+    assert lines[0] == "Signing in ..."
+    assert set(lines) <= {"Signing in ...", "Polling once more ..."}
     assert flowing(program.stdout) == flowing(TABLE)
     lines = program.stdout.splitlines()
     assert max(map(len, lines)) <= 100
@@ -207,6 +210,7 @@ async def test_check_says_what_is_wrong_with_each(start, configuration):
 async def test_a_project_that_was_looked_up_is_named(start, guarded):
     program = start(
         "check",
+        "--web.listen-address=127.0.0.1:0",
         "--target.region=cn-north-4",
         f"--target.endpoint={guarded.url}",
         f"--target.iam-endpoint={guarded.url}",

@@ -116,3 +116,71 @@ def test_pydantic_settings_told_to_debug_shows_no_secret(here, monkeypatch, capl
     assert settings.all_targets()[0].proxy == proxy
     assert settings.all_targets()[0].auth.token.get_secret_value() == SECRET
     assert SECRET not in caplog.text
+
+
+FILES = [option for option in options() if option.name.endswith("_file") and "auth" in option.path]
+TYPED = [
+    SECRET,
+    f"/{SECRET}",
+    f"a/{SECRET}",
+    f"./{SECRET}",
+    f"/p@ss/{SECRET}==",
+    f'"\\&< {SECRET}',
+    f"{SECRET}\u00e9 \u5bc6",
+    f"{SECRET}\t",
+    "eyJ" + SECRET * 40,
+]
+
+
+@pytest.mark.parametrize("typed", TYPED, ids=range(len(TYPED)))
+@pytest.mark.parametrize(
+    "option", [each for each in FILES if "id_token" not in each.name], ids=lambda o: o.name
+)
+def test_where_a_path_belongs(here, option, typed):
+    region = "--target.region=cn-north-4"
+    content = {"region": "cn-north-4", "auth": {option.path[-1]: typed}}
+    for document in ({"target": content}, {"targets": [content]}):
+        (here / "exporter.yml").write_text(yaml.safe_dump(document))
+        assert_refused(["--config.file=exporter.yml"], {}, option)
+    assert_refused([region, f"{option.flag}={typed}"], {}, option)
+    assert_refused([region, option.flag, *typed.split()], {}, option)
+    assert_refused([region], {option.variable: typed}, option)
+
+
+def assert_refused(arguments, environ, option):
+    said = everything(arguments, environ)
+    assert f"auth.{option.path[-1]}: " in said
+    assert SECRET not in said
+
+
+def test_an_id_token_where_its_path_belongs(here):
+    token = f"eyJhbGciOi.{SECRET}.{SECRET}"
+    flag = [f"--target.auth.id-token-file={token}", "--target.region=cn-north-4"]
+    assert SECRET not in everything(flag, {})
+    content = {"target": {"region": "cn-north-4", "auth": {"id_token_file": token}}}
+    (here / "exporter.yml").write_text(yaml.safe_dump(content))
+    assert SECRET not in everything(["--config.file=exporter.yml"], {})
+
+
+@pytest.mark.parametrize("key", [SECRET, "GEHEIM", "geheim", "Geheim-geheim", "12345678"])
+@pytest.mark.parametrize("value", ["", " x", " {y: z}", " []"])
+def test_where_a_key_belongs(here, key, value):
+    """Once, and twice; lower case words only where no secrets are expected."""
+    text = (
+        "target:\n  region: cn-north-4\n  auth:\n    {0}:{1}\n    {0}:{1}\n"
+        "    token:\n      {0}:{1}\n"
+    )
+    more = "  {0}:{1}\n  {0}:{1}\npoll:\n  {0}:{1}\n{0}:{1}\n"
+    (here / "exporter.yml").write_text(
+        (text + more * (key.lower()[:6] != "geheim" or key.isupper())).format(key, value)
+    )
+    said = everything(["--config.file=exporter.yml"], {})
+    assert "unknown key; use " in said
+    assert key not in said
+
+
+def test_names_that_are_nearly_right_are_shown(here):
+    (here / "exporter.yml").write_text("target:\n  Auth:\n  auth:\n    secretKey: x\npol:\n")
+    said = everything(["--config.file=exporter.yml", "--target.region=a"], {})
+    for name, hint in (("target.Auth", "auth"), ("target.auth.secretKey", "auth.secret_key")):
+        assert f"{name}: unknown key; did you mean target.{hint}?" in said

@@ -45,7 +45,7 @@ EXAMPLES = {
     "target.auth.security_token": ("geheim", "geheim"),
     "target.auth.security_token_file": ("file", "file"),
     "target.auth.username": ("me", "me"),
-    "target.auth.password": (" geheim ", " geheim "),
+    "target.auth.password": (" geheim ", "geheim"),
     "target.auth.password_file": ("file", "file"),
     "target.auth.domain": ("ours", "ours"),
     "target.auth.token": ("geheim", "geheim"),
@@ -63,8 +63,11 @@ EXAMPLES = {
     "api.retries": ("0", 0),
     "jobs.history": ("7d", 604_800.0),
     "jobs.retention": ("0", 0.0),
+    "jobs.idle_retention": ("7d", 604_800.0),
     "jobs.per_job": ("no", False),
     "jobs.max_series_jobs": ("5", 5),
+    "jobs.max_label_values": ("7", 7),
+    "jobs.unified": ("no", False),
     "state.file": ("state.db", "state.db"),
     "web.listen_address": ("[::]:9978,:0,localhost:1", (("::", 9978), ("", 0), ("localhost", 1))),
     "web.telemetry_path": ("/a/metrics", "/a/metrics"),
@@ -148,15 +151,18 @@ def test_defaults_are_those_of_the_contract():
         "poll.timeout": "2m",
         "poll.sweep_timeout": "30m",
         "poll.sweep_interval": "1h",
-        "poll.stale_after": "5m",
+        "poll.stale_after": "`5m`, or 2 x `poll.interval` + `poll.timeout` if that is longer",
         "api.timeout": "30s",
         "api.max_requests_per_second": "5",
         "api.concurrency": "2",
         "api.retries": "5",
         "jobs.history": "0",
         "jobs.retention": "1h",
+        "jobs.idle_retention": "30d",
         "jobs.per_job": "true",
         "jobs.max_series_jobs": "10000",
+        "jobs.max_label_values": "2000",
+        "jobs.unified": "true",
         "web.listen_address": "0.0.0.0:9978",
         "web.telemetry_path": "/metrics",
         "web.config.file": "none: plain HTTP without authentication",
@@ -174,6 +180,27 @@ def test_defaults_are_those_of_the_contract():
     assert settings.web.listen_address == (Address("0.0.0.0", 9978),)
     assert settings.jobs.per_job is True
     assert "iam_endpoint" not in target.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("flags", "stale_after"),
+    [
+        ([], 300),
+        (["--poll.interval=5m"], 720),
+        (["--poll.interval=10s", "--poll.timeout=5s"], 300),
+        (["--poll.timeout=10m"], 720),
+        (["--poll.interval=1d"], 2 * 86_400 + 120),
+        (["--poll.interval=5m", "--poll.stale-after=8m"], 480),
+    ],
+)
+def test_the_default_of_stale_after_follows_the_interval(flags, stale_after):
+    assert load([*REGION, *flags], {}).poll.stale_after == stale_after
+
+
+@pytest.mark.parametrize("text", ["warn", "WARN", "Warning", " warning "])
+def test_warn_is_a_level_too(here, text):
+    assert load([*REGION, "--log.level", text], {}).log.level == "warning"
+    assert with_file(here, {"log": {"level": text}}, REGION).log.level == "warning"
 
 
 def test_flag_before_environment_before_file_before_default(here):
@@ -345,11 +372,36 @@ def test_vendor_variables_are_defaults_of_the_only_target(here):
     ]
 
 
+@pytest.mark.parametrize("path", ["/v3", "/v3/", "/v3.0", "/v3/auth/tokens", "/x?y#z", "/"])
+def test_the_path_of_the_vendors_endpoint_is_ignored_as_its_sdk_does(here, path):
+    variable = {"HUAWEICLOUD_SDK_IAM_ENDPOINT": f"https://iam.example.org:8443{path}"}
+    expected = [(None, "https://iam.example.org:8443", True)]
+    assert places(load(REGION, variable)) == expected
+    assert (
+        places(with_file(here, {"targets": [{"region": "cn-north-4"}]}, (), variable)) == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [("/v3", ""), ("/v3/", ""), ("/v3.0", ""), ("/iam/v3", "/iam"), ("/x", "/x"), ("/xv3", "/xv3")],
+)
+def test_the_version_in_our_own_endpoint_of_iam_is_ignored(given, used):
+    settings = load([*REGION, f"--target.iam-endpoint=https://iam{given}"], {})
+    assert settings.target.iam_endpoint == f"https://iam{used}"
+
+
 def test_options_win_over_vendor_variables(here):
     target = {"region": "cn-north-4", "project_id": "p", "iam_endpoint": "http://iam"}
     expected = [("p", "http://iam", True)]
     assert places(with_file(here, {"target": target}, (), VENDOR)) == expected
     assert places(with_file(here, {"targets": [target]}, (), VENDOR)) == expected
+
+
+def test_a_vendor_variable_that_is_not_used_may_be_wrong():
+    variables = {"HUAWEICLOUD_SDK_PROJECT_ID": '"x"', "HUAWEICLOUD_SDK_IAM_ENDPOINT": "?"}
+    flags = ["--target.project-id=p", "--target.iam-endpoint=http://iam"]
+    assert places(load([*REGION, *flags], variables)) == [("p", "http://iam", True)]
 
 
 def test_the_project_of_one_is_not_that_of_many(here):

@@ -38,22 +38,24 @@ async def test_truth_over_http(client, fleet, clock):
 async def test_events_go_on_where_they_were_left(client, fleet):
     job = fleet.create(T)
     first = await get(client, "events")
-    fleet.start(job, T + 1)
+    fleet.start(job, T + 1, startup=7)
     later = await get(client, f"events?since={first['next']}")
     assert [event["kind"] for event in first["events"]] == ["created"]
-    assert later["events"] == [
-        {
-            "at": T + 1,
-            "kind": "started",
-            "job": job.id,
-            "phase": "Running",
-            "workspace": "0",
-            "pool": "public",
-            "flavor_type": "Ascend",
-            "cards": 1,
-            "accelerator": "Ascend-D910B",
-        }
-    ]
+    started = {
+        "at": T + 1,
+        "kind": "started",
+        "job": job.id,
+        "phase": "Running",
+        "workspace": "0",
+        "pool": "public",
+        "flavor_type": "Ascend",
+        "nodes": 1,
+        "cards": 1,
+        "accelerator": "Ascend-D910B",
+        "cpu_cores": 24,
+        "memory_bytes": 96 * 2**30,
+    }
+    assert later["events"] == [started, started | {"kind": "computing", "startup": 7}]
     assert (await get(client, f"events?since={later['next']}"))["events"] == []
 
 

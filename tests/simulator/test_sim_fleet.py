@@ -30,18 +30,21 @@ def test_a_job_goes_its_way_and_leaves_a_record(fleet):
     assert (facts["created"], facts["started"], facts["ended"]) == (T, T + 10, T + 200)
     assert facts["duration"] == 60 + 25 + 70
     assert (facts["cards"], facts["exit_code"], facts["failed_task"]) == (32, 137, "worker-2")
+    assert facts["faults"] == [
+        {"fault_scenario": "job_failed", "recovery": name, "result": result, "count": 1}
+        for name, result in (
+            ("job_reschedule", "success"),
+            ("npu_proc_restart", "success"),
+            ("npu_step_retry", "downgrade"),
+        )
+    ]
     assert kinds(fleet) == [
-        "created",
-        "queued",
-        "started",
-        "interrupted",
-        "downgraded",
-        "restarted",
-        "interrupted",
-        "restarted",
+        *("created", "queued", "started", "computing"),
+        *("interrupted", "fault", "downgraded", "fault", "restarted", "computing"),
+        *("interrupted", "fault", "restarted", "computing"),
         "finished",
     ]
-    downgraded = fleet.events[4].as_dict()
+    downgraded = fleet.events[6].as_dict()
     assert (downgraded["from_recovery"], downgraded["to_recovery"]) == (
         "npu_step_retry",
         "npu_proc_restart",
@@ -104,6 +107,7 @@ def test_a_live_record_has_no_end_or_the_end_zero(fleet):
 @pytest.mark.parametrize("pool", POOLS, ids=lambda pool: pool.name)
 def test_cards_are_told_in_the_way_of_the_pool(fleet, pool):
     job = fleet.create(T, pool=pool, flavor=pool.flavors[-1], nodes=3)
+    fleet.start(job)
     resource = document(job, T)["spec"]["resource"]
     assert ("flavor_detail" in resource) == (pool.id is None)
     assert resource.get("pool_id") == pool.id

@@ -13,6 +13,7 @@ def filters(*conditions):
     return [{"key": k, "operator": o, "value": v} for k, o, v in conditions]
 
 
+DAYS = ("2025-06-15T00:00:00Z", "2025-06-16T00:00:00+08:00", "2025-07-16T00:00:01Z")
 TOO_MANY = filters(*[("phase", "in", ["Running"])] * 21)
 REFUSED = [
     ([], "ModelArts.2764"),
@@ -40,14 +41,14 @@ REFUSED = [
     ({"filters": filters(("colour", "in", ["red"]))}, "ModelArts.2789"),
     ({"filters": filters(("phase", "like", ["Run"]))}, "ModelArts.2789"),
     ({"filters": filters(("phase", "is", ["Running"]))}, "ModelArts.2789"),
-    ({"filters": filters(("create_time", "between", ["1"]))}, "ModelArts.2788"),
-    ({"filters": filters(("create_time", "between", ["1", ""]))}, "ModelArts.2788"),
-    ({"filters": filters(("create_time", "between", ["2", "1"]))}, "ModelArts.2788"),
-    ({"filters": filters(("create_time", "between", ["0", "2678400001"]))}, "ModelArts.2788"),
-    (
-        {"filters": filters(("create_time", "between", ["2025-06-15T00:00:00Z"] * 2))},
-        "ModelArts.2788",
-    ),
+    ({"filters": filters(("create_time", "between", [DAYS[0]]))}, "ModelArts.2788"),
+    ({"filters": filters(("create_time", "between", [DAYS[0], ""]))}, "ModelArts.2788"),
+    ({"filters": filters(("create_time", "between", DAYS[1::-1]))}, "ModelArts.2788"),
+    ({"filters": filters(("create_time", "between", DAYS[::2]))}, "ModelArts.2788"),
+    ({"filters": filters(("create_time", "between", ["1750000000000"] * 2))}, "ModelArts.2788"),
+    ({"filters": filters(("create_time", "between", ["2025-06-15"] * 2))}, "ModelArts.2788"),
+    ({"unified_jobs": "true"}, "ModelArts.2764"),
+    ({"unified_jobs": None}, "ModelArts.2764"),
 ]
 
 
@@ -120,8 +121,8 @@ async def test_a_workspace_is_searched_alone(client, fleet):
 
 
 async def test_filters(client, fleet):
-    one = fleet.create(T, name="trainjob-1", user=USERS[0], pool="vision")
-    two = fleet.create(T + 60, name="search-2", user=USERS[1], kind="hetero_job")
+    one = fleet.create(T, name="trainjob-1", user=USERS[0], pool="vision", priority=2)
+    two = fleet.create(T + 60, name="search-2", user=USERS[1], kind="hetero_job", runtime="debug")
     fleet.start(two)
 
     async def found(*conditions):
@@ -138,8 +139,10 @@ async def test_filters(client, fleet):
     assert await found(("pool_id", "in", ["pool-8c21e4aa"])) == ["one"]
     assert await found(("name", "like", ["1"]), ("phase", "in", ["Running"])) == []
     assert await found(("phase", "in", [""]), ("kind", "in", [])) == ["one", "two"]
-    first = str(one.created_ms)
-    assert await found(("create_time", "between", [first, first])) == ["one"]
+    moment = "2025-06-15T15:06:40Z"
+    assert await found(("create_time", "between", [moment, moment])) == ["one"]
+    assert await found(("runtime_type", "in", ["debug"])) == ["two"]
+    assert await found(("priority", "in", ["2"])) == ["one"]
 
 
 async def test_a_selection_follows_the_world(client, fleet):
@@ -163,12 +166,47 @@ async def test_filters_ignored_and_rejected(client, service, fleet):
 
 async def test_create_time_in_the_other_format(client, service, fleet):
     job = fleet.create(T)
-    service.behaviour.create_time_values = "rfc3339"
-    span = ["2025-06-15T00:00:00Z", "2025-06-16T00:00:00+08:00"]
+    service.behaviour.create_time_values = "ms"
+    span = ["1750000000000", str(1_750_000_000_000 + 31 * 86_400_000)]
     assert await client.ids(filters=filters(("create_time", "between", span))) == [job.id]
-    for wrong in (["1750000000000"] * 2, ["2025-06-15"] * 2):
+    for wrong in (DAYS[:2], ["0", "2678400001"]):
         query = {"filters": filters(("create_time", "between", wrong))}
         assert (await (await client.search(query)).json())["error_code"] == "ModelArts.2788"
+
+
+async def test_fine_tuning_jobs_are_listed_on_request(client, service, fleet):
+    tuning, other = fleet.create(T, fine_tuning=True), fleet.create(T + 1)
+    running = filters(("phase", "in", ["Running"]))
+    fleet.start(tuning)
+    assert await client.ids() == await client.ids(unified_jobs=False) == [other.id]
+    assert await client.ids(unified_jobs=True) == [other.id, tuning.id]
+    assert await client.ids(unified_jobs=True, filters=running) == [tuning.id]
+    assert await client.ids(filters=running) == []
+    totals = [
+        (await (await client.search({"unified_jobs": u})).json())["total"] for u in (False, True)
+    ]
+    assert totals == [1, 2]
+    assert (await client("GET", SEARCH.replace("job-searches", f"jobs/{tuning.id}"))).status == 200
+    truth = await (await client("GET", "/-/sim/truth?jobs=1&unified=0")).json()
+    assert [job["id"] for job in truth["facts"]] == [other.id]
+
+    service.behaviour.unified_jobs = "ignored"
+    assert await client.ids(unified_jobs=True) == [other.id]
+    service.behaviour.unified_jobs = "rejected"
+    answer = await client.search({"unified_jobs": True})
+    assert (answer.status, (await answer.json())["error_code"]) == (400, "ModelArts.2764")
+    assert await client.ids() == [other.id]
+
+
+async def test_an_empty_list_may_be_null(client, service, fleet):
+    path = SEARCH.replace("training-job-searches", "pools?workspaceId=ws1")
+    for form, empty in (("array", []), ("null", None)):
+        service.behaviour.empty_items = form
+        answer = await (await client.search({})).json()
+        assert (answer["items"], answer["total"]) == (empty, 0)
+        assert (await (await client("GET", path)).json())["items"] == empty
+    fleet.create()
+    assert len(await client.ids()) == 1
 
 
 @pytest.mark.parametrize(("totals", "told"), [("documented", (3, 2)), ("page", (3, 1))])
@@ -214,6 +252,18 @@ async def test_pools(client, service):
     assert names["pool-8c21e4aa"]["os.modelarts/name"] == "vision"
     assert len(names) == 4
     assert items[0]["status"]["resources"]["available"][0]["count"] == 32
+    broken = list(service.fleet.nodes(service.fleet.pools["llm-pretraining"]))[:3]
+    broken[0].state = broken[1].state = "abnormal"
+    broken[2].state = "creating"
+    items = (await (await client("GET", path)).json())["items"]
+    resources = items[0]["status"]["resources"]
+    assert {state: entry["count"] for state, (entry,) in resources.items()} == {
+        "available": 29,
+        "abnormal": 2,
+        "creating": 1,
+    }
+    for node in broken:
+        node.state = "available"
     service.behaviour.pool_resources = "object"
     items = (await (await client("GET", path)).json())["items"]
     assert items[0]["status"]["resources"]["available"]["count"] == 32

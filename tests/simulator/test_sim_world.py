@@ -125,14 +125,19 @@ def test_records_fit_phases_and_each_other(world):
         if job.runs:
             assert job.runs[0].start_type == FIRST
             assert job.runs[0].start == job.started >= job.created
+        assert job.active == (job.ended is None)
+        settled = [recovery.result for run in job.runs for recovery in run.recoveries]
+        assert "recovering" not in settled[: None if job.ended else -1]
         if job.phase == "Failed":
-            assert job.exit_code
+            assert bool(job.exit_code) != (job.message == "image pull failed")
             assert job.failed_task in job.workers()
 
 
 def test_every_kind_of_event_and_recovery_happens():
     world = LivingFleet.populated(2, T, jobs=20_000)
-    assert set(KINDS) - {event.kind for event in world.events} == {"entered", "reactivated"}
+    assert set(KINDS) - {event.kind for event in world.events} == {
+        *("entered", "reactivated", "resized"),
+    }
     recoveries = {event.recovery for event in world.events if event.kind == "restarted"}
     assert recoveries == {*IN_PLACE, *RESCHEDULING}
     phases = {(job.phase, job.secondary) for job in world}

@@ -13,12 +13,15 @@ import sys
 import threading
 
 import pytest
-from storage.test_store import NOTHING, NOW, created, known, opened, reloaded
+from storage.test_store import NOTHING, NOW, OTHER, ZERO, T, created, known, opened, reloaded
 
+from exporter.clock import Clocks
 from exporter.errors import ConfigError, StartError, StateError
+from exporter.jobs.tracked import Base
 from exporter.metrics.counters import CREATED, FINISHED
 from exporter.storage import sqlite as database
-from exporter.storage.sqlite import DamagedFileError, Layout, open_file
+from exporter.storage.damage import DamagedFileError
+from exporter.storage.sqlite import Layout, open_file
 from exporter.storage.store import StateChange, StateFile
 from exporter.storage.tables import LAYOUT
 
@@ -38,7 +41,7 @@ def impatient(monkeypatch):
 async def filled(path, jobs=40):
     async with opened(path) as store:
         names = [str(number) for number in range(jobs)]
-        await store.commit("t", StateChange({name: known(name) for name in names}, (), {"0": NOW}))
+        await store.commit(T, StateChange({name: known(name) for name in names}, (), {"0": NOW}))
     return path.read_bytes()
 
 
@@ -46,10 +49,12 @@ async def moved_aside(path, caplog):
     """Open; the names of the files there now; it must have been said and counted once."""
     caplog.clear()
     problems = []
-    store = await StateFile.open(path, problem=lambda: problems.append(1), clock=lambda: NOW)
+    store = await StateFile.open(
+        path, problem=lambda: problems.append(1), clocks=Clocks(wall=lambda: NOW)
+    )
     try:
-        assert await store.load("t", ["0"]) == NOTHING
-        await store.commit("t", StateChange({"a": known()}))
+        assert await store.load(T, ["0"]) == NOTHING
+        await store.commit(T, StateChange({"a": known()}))
     finally:
         await store.close()
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
@@ -116,44 +121,65 @@ async def test_a_file_whose_last_page_is_cut_is_moved_aside(path, caplog):
 async def test_an_index_that_disagrees_is_damage(path, caplog):
     """A job that is not found in it would be there twice."""
     async with opened(path) as store:
-        await store.commit("t", StateChange({"job-a": known("job-a")}))
+        await store.commit(T, StateChange({"job-a": known("job-a")}))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         query = "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'job'"
         ((page,),) = connection.execute(query)
     whole = path.read_bytes()
     start, end = (page - 1) * 4096, page * 4096
-    assert whole[start:end].count(b"tjob-a") == 1
-    path.write_bytes(whole[:start] + whole[start:end].replace(b"tjob-a", b"tjob-x") + whole[end:])
+    assert whole[start:end].count(b"job-a") == 1
+    path.write_bytes(whole[:start] + whole[start:end].replace(b"job-a", b"job-x") + whole[end:])
 
     assert await moved_aside(path, caplog) == {"state.db", ASIDE}
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("target", "u"), ("workspace", "1"), ("id", "job-x")]
+    ("table", "column", "value"),
+    [
+        ("job", "scope", 2),
+        ("job", "id", "job-x"),
+        ("series", "scope", 2),
+        ("series", "family", FINISHED.metric.name),
+        ("series", "released", 0),
+        ("series", "released", 1),
+        ("scope", "id", 3),
+        ("scope", "region", "eu-west-101"),
+        ("scope", "project", "q"),
+        ("scope", "name", "u"),
+        ("scope", "endpoint", "https://two"),
+        ("scope", "workspace", "2"),
+        ("scope", "newest", NOW + 1),
+        ("scope", "newest", None),
+        ("scope", "unified", 1),
+        ("activity", "scope", 2),
+        ("activity", "at", NOW + 1),
+        (
+            "generation",
+            "value",
+            "exporter state format 00002 commit 000000000000007 check 00000000",
+        ),
+    ],
 )
-async def test_a_row_under_another_key_is_damage(path, caplog, column, value):
-    """The job would be new when it is seen next, and there twice."""
+async def test_a_value_that_was_not_written_by_us_is_damage(path, caplog, table, column, value):
+    """The job would be new when it is seen next, and there twice; the counter would be 0 again."""
+    key, series = created()
+    change = StateChange(
+        {"job-a": known("job-a")}, (), {"0": NOW}, {key: series}, [key], {Base(*ZERO): NOW}
+    )
     async with opened(path) as store:
-        await store.commit("t", StateChange({"job-a": known("job-a")}))
+        await store.commit(T, change)
+        await store.commit(OTHER, StateChange(newest_created={"1": NOW}))
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"UPDATE job SET {column} = ?", (value,))
+        query = f"UPDATE {table} SET {column} = ? WHERE rowid = 1"
+        assert connection.execute(query, (value,)).rowcount == 1
 
     assert await moved_aside(path, caplog) == {"state.db", ASIDE}
-
-
-@pytest.mark.parametrize("column", ["target", "workspace", "family"])
-async def test_a_series_under_another_key_is_damage(path, caplog, column):
-    async with opened(path) as store:
-        await store.commit("t", StateChange(series=dict([created()])))
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"UPDATE series SET {column} = ?", (FINISHED.metric.name,))
-
-    assert await moved_aside(path, caplog) == {"state.db", ASIDE}
+    assert "is damaged (" in caplog.text
 
 
 async def test_damage_in_the_middle_is_found_or_harmless(path):
     """Nothing that is wrong is ever taken for right: a row is as it was, or all are set aside."""
-    whole = await filled(path)
+    whole = await filled(path, jobs=80)
     before = await reloaded(path)
     chance = random.Random(3)
     found = 0
@@ -162,8 +188,8 @@ async def test_damage_in_the_middle_is_found_or_harmless(path):
         path.write_bytes(whole[:start] + chance.randbytes(8) + whole[start + 8 :])
         problems = []
         async with opened(path, lambda: problems.append(1)) as store:  # noqa: B023
-            saved = await store.load("t", ["0"])
-            await store.commit("t", StateChange(before.jobs))
+            saved = await store.load(T, ["0"])
+            await store.commit(T, StateChange(before.jobs))
         with contextlib.closing(sqlite3.connect(path)) as connection:
             rows = connection.execute("SELECT count(*) FROM job").fetchone()[0]
         assert rows == len(before.jobs)  # none twice
@@ -233,10 +259,12 @@ async def test_a_database_of_another_application_is_moved_aside(path, pragma, ca
         "UPDATE job SET known = 'text' WHERE id = '7'",
         "UPDATE job SET known = CAST(replace(known, 'train', 'drain') AS BLOB) WHERE id = '7'",
         "UPDATE job SET known = (SELECT known FROM job WHERE id = '8') WHERE id = '7'",
-        "UPDATE job SET target = 'another', known = x'90' WHERE id = '7'",
-        "UPDATE horizon SET newest = 'yesterday'",
-        f"INSERT INTO series VALUES ('t', '0', '{CREATED.metric.name}', x'93', x'91', 0)",
-        "DROP TABLE horizon",
+        "UPDATE job SET scope = 9, known = x'90' WHERE id = '7'",
+        "UPDATE scope SET newest = 'yesterday'",
+        "DELETE FROM scope",
+        "DELETE FROM generation",
+        f"INSERT INTO series VALUES (1, '{CREATED.metric.name}', x'93', x'91', 0)",
+        "DROP TABLE scope",
         "ALTER TABLE job RENAME COLUMN known TO forgotten",
         "UPDATE job SET id = CAST(x'ff' AS TEXT) WHERE id = '7'",
     ],
@@ -254,9 +282,10 @@ async def test_a_row_that_cannot_be_understood_is_damage(path, statement, caplog
 async def test_an_empty_file_is_a_new_one(path, content, caplog):
     caplog.set_level("INFO")
     path.write_bytes(content)
+    path.chmod(0o600)
 
     assert await reloaded(path) == NOTHING
-    assert f"new state file {path}" in caplog.text
+    assert f"created state file {path}" in caplog.text
     caplog.clear()
     await filled(path)
     assert len((await reloaded(path)).jobs) == 40
@@ -279,14 +308,14 @@ async def test_an_empty_database_of_anybody_is_a_new_one(path):
 def test_a_file_of_a_newer_version_is_not_touched(path):
     asyncio.run(filled(path))
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     before = path.read_bytes()
 
     text = refusal(path, ConfigError)
 
     assert text.startswith("state.file: ")
     assert "newer version" in text
-    assert "(format 2, this one knows 1)" in text
+    assert "(format 3, this one reads up to 2)" in text
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["state.db"]
 
@@ -320,7 +349,7 @@ def test_what_cannot_be_written(path, what, monkeypatch):
     closed = path.parent / what
     monkeypatch.setattr("os.access", lambda where, _: where != closed)  # root may do everything
 
-    assert refusal(path, ConfigError).endswith(": it and its directory must be writable")
+    assert refusal(path, ConfigError).endswith(": the file and its directory must be writable")
     assert path.read_bytes() == before
 
 
@@ -334,7 +363,7 @@ def test_what_cannot_be_written_as_sqlite_finds(path, monkeypatch):
     text = refusal(path, ConfigError)
 
     assert text.startswith("state.file: ")
-    assert text.endswith("readonly database (it and its directory must be writable)")
+    assert text.endswith("readonly database (the file and its directory must be writable)")
 
 
 def test_a_new_file_on_a_full_disk(path, monkeypatch):
@@ -377,11 +406,11 @@ async def test_a_disk_that_is_really_full(path, small_disk):
         path.with_name("filler").write_bytes(b"x" * (2**20 - len(before) - 2**16))
         many = {str(number): known(str(number)) for number in range(1000)}
         for _ in range(2):
-            with pytest.raises(StateError, match="make room"):
-                await store.commit("t", StateChange(many))
-        assert len((await store.load("t", ["0"])).jobs) == 40
+            with pytest.raises(StateError, match="free space"):
+                await store.commit(T, StateChange(many))
+        assert len((await store.load(T, ["0"])).jobs) == 40
         path.with_name("filler").unlink()
-        await store.commit("t", StateChange(dict(list(many.items())[:200])))
+        await store.commit(T, StateChange(dict(list(many.items())[:200])))
     assert len((await reloaded(path)).jobs) == 200
     assert len(problems) == 2
 
@@ -421,11 +450,11 @@ def test_a_second_process_is_refused(path, jobs):
 
 async def test_a_second_use_in_the_same_process_is_refused_and_harms_nobody(path):
     async with opened(path) as store:
-        await store.commit("t", StateChange({"a": known()}))
+        await store.commit(T, StateChange({"a": known()}))
         for _ in range(2):
             with pytest.raises(StartError, match="in use by another process"):
                 await StateFile.open(path, problem=lambda: None)
-        await store.commit("t", StateChange({"b": known("b")}))
+        await store.commit(T, StateChange({"b": known("b")}))
 
     assert (await reloaded(path)).jobs.keys() == {"a", "b"}
 
@@ -458,7 +487,7 @@ async def test_a_full_disk_at_start_is_no_damage(path, monkeypatch):
 
     monkeypatch.setattr("exporter.storage.tables.LAYOUT", LAYOUT._replace(steps={1: full}))
 
-    with pytest.raises(StartError, match=r"state file .*full \(make room on its disk\)"):
+    with pytest.raises(StartError, match=r"state file .*full \(free space on its disk\)"):
         await StateFile.open(path, problem=lambda: pytest.fail("counted"))
     monkeypatch.undo()
     assert await reloaded(path) == NOTHING
@@ -538,7 +567,7 @@ async def test_a_link_and_a_name_with_odd_characters(tmp_path):
     real.write_text("garbage")
 
     async with opened(link, lambda: None) as store:
-        assert await store.load("t", ["0"]) == NOTHING
+        assert await store.load(T, ["0"]) == NOTHING
 
     assert link.is_symlink()
     (aside,) = tmp_path.glob("*.damaged-*")
@@ -548,7 +577,7 @@ async def test_a_link_and_a_name_with_odd_characters(tmp_path):
 
 async def hold(path, jobs):
     store = await StateFile.open(path, problem=lambda: None)
-    await store.commit("t", StateChange({str(each): known(str(each)) for each in range(jobs)}))
+    await store.commit(T, StateChange({str(each): known(str(each)) for each in range(jobs)}))
     print("open", flush=True)  # noqa: T201
     await asyncio.sleep(60)
 

@@ -17,15 +17,19 @@ from jobs import examples
 
 from exporter.errors import StateError
 from exporter.jobs.job import Run
-from exporter.jobs.tracker import Restart, TrackedJob
+from exporter.jobs.tracked import Base, Restart, TrackedJob
 from exporter.metrics.counters import CREATED, QUEUE, Exemplar, Series
-from exporter.storage import tables
+from exporter.storage import rows, tables
+from exporter.storage.scopes import StateKey
 from exporter.storage.store import MemoryStore, SavedState, StateChange, StateFile
 
+T = StateKey("cn-north-4", "p", "t", "https://one")
+OTHER = T._replace(name="other")
 NOW = 1_700_000_000.0
 NEVER = float("-inf")
 NOTHING = SavedState({}, {}, {}, frozenset())
 ZERO = ("0", "pool-1", "Ascend")
+ZERO_BASE = Base(*ZERO)
 
 
 def known(job_id="a", **changes):
@@ -81,7 +85,7 @@ async def opened(path, problem=lambda: pytest.fail("a problem was counted")):
         await store.close()
 
 
-async def reloaded(path, target="t", workspaces=("0",)):
+async def reloaded(path, target=T, workspaces=("0",)):
     async with opened(path) as store:
         return await store.load(target, workspaces)
 
@@ -92,15 +96,17 @@ def test_what_is_kept_is_known_by_its_version():
     Any other change needs a new version, with a step that rewrites the rows of this one.
     """
     connection = sqlite3.connect(":memory:")
-    tables._create(connection)
-    rows = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql != ''")]
+    for step in tables.LAYOUT.steps.values():
+        step(connection)
+    query = "SELECT sql FROM sqlite_master WHERE sql != '' ORDER BY name"
+    schema = [sql for (sql,) in connection.execute(query)]
     connection.close()
-    key = tables._key("t", "0", "a")
-    kept = [*rows, tables._pack(known(), key).hex(), tables._pack(OBSERVED, key).hex()]
+    key = rows.key_of(1, "a")
+    kept = [*schema, rows.pack(known(), key).hex(), rows.pack(OBSERVED, key).hex()]
 
-    assert max(tables.LAYOUT.steps) == 1
+    assert max(tables.LAYOUT.steps) == 2
     assert hashlib.sha256("\n".join(kept).encode()).hexdigest() == (
-        "9683eebe77bd29f4114be1a041d6a9302824f8e58775aeca825c563d9adeb7a4"
+        "2c57dc08325f25e06dc181ce4504b40050491aa29b4d16177b392c4a812ac8ae"
     )
 
 
@@ -108,8 +114,8 @@ async def test_a_new_file_remembers_nothing_and_is_for_us_only(path):
     umask = os.umask(0)
     try:
         async with opened(path) as store:
-            assert await store.load("t", ["0"]) == NOTHING
-            await store.commit("t", StateChange({"a": known()}))
+            assert await store.load(T, ["0"]) == NOTHING
+            await store.commit(T, StateChange({"a": known()}))
             modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
     finally:
         os.umask(umask)
@@ -129,30 +135,40 @@ async def test_everything_comes_back_as_it_was(path):
     )
     key, counted = created()
     change = StateChange(
-        {"a": known(), "b": bare}, (), {"0": NOW, "1": NEVER}, {key: counted, HISTOGRAM: OBSERVED}
+        {"a": known(), "b": bare},
+        (),
+        {"0": NOW, "1": NEVER},
+        {key: counted, HISTOGRAM: OBSERVED},
+        last_active={ZERO_BASE: NOW, Base("1", "public", "GPU"): NOW - 1},
+        unified={"1"},
     )
     async with opened(path) as store:
-        await store.commit("t", change)
-        await store.commit("t", StateChange(released=[key]))
+        await store.commit(T, change)
+        await store.commit(T, StateChange(released=[key]))
 
     expected = SavedState(
         {"a": known(), "b": bare},
         {"0": NOW, "1": NEVER},
         {key: counted, HISTOGRAM: OBSERVED},
         frozenset([key]),
+        {ZERO_BASE: NOW, Base("1", "public", "GPU"): NOW - 1},
+        frozenset({"1"}),
     )
     assert await reloaded(path, workspaces=("0", "1")) == expected
+    async with opened(path) as store:
+        await store.commit(T, StateChange(newest_created={"1": NOW}, last_active={ZERO_BASE: NOW}))
+    assert (await reloaded(path, workspaces=("1",))).unified == frozenset()
 
 
 async def test_later_changes_replace_earlier_ones(path):
     key, before = created()
     async with opened(path) as store:
         await store.commit(
-            "t",
+            T,
             StateChange({"a": known(), "b": known("b")}, (), {"0": NEVER}, {key: before}, [key]),
         )
         await store.commit(
-            "t",
+            T,
             StateChange(
                 {"a": known(phase="Running")}, ["b", "x"], {"0": NOW}, {key: created(value=2)[1]}
             ),
@@ -165,18 +181,18 @@ async def test_later_changes_replace_earlier_ones(path):
 
 async def test_a_job_that_moves_to_another_workspace_moves_here_too(path):
     async with opened(path) as store:
-        await store.commit("t", StateChange({"a": known()}))
-        await store.commit("t", StateChange({"a": known(workspace="1")}))
+        await store.commit(T, StateChange({"a": known()}))
+        await store.commit(T, StateChange({"a": known(workspace="1")}))
 
-        assert (await store.load("t", ["0"])).jobs == {}
-        assert (await store.load("t", ["1"])).jobs == {"a": known(workspace="1")}
+        assert (await store.load(T, ["0"])).jobs == {}
+        assert (await store.load(T, ["1"])).jobs == {"a": known(workspace="1")}
 
 
 async def test_what_is_not_asked_for_waits(path):
     zero, one = created("0"), created("1")
     async with opened(path) as store:
         await store.commit(
-            "t",
+            T,
             StateChange(
                 {"a": known(), "b": known("b", workspace="1")},
                 (),
@@ -185,18 +201,18 @@ async def test_what_is_not_asked_for_waits(path):
                 [zero[0], one[0]],
             ),
         )
-        await store.commit("other", StateChange({"a": known(name="other")}))
-        await store.commit("other", StateChange(gone=["b"]))
+        await store.commit(OTHER, StateChange({"a": known(name="other")}))
+        await store.commit(OTHER, StateChange(deleted=["b"]))
 
-        assert await store.load("t", ["0"]) == SavedState(
+        assert await store.load(T, ["0"]) == SavedState(
             {"a": known()}, {"0": NOW}, dict([zero]), frozenset([zero[0]])
         )
-        assert await store.load("t", ["1", "2"]) == SavedState(
+        assert await store.load(T, ["1", "2"]) == SavedState(
             {"b": known("b", workspace="1")}, {"1": NEVER}, dict([one]), frozenset([one[0]])
         )
-        assert await store.load("other", ["0"]) == NOTHING._replace(jobs={"a": known(name="other")})
-        assert await store.load("t", []) == NOTHING
-        assert await store.load("gone", ["0"]) == NOTHING
+        assert await store.load(OTHER, ["0"]) == NOTHING._replace(jobs={"a": known(name="other")})
+        assert await store.load(T, []) == NOTHING
+        assert await store.load(T._replace(project_id="gone"), ["0"]) == NOTHING
 
 
 async def test_series_of_other_versions_are_kept_but_not_used(path):
@@ -208,7 +224,7 @@ async def test_series_of_other_versions_are_kept_but_not_used(path):
     ]
     async with opened(path) as store:
         await store.commit(
-            "t", StateChange(series=dict([*strange, (key, series)]), released=[HISTOGRAM])
+            T, StateChange(series=dict([*strange, (key, series)]), released=[HISTOGRAM])
         )
 
     assert await reloaded(path) == NOTHING._replace(ledger={key: series})
@@ -218,8 +234,8 @@ async def test_series_of_other_versions_are_kept_but_not_used(path):
 
 async def test_jobs_share_the_texts_that_they_have_in_common(path):
     async with opened(path) as store:
-        await store.commit("t", StateChange({each: known(each) for each in "ab"}))
-        jobs = (await store.load("t", ["0"])).jobs
+        await store.commit(T, StateChange({each: known(each) for each in "ab"}))
+        jobs = (await store.load(T, ["0"])).jobs
 
     assert jobs["a"].job.pool is jobs["b"].job.pool
     assert jobs["a"].job.engine is jobs["b"].job.engine
@@ -230,16 +246,16 @@ async def test_a_series_cannot_be_released_before_it_is_known(path):
     key, _ = created()
     async with opened(path) as store:
         with pytest.raises(LookupError):
-            await store.commit("t", StateChange({"a": known()}, released=[key]))
+            await store.commit(T, StateChange({"a": known()}, released=[key]))
 
-        assert await store.load("t", ["0"]) == NOTHING
+        assert await store.load(T, ["0"]) == NOTHING
 
 
 async def test_memory_remembers_nothing():
     store = MemoryStore()
-    await store.commit("t", StateChange({"a": known()}))
+    await store.commit(T, StateChange({"a": known()}))
 
-    assert await store.load("t", ["0"]) == NOTHING
+    assert await store.load(T, ["0"]) == NOTHING
     await store.close()
 
 
@@ -250,8 +266,8 @@ async def test_a_commit_survives_a_power_cut_and_its_log_stays_small(path):
         assert await in_thread(store, "PRAGMA synchronous") == 2  # FULL
         for number in range(30):
             jobs = {str(each): known(str(each), duration=float(number)) for each in range(300)}
-            await store.commit("t", StateChange(jobs))
-            await store.load("t", [])
+            await store.commit(T, StateChange(jobs))
+            await store.load(T, [])
         assert path.with_name("state.db-wal").stat().st_size < 2 * path.stat().st_size
 
 
@@ -262,19 +278,19 @@ async def test_a_full_disk_keeps_what_was_there_and_recovers_by_itself(path):
     problems = []
     many = {str(number): known(str(number)) for number in range(500)}
     async with opened(path, lambda: problems.append(1)) as store:
-        await store.commit("t", StateChange({"a": known()}, (), {"0": NOW}))
+        await store.commit(T, StateChange({"a": known()}, (), {"0": NOW}))
         pages = await in_thread(store, "PRAGMA page_count")
         await in_thread(store, f"PRAGMA max_page_count = {pages}")
         for _ in range(2):
-            with pytest.raises(StateError, match=r"state file .*state\.db: .*full.*make room"):
-                await store.commit("t", StateChange(many, ["a"], {"0": NOW + 1}))
-            assert await store.load("t", ["0"]) == SavedState(
+            with pytest.raises(StateError, match=r"state file .*state\.db: .*full.*free space"):
+                await store.commit(T, StateChange(many, ["a"], {"0": NOW + 1}))
+            assert await store.load(T, ["0"]) == SavedState(
                 {"a": known()}, {"0": NOW}, {}, frozenset()
             )
         assert len(problems) == 2
 
         await in_thread(store, "PRAGMA max_page_count = 100000")
-        await store.commit("t", StateChange(many, ["a"], {"0": NOW + 1}))
+        await store.commit(T, StateChange(many, ["a"], {"0": NOW + 1}))
 
     assert await reloaded(path) == SavedState(many, {"0": NOW + 1}, {}, frozenset())
 
@@ -287,6 +303,7 @@ async def in_thread(store, statement):
 async def test_a_lock_is_an_error_that_passes(path, monkeypatch):
     """Nobody else can have one; so somebody else is played here."""
     monkeypatch.setattr("exporter.storage.sqlite.LOCK_SECONDS", 0)
+    monkeypatch.setattr("exporter.storage.store.fingerprint", lambda _: (1, 2, 3))
     problems = []
     async with opened(path, lambda: problems.append(1)) as store:
         await in_thread(store, "PRAGMA journal_mode = DELETE")
@@ -295,22 +312,20 @@ async def test_a_lock_is_an_error_that_passes(path, monkeypatch):
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StateError, match=r"locked .*another process"):
-                await store.commit("t", StateChange({"a": known()}))
+                await store.commit(T, StateChange({"a": known()}))
             other.execute("ROLLBACK")
         assert len(problems) == 1
-        await store.commit("t", StateChange({"a": known()}))
+        await store.commit(T, StateChange({"a": known()}))
 
-        assert (await store.load("t", ["0"])).jobs == {"a": known()}
+        assert (await store.load(T, ["0"])).jobs == {"a": known()}
 
 
 async def test_an_error_of_ours_keeps_nothing_either(path):
     async with opened(path) as store:
         with pytest.raises(TypeError):
-            await store.commit(
-                "t", StateChange({"a": known(), "b": known("b", exit_code=object())})
-            )
-        assert await store.load("t", ["0"]) == NOTHING
-        await store.commit("t", StateChange({"a": known()}))
+            await store.commit(T, StateChange({"a": known(), "b": known("b", exit_code=object())}))
+        assert await store.load(T, ["0"]) == NOTHING
+        await store.commit(T, StateChange({"a": known()}))
 
     assert (await reloaded(path)).jobs == {"a": known()}
 
@@ -336,9 +351,9 @@ async def test_a_cancelled_commit_is_finished(path):
     key, series = created()
     held = Held({"a": known()})
     async with opened(path) as store:
-        running = asyncio.create_task(store.commit("t", StateChange(held, (), {"0": NOW})))
+        running = asyncio.create_task(store.commit(T, StateChange(held, (), {"0": NOW})))
         await asyncio.to_thread(held.reached.wait, 20)
-        waiting = asyncio.create_task(store.commit("t", StateChange(series={key: series})))
+        waiting = asyncio.create_task(store.commit(T, StateChange(series={key: series})))
         await asyncio.sleep(0)
         for task in (running, waiting):
             task.cancel()
@@ -358,7 +373,7 @@ async def test_a_cancelled_commit_is_finished(path):
 async def test_the_event_loop_goes_on_while_a_commit_takes_its_time(path):
     held = Held({"a": known()})
     async with opened(path) as store:
-        commit = asyncio.create_task(store.commit("t", StateChange(held)))
+        commit = asyncio.create_task(store.commit(T, StateChange(held)))
         await asyncio.to_thread(held.reached.wait, 20)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -382,14 +397,14 @@ async def test_closing_twice_is_closing_once(path):
 async def commit_for_ever(path):
     """Commit number n changes everything to n, then says so."""
     store = await StateFile.open(path, problem=lambda: None)
-    number = max((await store.load("t", ["0"])).horizons.values(), default=0.0)
+    number = max((await store.load(T, ["0"])).newest_created.values(), default=0.0)
     while True:
         number += 1
         jobs = {str(each): known(str(each), duration=number) for each in range(300)}
         key, series = created(value=number)
         gone = [f"only {number - 1:g}"]
         jobs[f"only {number:g}"] = known(f"only {number:g}", duration=number)
-        await store.commit("t", StateChange(jobs, gone, {"0": number}, {key: series}))
+        await store.commit(T, StateChange(jobs, gone, {"0": number}, {key: series}))
         print(f"{number:g}", flush=True)  # noqa: T201
 
 
@@ -415,7 +430,7 @@ async def test_a_kill_at_any_moment_leaves_whole_commits(path):
         recovered += path.with_name("state.db-wal").exists()
 
         saved = await reloaded(path)
-        number = saved.horizons["0"]
+        number = saved.newest_created["0"]
         assert number in (said, said + 1)
         assert {each.job.duration for each in saved.jobs.values()} == {number}
         assert saved.jobs.keys() == {*map(str, range(300)), f"only {number:g}"}

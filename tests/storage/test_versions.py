@@ -7,12 +7,12 @@ import sys
 
 import msgspec
 import pytest
-from storage.test_store import HISTOGRAM, NOW, OBSERVED, known
+from storage.test_store import HISTOGRAM, NOW, OBSERVED, T, known
 
 import exporter.storage
 from exporter.errors import StateError
 from exporter.jobs.job import Job, Run
-from exporter.jobs.tracker import Restart, TrackedJob
+from exporter.jobs.tracked import Restart, TrackedJob
 from exporter.metrics.counters import Series
 from exporter.storage.store import StateChange, StateFile
 
@@ -58,9 +58,9 @@ def next_version(monkeypatch):
     @contextlib.contextmanager
     def install(tracked_job=NextTrackedJob, series=NextSeries):
         with monkeypatch.context() as patch:
-            patch.setattr("exporter.jobs.tracker.TrackedJob", tracked_job)
+            patch.setattr("exporter.jobs.tracked.TrackedJob", tracked_job)
             patch.setattr("exporter.metrics.counters.Series", series)
-            for name in ("store", "tables"):
+            for name in ("store", "tables", "migrations", "scopes", "rows"):
                 patch.delattr(exporter.storage, name)
                 patch.delitem(sys.modules, f"exporter.storage.{name}")
             yield importlib.import_module("exporter.storage.store").StateFile
@@ -79,12 +79,12 @@ async def opened(path, state_file=StateFile):
 
 async def committed(path, jobs, series, state_file=StateFile):
     async with opened(path, state_file) as store:
-        await store.commit("t", StateChange(jobs, (), {"0": NOW}, {HISTOGRAM: series}, [HISTOGRAM]))
+        await store.commit(T, StateChange(jobs, (), {"0": NOW}, {HISTOGRAM: series}, [HISTOGRAM]))
 
 
 async def loaded(path, state_file=StateFile):
     async with opened(path, state_file) as store:
-        saved = await store.load("t", ["0"])
+        saved = await store.load(T, ["0"])
     assert saved.released == {HISTOGRAM}
     return saved.jobs, saved.ledger[HISTOGRAM]
 
@@ -117,7 +117,7 @@ async def test_only_rows_that_an_older_version_rewrites_lose_the_field(path, nex
         await committed(path, jobs, as_next(OBSERVED, added="new"), state_file)
 
     async with opened(path) as store:
-        await store.commit("t", StateChange({"b": known("b", name="other")}))
+        await store.commit(T, StateChange({"b": known("b", name="other")}))
 
     with next_version() as state_file:
         saved, series = await loaded(path, state_file)
@@ -139,5 +139,5 @@ async def test_named_tuples_must_not_grow(path, next_version):
 
     store = await StateFile.open(path, problem=lambda: None)
     with pytest.raises(StateError, match=r"damaged \(job 'a'"):
-        await store.load("t", ["0"])
+        await store.load(T, ["0"])
     await store.close()

@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import aiohttp
 import pytest
 
-from exporter.jobs.tracker import Fleet
-from exporter.metrics.exposition import Block, Exposition, Metric, assemble, render_block
-from exporter.metrics.scope import Scope
+from exporter.jobs.tracked import Fleet
+from exporter.metrics.exposition import Exposition, Metric, SampleBlock, assemble, render_block
+from exporter.polling.status import PollerStatus
 from exporter.web.listen import serve
 from exporter.web.server import make_app
 
@@ -24,13 +23,23 @@ class StubPoller:
     ended_polls: int = 0
     region: str = "cn-north-4"
     costs: dict = field(default_factory=dict)
-    known: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(fleet=Fleet(), scope=Scope())
-    )
+    fleet: Fleet = field(default_factory=Fleet)
+    history: float = 0.0
 
-    @property
-    def target(self):
-        return SimpleNamespace(labels={"region": self.region, "project": self.name})
+    def status(self):
+        return PollerStatus(
+            name=self.name,
+            labels={"region": self.region, "project": self.name},
+            identity="",
+            polled=bool(self.ended_polls),
+            error=self.error,
+            last_success=self.last_success,
+            costs=self.costs,
+            fleet=self.fleet,
+            history=self.history,
+            pagination=None,
+            pools_trouble="",
+        )
 
 
 @dataclass
@@ -46,7 +55,7 @@ class StubPublisher:
 def generation(number, jobs=2000):
     """An exposition whose every sample has the number of its generation as value."""
     samples = [((f"job-{job}",), float(number)) for job in range(jobs)]
-    block = Block(Metric("jobs", "gauge", "Jobs."), ("job_id",), {}, samples)
+    block = SampleBlock(Metric("jobs", "gauge", "Jobs."), ("job_id",), {}, samples)
     return assemble([(block.metric, [render_block(block)])])
 
 

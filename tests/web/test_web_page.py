@@ -18,10 +18,10 @@ from jobs import examples
 from jobs.examples import NOW
 
 from exporter.jobs.job import PHASES, Run
-from exporter.jobs.tracker import Fleet, Restart, TrackedJob
+from exporter.jobs.tracked import Fleet, Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
-from exporter.metrics.scope import Scope
-from exporter.web.page import MAX_QUERY, StatusPage, target_status
+from exporter.settings.schema import JobsSettings
+from exporter.web.page import MAX_QUERY, StatusPage
 from exporter.web.page.markup import duration, elapsed
 
 DASH = "\N{EN DASH}"
@@ -90,8 +90,8 @@ def render(poller):
         facts = {"name": "prod", "ended_polls": 1, "last_success": NOW - 5, **facts}
         pollers = [poller(**facts) for _ in fleets]
         for one, jobs in zip(pollers, fleets, strict=True):
-            one.known.fleet = jobs
-        seen = [target_status(one) for one in pollers]
+            one.fleet = jobs
+        seen = [one.status() for one in pollers]
         return StatusPage(version=version, telemetry_path=path).render(seen, query=query, now=NOW)
 
     return lambda *fleets, **options: page(*fleets, **options).decode()
@@ -131,7 +131,7 @@ async def test_targets_and_links(serving, publisher, poller):
 
 async def test_nothing_runs_or_loads_but_what_the_policy_names(site, publisher, poller):
     publisher.pollers = [poller()]
-    publisher.pollers[0].known.fleet = fleet(*(job(n, phase) for n, phase in enumerate(PHASES)))
+    publisher.pollers[0].fleet = fleet(*(job(n, phase) for n, phase in enumerate(PHASES)))
     answer = await site("GET", "/?q=job")
     html = answer.text
     policy = dict(
@@ -157,6 +157,13 @@ async def test_nothing_runs_or_loads_but_what_the_policy_names(site, publisher, 
         assert not {name for name in attributes if name.startswith("on")} | {"style", "src"} & {
             *attributes
         }
+
+
+def test_input_12_a_failure_without_an_exit_code_has_its_message(render):
+    html = render(fleet(job(3, "Failed", exit_code=None, message="image pull failed")))
+
+    (row,) = section(html, "failures")[0]
+    assert "Failed worker-1 image pull failed" in row
 
 
 def test_jobs_and_why_they_failed(render):
@@ -280,7 +287,7 @@ def test_search(render, query, names):
 
 async def test_search_over_http(site, publisher, poller):
     publisher.pollers = [poller(ended_polls=1)]
-    publisher.pollers[0].known.fleet = fleet(job(1), job(2))
+    publisher.pollers[0].fleet = fleet(job(1), job(2))
     for raw in ("job-1&q=job-2", "job%2D1", "+job-1+", "job-1#x"):
         html = (await site("GET", f"/?q={raw}")).text
         assert "job-1<" in html
@@ -327,7 +334,7 @@ def test_everything_is_escaped(render, query):
 
 async def test_half_a_surrogate_pair_is_sent(site, publisher, poller):
     publisher.pollers = [poller("a\ud800<script>")]
-    publisher.pollers[0].known.fleet = hostile(EVIL)
+    publisher.pollers[0].fleet = hostile(EVIL)
     answers = [await site("GET", path) for path in ("/", "/-/ready")]
 
     assert [answer.status for answer in answers] == [200, 503]
@@ -358,7 +365,7 @@ def test_what_a_fleet_adds_up_to_is_found_out_once(render, poller, monkeypatch):
     calls = []
     page = StatusPage(version="v", telemetry_path="/metrics")
     one = poller(ended_polls=1)
-    one.known.fleet = fleet(job(1))
+    one.fleet = fleet(job(1))
     plain = page._summarized.__globals__["summarize"]
     monkeypatch.setitem(
         page._summarized.__globals__,
@@ -366,10 +373,10 @@ def test_what_a_fleet_adds_up_to_is_found_out_once(render, poller, monkeypatch):
         lambda *args, **more: calls.append(1) or plain(*args, **more),
     )
     for _ in range(3):
-        page.render([target_status(one)], query="", now=NOW)
+        page.render([one.status()], query="", now=NOW)
     assert len(calls) == 1
-    one.known.fleet = fleet(job(1), job(2))
-    assert b"job-2" in page.render([target_status(one)], query="", now=NOW)
+    one.fleet = fleet(job(1), job(2))
+    assert b"job-2" in page.render([one.status()], query="", now=NOW)
     assert len(calls) == 2
     assert len(page._summaries) == 1
 
@@ -384,13 +391,15 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
         job(5, "Completed", ended=NOW - 3.5 * hour),
     ]
     one = poller(ended_polls=3, last_success=NOW - hour)  # it has been failing for an hour
-    one.known.fleet, one.known.scope = fleet(*jobs), Scope(history=2 * hour)
-    blocks = fleet_blocks(one.known.fleet, {}, scope=one.known.scope, now=one.last_success)
+    one.fleet, one.history = fleet(*jobs), 2 * hour
+    blocks = fleet_blocks(
+        one.fleet, {}, jobs=JobsSettings(history=one.history), now=one.last_success
+    )
     gauge = Counter({labels[-1]: value for labels, value in blocks[0].samples})
     page = StatusPage(version="v", telemetry_path="/metrics")
 
     def show(query=""):
-        return page.render([target_status(one)], query=query, now=NOW).decode()
+        return page.render([one.status()], query=query, now=NOW).decode()
 
     assert gauge == {"Running": 2, "Failed": 1}
     assert [row for row in rows(show()) if row in ("Running 2", "Failed 1", "Failed 2")] == [
@@ -404,7 +413,7 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
 
     one.last_success = NOW + 0.6 * hour
     assert section(show(), "failures")[0] == [], "what is kept of a fleet ends with its time"
-    one.known.scope = Scope()
+    one.history = 0.0
     assert len(section(show(), "failures")[0]) == 2
     assert "jobs.history" not in show()
 
@@ -429,7 +438,7 @@ async def test_five_thousand_active_jobs(serving, publisher, poller):
     took = []
     async with serving(clock=lambda: NOW) as served:
         for query in ("", "", "pretrain", "nothing-has-this"):
-            publisher.pollers[0].known.fleet = fleet(*jobs)  # as after every poll
+            publisher.pollers[0].fleet = fleet(*jobs)  # as after every poll
             started = time.process_time()
             answer = await served("GET", f"/?q={query}")
             took.append(time.process_time() - started)
@@ -534,7 +543,7 @@ async def crowded(serving, publisher, poller):
         poller(ended_polls=1, last_success=NOW),
         poller("b", ended_polls=1, error="x" * 300),
     ]
-    publisher.pollers[0].known.fleet = fleet(*many_jobs())
+    publisher.pollers[0].fleet = fleet(*many_jobs())
     async with serving(clock=lambda: NOW) as served:
         yield served.url
 
@@ -583,7 +592,7 @@ async def test_it_refreshes_itself(serving, publisher, poller, tab):
         assert await tab.run(live) == "Refreshes every 15 s"
         assert not await tab.run("document.body.textContent.includes('job-1')")
 
-        publisher.pollers[0].known.fleet = fleet(job(1))
+        publisher.pollers[0].fleet = fleet(job(1))
         await tab.run("document.querySelector('input').value = 'typing'")
         await tab.run(look)
         await tab.until("document.querySelector('main').textContent.includes('job-1')")
@@ -591,8 +600,8 @@ async def test_it_refreshes_itself(serving, publisher, poller, tab):
         assert await tab.run("document.querySelector('input').value") == "typing"
         assert await tab.run("document.querySelectorAll('main').length") == 1
 
-        publisher.pollers[0].known.fleet = fleet(job(2))
-        await tab.run("document.querySelector('main a').focus()")  # a user is about to click it
+        publisher.pollers[0].fleet = fleet(job(2))
+        await tab.run("document.querySelector('main a').focus()")  # somebody is about to follow it
         await tab.run(look)
         await asyncio.sleep(0.3)
         assert await tab.run("document.querySelector('main').textContent.includes('job-1')")
@@ -608,7 +617,7 @@ async def test_a_hidden_page_asks_for_nothing(serving, publisher, poller, tab):
     publisher.pollers = [poller(ended_polls=1)]
     async with serving() as served:
         await tab.open(f"{served.url}/", width=800, scheme="light")
-        publisher.pollers[0].known.fleet = fleet(job(1))
+        publisher.pollers[0].fleet = fleet(job(1))
         await tab.run("Object.defineProperty(document, 'hidden', { value: true })")
         await tab.run("document.dispatchEvent(new Event('visibilitychange'))")
         await asyncio.sleep(0.3)

@@ -30,6 +30,7 @@ from exporter.commands.console import (
     show_progress,
 )
 from exporter.errors import ConfigError, ExporterError, PollError, StartError
+from exporter.jobs.flavor_types import complete_all
 from exporter.jobs.job import Job
 from exporter.settings.schema import Settings
 
@@ -106,7 +107,8 @@ async def _read(
 ) -> tuple[CheckpointHeader, list[tuple[TargetRead, Job]]]:
     """Read all jobs of all targets."""
     now = round(clock(), 3)  # all times are whole milliseconds
-    planned = plan(arguments, history=settings.jobs.history, now=now)
+    limits = settings.jobs
+    planned = plan(arguments, history=limits.history, now=now, idle_retention=limits.idle_retention)
     if planned.step > LOOKBACK_SECONDS:
         print_note(f"--step {arguments.step} leaves gaps in graphs: Prometheus looks back 5m only")
     problems: list[str] = []
@@ -123,12 +125,12 @@ async def _read(
             elif isinstance(view, BaseException):
                 raise view
             else:
-                labels = poller.target.labels
+                labels = poller.target.identity.labels
                 pools = dict(view.pool_names or {})
                 # As of now, so that the last sample equals the first one of a live scrape.
                 read = TargetRead(labels["region"], labels["project"], now, len(view.jobs), pools)
                 targets.append(read)
-                jobs += ((read, job) for job in view.jobs.values())
+                jobs += ((read, job) for job in complete_all(view.jobs, view.pool_types).values())
     if problems:
         raise UnreadableTargetsError(*problems)
     options = _options(settings, arguments)
@@ -158,6 +160,7 @@ def _options(settings: Settings, arguments: BackfillArguments) -> dict[str, str]
         "--label": " ".join(arguments.labels),
         "--histograms": str(arguments.histograms),
         "jobs.history": f"{settings.jobs.history:g}",
+        "jobs.idle_retention": f"{settings.jobs.idle_retention:g}",
         "targets": " ".join(targets),
     }
 
@@ -178,7 +181,11 @@ async def _series(header: CheckpointHeader, jobs: Jobs) -> _Series:
     grid = Grid(planned.start, planned.stop, planned.step)
     builders = {
         id(read): SeriesBuilder(
-            grid, read.pools, kept=planned.history, histograms=planned.histograms
+            grid,
+            read.pools,
+            kept=planned.history,
+            idle=planned.idle_retention,
+            histograms=planned.histograms,
         )
         for read in header.targets
     }

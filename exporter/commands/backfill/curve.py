@@ -15,11 +15,15 @@ class Curve:
 
     Sums of whole numbers are exact. If no change is negative, the value never decreases, not even
     by rounding.
+
+    Args:
+        digits: decimals that the value is rounded to; None = all of them.
     """
 
-    __slots__ = ("_amounts", "_fold_at", "_positions", "_values")
+    __slots__ = ("_amounts", "_digits", "_fold_at", "_positions", "_values")
 
-    def __init__(self) -> None:
+    def __init__(self, digits: int | None = None) -> None:
+        self._digits = digits
         self._positions = array("I")
         self._amounts = array("d")
         self._fold_at = _FOLD_AFTER
@@ -52,7 +56,7 @@ class Curve:
         """Yield ``(start, stop, value)`` for every stretch in which the value is constant."""
         if self._values is None:
             self._fold()
-            self._values = array("d", _sums(self._amounts))
+            self._values = array("d", _sums(self._amounts, self._digits))
         next_change = bisect_right(self._positions, start)
         value = self._values[next_change - 1] if next_change else 0.0
         for change in range(next_change, len(self._positions)):
@@ -73,8 +77,8 @@ class Curve:
         self._amounts = array("d", [amount for _, amount in changes])
 
 
-def _sums(amounts: "array[float]") -> Iterator[float]:
+def _sums(amounts: "array[float]", digits: int | None) -> Iterator[float]:
     total = 0.0
     for amount in amounts:
         total += amount
-        yield total
+        yield total if digits is None else round(total, digits)

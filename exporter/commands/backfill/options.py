@@ -71,6 +71,8 @@ class BackfillPlan(NamedTuple):
         history: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
         labels: added to every series.
         histograms: whether to write histograms too.
+        idle_retention: seconds for which gauges without jobs are written; 0 = forever
+            (``jobs.idle_retention``).
     """
 
     start: float
@@ -79,6 +81,7 @@ class BackfillPlan(NamedTuple):
     history: float
     labels: Mapping[str, str]
     histograms: bool
+    idle_retention: float = 0.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,13 +122,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def plan(arguments: BackfillArguments, *, history: float, now: float) -> BackfillPlan:
+def plan(
+    arguments: BackfillArguments, *, history: float, now: float, idle_retention: float = 0.0
+) -> BackfillPlan:
     """Parse the options and check that they fit together.
 
     Args:
         arguments: as written.
         history: ``jobs.history``, seconds.
         now: unix seconds.
+        idle_retention: ``jobs.idle_retention``, seconds.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -140,7 +146,7 @@ def plan(arguments: BackfillArguments, *, history: float, now: float) -> Backfil
         problems += _contradictions(start, stop, step, now)
     if problems:
         raise ConfigError(*problems)
-    return BackfillPlan(start, stop, step, history, labels, arguments.histograms)
+    return BackfillPlan(start, stop, step, history, labels, arguments.histograms, idle_retention)
 
 
 def _directory(text: str) -> Path:

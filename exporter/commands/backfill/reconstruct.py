@@ -10,6 +10,7 @@ What the service does not report is not invented, but each state needs a phase a
 - A finished job without an end time ended at the last known time: its start, or its creation
   (`exporter.jobs.tracker` does the same for jobs that never started).
 - Its run time grows evenly while one of its running records says that it ran.
+- A fault without a time of its own counts at the end of its run.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from exporter.jobs.job import TERMINAL, Job, Run
+from exporter.jobs.job import TERMINAL, Fault, Job, Run
 
 _PENDING_RECOVERIES = frozenset({"job_reschedule", "job_reschedule_with_taint"})
 
@@ -64,10 +65,21 @@ def _phase_changes(job: Job) -> Iterator[tuple[float, str]]:
     if started is not None:
         yield started, "Running"
     for run, following in pairwise((*runs, None)):
+        for moment in _moments(run):
+            yield moment, "Running"
         if run is not None and run.end is not None and run.recovery:
             yield run.end, "Pending" if run.recovery in _PENDING_RECOVERIES else "Running"
         if following is not None and following.start is not None:
             yield following.start, "Running"
+
+
+def _moments(run: Run | None) -> list[float]:
+    """Return when something happened within a run: its start-up, and recoveries from faults."""
+    if run is None or run.start is None:
+        return []
+    times = [run.computing, *(fault.end for fault in run.faults or ())]
+    end = float("inf") if run.end is None else run.end
+    return sorted(time for time in times if time is not None and run.start <= time <= end)
 
 
 def _starts(runs: tuple[Run, ...]) -> Iterator[float]:
@@ -93,10 +105,26 @@ def _past_runs(runs: tuple[Run, ...], at: float) -> Iterator[Run]:
     for run in runs:
         if run.start is not None and run.start > at:
             return
+        past = _past_details(run, at)
         if run.end is not None and run.end > at:
-            yield replace(run, end=None, recovery="", recovery_before="", reason="")
+            yield replace(past, end=None, recovery="", recovery_before="", reason="")
             return
-        yield run
+        yield past
+
+
+def _past_details(run: Run, at: float) -> Run:
+    """Return the run without its later start-up and the later results of its faults."""
+    if run.computing is not None and run.computing > at:
+        run = replace(run, computing=None)
+    if not run.faults:
+        return run
+    return replace(run, faults=tuple(_past_fault(fault, run, at) for fault in run.faults))
+
+
+def _past_fault(fault: Fault, run: Run, at: float) -> Fault:
+    times = (fault.end, fault.start, run.end)
+    moment = next((time for time in times if time is not None), None)
+    return fault if moment is not None and moment <= at else replace(fault, result="")
 
 
 class _RunTime:

@@ -12,25 +12,34 @@ from typing import NamedTuple, TypeAlias
 from exporter.commands.backfill.curve import Curve
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.histogram import HistogramCurve
+from exporter.commands.backfill.idle import ShownCurve, ShownSpans
 from exporter.commands.backfill.oldest import OldestWaiting
 from exporter.commands.backfill.reconstruct import JobState, reconstruct
-from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, Job, View
-from exporter.jobs.tracker import Base, Event, Fleet, base_of, observe
+from exporter.jobs.job import TERMINAL, Job, View
+from exporter.jobs.tracked import Base, Event, Fleet, base_of
+from exporter.jobs.tracker import observe
 from exporter.metrics.counters import (
     BASE,
     EVENT_FAMILIES,
     EVENT_FAMILY_BY_NAME,
     EventFamily,
-    additions,
-    foreseen,
+    increments,
+    zero_series,
 )
 from exporter.metrics.exposition import Metric
-from exporter.metrics.fleet import ACTIVE_PHASES, FLEET_FAMILIES, WAITING
+from exporter.metrics.fleet import (
+    FAMILIES_BY_PHASE,
+    FLEET_FAMILIES,
+    POOL_INFO,
+    PoolNameTable,
+    zero_samples,
+)
 
 LabelValues: TypeAlias = tuple[str, ...]
 
 _NO_HORIZON = float("-inf")
-_JOBS, _NODES, _ACCELERATORS, _OLDEST, _POOLS = (row.metric.name for row in FLEET_FAMILIES)
+_GAUGES = frozenset(family.metric.name for family in FLEET_FAMILIES)
+_DIGITS = 6  # so that CPU cores that are added and subtracted again leave nothing
 
 EVENTS = tuple(row for row in EVENT_FAMILIES if row.kind != "deleted")
 """Without deleted jobs: the service no longer lists them."""
@@ -42,13 +51,14 @@ class Family(NamedTuple):
     Attributes:
         metric: name, type, help.
         labels: names of its own labels.
-        series: curves by label values; an `OldestWaiting` has no value while no job waits.
+        series: curves by label values; an `OldestWaiting` has no value while no job waits, a
+            `ShownCurve` none while its base is idle.
         buckets: upper bounds of a `HistogramCurve`; () = no histogram.
     """
 
     metric: Metric
     labels: tuple[str, ...]
-    series: Mapping[LabelValues, Curve | OldestWaiting | HistogramCurve]
+    series: Mapping[LabelValues, Curve | ShownCurve | OldestWaiting | HistogramCurve]
     buckets: tuple[float, ...] = ()
 
     @property
@@ -64,6 +74,7 @@ class SeriesBuilder:
         grid: the times of the samples.
         pool_names: by pool id, as the service lists them; other names come from jobs.
         kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
+        idle: seconds for which bases without jobs keep their gauges; 0 = forever.
         histograms: whether to include them; they are most of the series.
 
     Attributes:
@@ -77,18 +88,20 @@ class SeriesBuilder:
         pool_names: Mapping[str, str] | None = None,
         *,
         kept: float = 0.0,
+        idle: float = 0.0,
         histograms: bool = False,
     ) -> None:
         self.jobs = self.undated = 0
         self._grid = grid
         self._kept = kept
+        self._shown = ShownSpans(grid, idle)
         self._bases: dict[Base, set[str]] = {}
-        self._pool_names = pool_names or {}
-        self._pool_names_in_jobs: dict[str, tuple[float, str]] = {}
+        self._listed_names = pool_names or {}
+        self._pool_names = PoolNameTable()
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
         self._histograms: dict[str, dict[LabelValues, HistogramCurve]] = {}
         self._events = tuple(row for row in EVENTS if histograms or not row.buckets)
-        self._waiting: dict[LabelValues, OldestWaiting] = {}
+        self._oldest: dict[str, dict[LabelValues, OldestWaiting]] = {}
 
     def add(self, job: Job, read_at: float) -> None:
         """Add a job with its past.
@@ -101,10 +114,7 @@ class SeriesBuilder:
         accelerators = self._bases.setdefault(base_of(job), set())
         if job.accelerators is not None:
             accelerators.add(job.accelerator)
-        if job.pool_name:
-            dated = (job.created or 0.0, job.pool_name)
-            latest = self._pool_names_in_jobs.get(job.pool, dated)
-            self._pool_names_in_jobs[job.pool] = max(dated, latest)
+        self._pool_names.add(job)
         states = reconstruct(job, read_at)
         if not states:
             self.undated += 1
@@ -118,14 +128,22 @@ class SeriesBuilder:
         """Yield all families, those of `exporter.metrics.fleet` first."""
         self._foresee()
         for row in FLEET_FAMILIES:
-            if row.metric.name == _OLDEST:
-                yield Family(row.metric, row.labels, self._waiting)
-            elif row.metric.name == _POOLS:
+            if row is POOL_INFO:
                 yield Family(row.metric, row.labels, self._pools())
+            elif row.aggregate is min:
+                yield Family(row.metric, row.labels, self._oldest.get(row.metric.name, {}))
             else:
-                yield self._family(row.metric, row.labels)
+                yield self._gauges(row.metric, row.labels)
         for each in self._events:
             yield self._family(each.metric, (*BASE, *each.labels), each.buckets)
+
+    def _gauges(self, metric: Metric, labels: tuple[str, ...]) -> Family:
+        curves = sorted(self._curves.get(metric.name, {}).items())
+        spans = {base: self._shown.of(base) for base in self._bases}
+        series = {
+            values: ShownCurve(curve, spans[Base(*values[: len(BASE)])]) for values, curve in curves
+        }
+        return Family(metric, labels, series)
 
     def _family(
         self, metric: Metric, labels: tuple[str, ...], buckets: tuple[float, ...] = ()
@@ -137,7 +155,7 @@ class SeriesBuilder:
         curves = self._curves.setdefault(name, {})
         curve = curves.get(labels)
         if curve is None:
-            curve = curves[labels] = Curve()
+            curve = curves[labels] = Curve(_DIGITS if name in _GAUGES else None)
         return curve
 
     def _histogram(self, row: EventFamily, labels: LabelValues) -> HistogramCurve:
@@ -148,23 +166,17 @@ class SeriesBuilder:
 
     def _foresee(self) -> None:
         """Every phase of every combination, as live: a missing series is no question."""
-        for base, accelerators in self._bases.items():
-            for phase in PHASES:
-                self._curve(_JOBS, (*base, phase))
-            for phase in ACTIVE_PHASES:
-                self._curve(_NODES, (*base, phase))
-                for accelerator in accelerators:
-                    self._curve(_ACCELERATORS, (*base, phase, accelerator))
-        for name, labels in foreseen(self._bases):
+        for family, labels in zero_samples(self._bases):
+            self._curve(family.metric.name, labels)
+        for name, labels in zero_series(self._bases):
             row = EVENT_FAMILY_BY_NAME[name]
             if row in self._events:
                 self._histogram(row, labels) if row.buckets else self._curve(name, labels)
 
     def _pools(self) -> Mapping[LabelValues, Curve]:
-        names = {pool: name for pool, (_, name) in self._pool_names_in_jobs.items()}
         one = Curve()
         one.add(0, 1)
-        return dict.fromkeys(sorted((names | dict(self._pool_names)).items()), one)
+        return dict.fromkeys(self._pool_names.samples(self._listed_names), one)
 
     # --- What was ---------------------------------------------------------------------------------
 
@@ -173,21 +185,23 @@ class SeriesBuilder:
         job = moment.job
         lo = self._grid.at(moment.at)
         hi = len(self._grid) if following is None else self._grid.at(following.at)
+        stop = None if following is None else following.at
         if following is None and self._kept and job.phase in TERMINAL:
-            hi = min(hi, self._grid.after(moment.at + self._kept))
+            stop = moment.at + self._kept
+            hi = min(hi, self._grid.after(stop))
+        self._shown.add(base_of(job), lo, stop)
         if lo >= hi:
             return
-        base = base_of(job)
-        self._raise(_JOBS, (*base, job.phase), lo, hi, 1)
-        if job.phase not in ACTIVE:
-            return
-        if job.nodes is not None:
-            self._raise(_NODES, (*base, job.phase), lo, hi, job.nodes)
-        if job.accelerators is not None:
-            labels = (*base, job.phase, job.accelerator)
-            self._raise(_ACCELERATORS, labels, lo, hi, job.accelerators)
-        if job.phase in WAITING and job.created is not None:
-            self._waiting.setdefault(base, OldestWaiting()).add(lo, hi, job.created)
+        for family in FAMILIES_BY_PHASE[job.phase]:
+            value = family.value(job)
+            if value is None:
+                continue
+            name, labels = family.metric.name, family.label_values(job)
+            if family.aggregate is min:
+                oldest = self._oldest.setdefault(name, {})
+                oldest.setdefault(labels, OldestWaiting()).add(lo, hi, value)
+            else:
+                self._raise(name, labels, lo, hi, value)
 
     def _raise(self, name: str, labels: LabelValues, lo: int, hi: int, amount: float) -> None:
         curve = self._curve(name, labels)
@@ -209,7 +223,7 @@ class SeriesBuilder:
 
     def _add_events(self, events: list[Event], before: float, at: float) -> None:
         for event in events:
-            for row, (name, labels), amount in additions(event):
+            for row, (name, labels), amount in increments(event):
                 if row not in self._events:
                     continue
                 if row.buckets:

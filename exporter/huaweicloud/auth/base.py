@@ -27,7 +27,7 @@ class AuthenticatedRequest:
         sign: returns all headers to send, secrets included.
         secrets: kept out of every error.
         turn: waits until the secret may be used, and counts its failures; None = cannot be locked.
-        on_accepted: called when the service accepts the credentials.
+        on_accepted: called when the service recognizes the credentials.
         on_rejected: called when it does not; returns whether there are different ones now.
     """
 
@@ -43,7 +43,7 @@ class AuthenticatedRequest:
     ) -> None:
         self._request = request
         self._sign = sign
-        self._secrets = secrets
+        self.secrets = secrets
         self._turn = turn
         self._on_accepted = on_accepted
         self._on_rejected = on_rejected
@@ -53,7 +53,7 @@ class AuthenticatedRequest:
     async def in_turn(self) -> AsyncIterator["AuthenticatedRequest"]:
         """Wait until the secret may be used, and redact every `PollError` that leaves."""
         async with self._turn or nullcontext() as self._lockout_attempt:
-            with redacting(*self._secrets):
+            with redacting(*self.secrets):
                 yield self
 
     def signed(self) -> Request:
@@ -61,9 +61,17 @@ class AuthenticatedRequest:
         return replace(self._request, headers=self._sign())
 
     def accepted(self) -> None:
-        """Report that the service knows us (2xx, and 403 too): failures are forgotten."""
+        """Report a success (2xx): failures are forgotten."""
         if self._lockout_attempt:
             self._lockout_attempt.succeeded()
+        self._on_accepted()
+
+    def forbidden(self) -> None:
+        """Report that the service recognizes the credentials, but denies a permission (403).
+
+        Failures are not forgotten: a service that answers 401 and 403 in turn would get any number
+        of wrong signatures, and lock the key.
+        """
         self._on_accepted()
 
     async def rejected(self, error: AuthError) -> bool:
@@ -75,7 +83,7 @@ class AuthenticatedRequest:
             True if a retry would use different credentials. Retry once; always False for fixed
             keys.
         """
-        redact_error(error, *self._secrets)  # it is kept for later messages
+        redact_error(error, *self.secrets)  # it is kept for later messages
         if self._lockout_attempt:
             self._lockout_attempt.failed(error)
         return await self._on_rejected(error)
@@ -116,9 +124,9 @@ class Credentials(ABC):
     async def attempt(self, request: Request) -> AsyncIterator[AuthenticatedRequest]:
         """Begin an attempt to send a request; wait for its turn and sign in first where needed.
 
-        Send what `AuthenticatedRequest.signed` returns, then report `accepted` or `rejected`, or
-        neither if the service gave no verdict: a request that timed out says nothing about the
-        credentials. The attempt ends with the context, however it went.
+        Send what `AuthenticatedRequest.signed` returns, then report `accepted`, `forbidden` or
+        `rejected`, or none of them if the service gave no verdict: a request that timed out says
+        nothing about the credentials. The attempt ends with the context, however it went.
 
         Raises:
             PollError: nothing must be sent now; or raised inside, then redacted.
@@ -157,7 +165,9 @@ async def send_authenticated(
             error = error_of(
                 response,
                 permission=request.permission,
+                workspace=request.workspace,
                 endpoint_option=request.endpoint_option,
+                secrets=attempt.secrets,
                 now=clock,
             )
             if request.optional or not await _refreshed(attempt, error) or retried:
@@ -169,6 +179,6 @@ async def send_authenticated(
 async def _refreshed(attempt: AuthenticatedRequest, error: PollError) -> bool:
     """Report the verdict of an error response; True if there are different credentials now."""
     if isinstance(error, ForbiddenError):
-        attempt.accepted()  # we were recognized: signing in again would not grant more rights
+        attempt.forbidden()  # we were recognized: signing in again would not grant more rights
         return False
     return isinstance(error, AuthError) and await attempt.rejected(error)

@@ -1,5 +1,6 @@
 """The credential chain: from a target's own options and the vendor SDK's configuration."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,17 @@ from exporter.huaweicloud.auth.signature import Key
 from exporter.huaweicloud.auth.static import NoAuth, StaticToken
 from exporter.huaweicloud.http import Http
 from exporter.settings.schema import AuthSettings, Method
+from exporter.settings.secret_values import IN_QUOTES, IS_A_TOKEN, is_a_token
+
+log = logging.getLogger(__name__)
+
+_OWN_NAMES = {
+    "access_key": "target.auth.access_key",
+    "secret_key": "target.auth.secret_key_file (or secret_key)",
+    "security_token": "target.auth.security_token_file (or security_token)",
+    "idp_id": "target.auth.idp_id",
+    "id_token_file": "target.auth.id_token_file",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +63,8 @@ def resolve(auth: AuthSettings, context: AuthContext) -> Credentials:
     With ``auto``, the first of these that has what it needs: the target's own options, the
     environment, the profile file, the agency of the server. Within one source OIDC comes before
     the access key, as in the vendor's SDK. Own options that are incomplete select their method all
-    the same, so that their gap is reported.
+    the same, so that their gap is reported. So is half a key elsewhere, unless another source has
+    a whole one: somebody who sets it does not want the agency.
 
     Raises:
         ConfigError: something is missing that cannot appear while the exporter runs.
@@ -66,12 +79,17 @@ def resolve(auth: AuthSettings, context: AuthContext) -> Credentials:
             return _agency(context)
         case "none":
             return NoAuth()
-    for credentials in _from_sources(auth, context):
+    own, others = _own(auth), list[SdkConfig]()
+    for credentials in _from_sources(own, context, others):
         if method in {"auto", credentials.method}:
+            for gap in _gaps(method, *others):
+                log.warning("%s; using %s instead", gap, credentials.identity)
             return credentials
+    if gaps := [*_gaps(method, own, *others)]:
+        raise ConfigError(*gaps)
     if method == "auto":
         return _agency(context, tried=_tried_sources(context.environ))
-    raise ConfigError(*_missing(auth, method))
+    raise ConfigError(*_missing(method))
 
 
 def _method(auth: AuthSettings) -> Method:
@@ -90,30 +108,54 @@ def _method(auth: AuthSettings) -> Method:
 def _secret(auth: AuthSettings, name: str) -> Secret | None:
     """The secret of an option or of its ``_file`` twin; None = neither is set."""
     file, value = getattr(auth, f"{name}_file"), getattr(auth, name)
+    quotes = name == "password"
     if file is not None:
-        return Secret(f"target.auth.{name}_file", file=file)
-    return None if value is None else Secret(f"target.auth.{name}", value.get_secret_value())
+        return Secret(f"target.auth.{name}_file", file=file, quotes=quotes)
+    if value is None:
+        return None
+    return Secret(f"target.auth.{name}", value.get_secret_value(), quotes=quotes)
 
 
-def _from_sources(auth: AuthSettings, context: AuthContext) -> Iterator[Credentials]:
-    """Credentials for OIDC and access keys, source by source in the vendor's order.
-
-    The target's own options come first; other sources complete them.
-    """
-    own = SdkConfig(
+def _own(auth: AuthSettings) -> SdkConfig:
+    """The target's own options for OIDC and access keys."""
+    return SdkConfig(
         origin="target.auth",
+        names=_OWN_NAMES,
         access_key=auth.access_key,
         secret_key=_secret(auth, "secret_key"),
         security_token=_secret(auth, "security_token"),
         idp_id=auth.idp_id,
         id_token_file=auth.id_token_file,
     )
+
+
+def _from_sources(
+    own: SdkConfig, context: AuthContext, others: list[SdkConfig]
+) -> Iterator[Credentials]:
+    """Credentials for OIDC and access keys, source by source in the vendor's order.
+
+    The target's own options come first; other sources complete them.
+
+    Args:
+        own: options of the target.
+        context: of the target.
+        others: gets the sources that did not have what is needed.
+
+    Raises:
+        ConfigError: a source has a value in quotes.
+    """
     for read in _sources(own, context.environ):
         try:
-            config = _merged(own, read())
+            source = read()
         except AuthError:
             continue  # usually there is no profile file
+        if source.in_quotes:
+            raise ConfigError(*(_quotes(source, name) for name in source.in_quotes))
+        config = _merged(own, source)
         if config.idp_id and config.id_token_file:
+            if is_a_token(config.id_token_file):
+                name = source.names["id_token_file"]
+                raise ConfigError(f"{name} in {source.origin} {IS_A_TOKEN}")
             yield _oidc(context, config.idp_id, config.id_token_file)
         if config.access_key and config.secret_key:
             yield AccessKey(
@@ -122,6 +164,36 @@ def _from_sources(auth: AuthSettings, context: AuthContext) -> Iterator[Credenti
                 lockouts=context.lockouts,
                 clock=context.clocks.wall,
             )
+        if source is not own:
+            others.append(source)
+
+
+_TOGETHER = {"oidc": ("idp_id", "id_token_file"), "aksk": ("access_key", "secret_key")}
+
+
+def _gaps(method: Method, *configs: SdkConfig) -> Iterator[str]:
+    """A line for each value that a source lacks, although it has others that need it."""
+    for config in configs:
+        own = config.names is _OWN_NAMES
+        where = "" if own else f" in {config.origin}"
+        for needing, pair in _TOGETHER.items():
+            extra = ("security_token",) if needing == "aksk" else ()
+            there = [config.names[item] for item in (*pair, *extra) if getattr(config, item)]
+            if there and method in {"auto", needing}:
+                for item in pair:
+                    if not getattr(config, item):
+                        remedy = _places(item) if own else f"set both, or unset {there[0]}"
+                        yield f"{there[0]} is set{where}, but {config.names[item]} is not: {remedy}"
+
+
+def _places(item: str) -> str:
+    """Where a value may be set, for people."""
+    variable, entry = sdk_config.VARIABLES[item], sdk_config.ENTRIES[item]
+    return f"set it, {variable} in the environment, or {entry} in the profile file"
+
+
+def _quotes(config: SdkConfig, name: str) -> str:
+    return f"{name} in {config.origin} {IN_QUOTES}"
 
 
 def _sources(own: SdkConfig, environ: Mapping[str, str]) -> list[Callable[[], SdkConfig]]:
@@ -151,7 +223,10 @@ def _merged(own: SdkConfig, source: SdkConfig) -> SdkConfig:
 
 def _read_key(own: SdkConfig, read: Callable[[], SdkConfig]) -> Key:
     """The current key; its secrets, or all of it, may be in files."""
-    config = _merged(own, read())
+    source = read()
+    if source.in_quotes:
+        raise AuthError(_quotes(source, source.in_quotes[0]))
+    config = _merged(own, source)
     access = config.access_key
     if access is None or config.secret_key is None:
         raise AuthError(f"{config.origin} no longer has an access key with a secret key")
@@ -211,7 +286,7 @@ def _agency(context: AuthContext, *, tried: str = "") -> Credentials:
     )
 
 
-def _missing(auth: AuthSettings, method: Method) -> Iterator[str]:
+def _missing(method: Method) -> Iterator[str]:
     """One line for each value that the method needs and no source has."""
     if method == "oidc":
         yield (
@@ -220,23 +295,16 @@ def _missing(auth: AuthSettings, method: Method) -> Iterator[str]:
             "idp_id and id_token_file in the profile file"
         )
         return
-    if not auth.access_key:
-        yield (
-            "target.auth.access_key is missing: set it, HUAWEICLOUD_SDK_AK in the environment, "
-            "or ak in the profile file"
-        )
-    if not _secret(auth, "secret_key"):
-        yield (
-            "target.auth.secret_key_file (or secret_key) is missing: set it, HUAWEICLOUD_SDK_SK "
-            "in the environment, or sk in the profile file"
-        )
+    for item in _TOGETHER["aksk"]:
+        yield f"{_OWN_NAMES[item]} is missing: {_places(item)}"
 
 
 def _tried_sources(environ: Mapping[str, str]) -> str:
     """The sources that `auto` has tried, for people."""
     path = sdk_config.profile_path(environ)
-    profile = "a profile file (no HOME)" if path is None else f"the profile file {path}"
+    profile = "a profile file (no HOME)"
     if path is not None:
+        profile = f"the profile file {sdk_config.shown(path)}"
         try:
             sdk_config.read_profile(path)
             profile += " (no ak and sk in it)"

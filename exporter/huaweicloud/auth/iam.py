@@ -1,6 +1,7 @@
 """Sign-in at IAM for tokens, and the lookup of a region's project id."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -13,8 +14,10 @@ from exporter.huaweicloud.auth.base import AuthenticatedRequest, Credentials, se
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.auth.refresh import Grant, Refresher, granted
 from exporter.huaweicloud.auth.secret import Secret, redact_error, redacting
+from exporter.huaweicloud.encodable import encodable
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Http, Request, Response
+from exporter.settings.secret_values import is_in_quotes
 
 T = TypeVar("T")
 
@@ -22,7 +25,14 @@ ENDPOINT_OPTION = "target.iam_endpoint"
 
 _JSON = {"Content-Type": "application/json;charset=utf8"}
 _OK, _CREATED = 200, 201
+_MAX_TOKEN_HEADER = 2**17
+"""IAM documents tokens of up to 102,400 characters, in the header ``X-Subject-Token``."""
+
 _SHOWN_PROJECTS = 5
+_MAX_BYTES = 2 * 2**20
+"""Of a response: a list of 5,000 projects, the longest there is, has less."""
+_PROJECT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+"""The same as for the option ``target.project_id``."""
 
 
 class IamToken(Credentials):
@@ -104,8 +114,10 @@ def by_password(
                 if response.status == _CREATED:
                     attempt.succeeded()
                     return _granted(response, clock())
-                error = error_of(response, endpoint_option=ENDPOINT_OPTION)
+                error = error_of(response, endpoint_option=ENDPOINT_OPTION, secrets=(secret,))
                 if isinstance(error, AuthError) and not isinstance(error, ForbiddenError):
+                    if is_in_quotes(secret):
+                        error.args = (f"{error}; the password begins and ends with a quote",)
                     redact_error(error, secret)  # it is kept for later messages
                     attempt.failed(error)
                 raise error
@@ -133,7 +145,7 @@ def by_id_token(
             response = await http(request)
             if response.status == _CREATED:
                 return _granted(response, clock())
-            raise error_of(response, endpoint_option=ENDPOINT_OPTION)
+            raise error_of(response, endpoint_option=ENDPOINT_OPTION, secrets=(secret,))
 
     return sign_in
 
@@ -148,6 +160,8 @@ def _sign_in_request(
         headers=_JSON | headers,
         body=json.dumps({"auth": auth}).encode(),
         endpoint_option=ENDPOINT_OPTION,
+        max_bytes=_MAX_BYTES,
+        max_header_bytes=_MAX_TOKEN_HEADER,
     )
 
 
@@ -165,11 +179,12 @@ async def find_project_id(
         url=f"{iam_endpoint.rstrip('/')}/v3/projects?name={quote(region, safe='')}",
         permission="iam:projects:listProjects",
         endpoint_option=ENDPOINT_OPTION,
+        max_bytes=_MAX_BYTES,
     )
     doing = f"looking up the project of region {region} (not needed with target.project_id)"
     with redacting(doing=doing):
         if reported := await credentials.project_id():
-            return reported
+            return _checked_id(reported)
         response = await send_authenticated(
             lambda attempt: http(attempt.signed()), credentials, request
         )
@@ -199,15 +214,28 @@ def _only_project(response: Response, region: str) -> str:
     projects = _decoded(response, _ProjectsResponse).projects
     ids = [project.id for project in projects if project.name == region]
     if len(ids) == 1:
-        return ids[0]
+        return _checked_id(ids[0])
     if ids:
-        some = ", ".join(ids[:_SHOWN_PROJECTS])
+        some = ", ".join(map(_checked_id, ids[:_SHOWN_PROJECTS]))
         raise RejectedError(f"several projects: set target.project_id to one of {some}", status=_OK)
     raise RejectedError(
         f"this identity has no project named {region}: check target.region, or set "
         "target.project_id",
         status=_OK,
     )
+
+
+def _checked_id(project_id: str) -> str:
+    """The ID, which becomes part of URLs, labels and messages.
+
+    Raises:
+        InvalidResponseError: it is not a short word of plain characters. Does not quote it.
+    """
+    if not _PROJECT_ID.fullmatch(project_id):
+        raise InvalidResponseError(
+            f"IAM reports an invalid project ID: check {ENDPOINT_OPTION}, or set target.project_id"
+        )
+    return project_id
 
 
 def _granted(response: Response, now: float) -> Grant[str]:
@@ -224,7 +252,7 @@ def _granted(response: Response, now: float) -> Grant[str]:
 
 def _decoded(response: Response, type_: type[T]) -> T:
     try:
-        return msgspec.json.decode(response.body, type=type_)
+        return msgspec.json.decode(encodable(response.body), type=type_)
     except (ValueError, RecursionError) as error:
         problem = f"{error}" if isinstance(error, msgspec.ValidationError) else "not JSON"
         raise InvalidResponseError(

@@ -52,7 +52,10 @@ class _Record:
 
 
 class LockoutAttempt:
-    """One use of a secret. Call succeeded() or failed(); neither if the service gave no verdict."""
+    """One use of a secret. Call succeeded() or failed(); neither if the service gave no verdict.
+
+    A 403 is no verdict: it does not prove that the signature was checked.
+    """
 
     __slots__ = ("_lockout", "_record")
 
@@ -61,7 +64,7 @@ class LockoutAttempt:
         self._record = record
 
     def succeeded(self) -> None:
-        """Report that the service accepted the secret, even if a permission is missing."""
+        """Report that a request with the secret succeeded."""
         self._lockout.succeeded(self._record)
 
     def failed(self, error: AuthError) -> None:

@@ -6,13 +6,14 @@ Environment variables and the profile file have the same names and meaning as fo
 
 import configparser
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.errors import AuthError
 from exporter.huaweicloud.auth.secret import Secret, read_text
+from exporter.settings.secret_values import is_in_quotes, is_surely_a_path, stripped
 
-_VARIABLES = {
+VARIABLES = {
     "access_key": "HUAWEICLOUD_SDK_AK",
     "secret_key": "HUAWEICLOUD_SDK_SK",
     "security_token": "HUAWEICLOUD_SDK_SECURITY_TOKEN",
@@ -21,7 +22,7 @@ _VARIABLES = {
     "idp_id": "HUAWEICLOUD_SDK_IDP_ID",
     "id_token_file": "HUAWEICLOUD_SDK_ID_TOKEN_FILE",
 }
-_ENTRIES = {
+ENTRIES = {
     "access_key": "ak",
     "secret_key": "sk",
     "security_token": "security_token",
@@ -30,6 +31,7 @@ _ENTRIES = {
     "idp_id": "idp_id",
     "id_token_file": "id_token_file",
 }
+_PROFILE = (".huaweicloud", "credentials")
 _SECTION = "basic"
 _FILE_VARIABLE = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 
@@ -40,9 +42,13 @@ class SdkConfig:
 
     Attributes:
         origin: the source, for people.
+        names: how it calls its values.
+        in_quotes: the values that still have the quotes of a shell.
     """
 
     origin: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    in_quotes: tuple[str, ...] = ()
     access_key: str | None = None
     secret_key: Secret | None = None
     security_token: Secret | None = None
@@ -54,7 +60,7 @@ class SdkConfig:
 
 def read_environment(environ: Mapping[str, str]) -> SdkConfig:
     """The values in the environment."""
-    return _config("the environment", environ, _VARIABLES)
+    return _config("the environment", environ, VARIABLES)
 
 
 def profile_path(environ: Mapping[str, str]) -> Path | None:
@@ -62,7 +68,14 @@ def profile_path(environ: Mapping[str, str]) -> Path | None:
     if path := environ.get(_FILE_VARIABLE):
         return Path(path)
     home = environ.get("HOME")
-    return Path(home, ".huaweicloud", "credentials") if home else None
+    return Path(home, *_PROFILE) if home else None
+
+
+def shown(path: Path) -> str:
+    """The path of the profile file, unless it may be a secret in the wrong variable."""
+    usual = path.parts[-2:] == _PROFILE
+    is_path = usual or is_surely_a_path(str(path), str(path))
+    return str(path) if is_path else "(path not shown, it may be a secret)"
 
 
 def read_profile(path: Path) -> SdkConfig:
@@ -71,7 +84,7 @@ def read_profile(path: Path) -> SdkConfig:
     Raises:
         AuthError: missing, unreadable, not an INI file, or without the section; names the path.
     """
-    origin = f"profile file {path}"
+    origin = f"profile file {shown(path)}"
     # No interpolation: a secret may contain a percent sign.
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -81,12 +94,12 @@ def read_profile(path: Path) -> SdkConfig:
         raise AuthError(f"{origin} is not an INI file") from None
     if not parser.has_section(_SECTION):
         raise AuthError(f"{origin} has no section [{_SECTION}]")
-    return _config(origin, parser[_SECTION], _ENTRIES)
+    return _config(origin, parser[_SECTION], ENTRIES)
 
 
 def _config(origin: str, values: Mapping[str, str], names: Mapping[str, str]) -> SdkConfig:
     def text(item: str) -> str | None:
-        return values.get(names[item], "").strip() or None
+        return stripped(values.get(names[item], "")) or None
 
     def secret(item: str) -> Secret | None:
         value = text(item)
@@ -94,6 +107,8 @@ def _config(origin: str, values: Mapping[str, str], names: Mapping[str, str]) ->
 
     return SdkConfig(
         origin=origin,
+        names=names,
+        in_quotes=tuple(name for item, name in names.items() if is_in_quotes(text(item) or "")),
         access_key=text("access_key"),
         secret_key=secret("secret_key"),
         security_token=secret("security_token"),

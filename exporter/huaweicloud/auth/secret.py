@@ -1,18 +1,16 @@
 """Secrets: where they come from, and how they stay out of every message."""
 
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.errors import AuthError, PollError
+from exporter.huaweicloud.redaction import redact
+from exporter.settings.secret_values import IN_QUOTES, is_in_quotes, stripped
 
-_MAX_BYTES = 65_536
-"""IAM tokens have about 10 kB; a larger file is the wrong one."""
-
-_PREFIX = 8
-"""A truncated secret is recognized by this many leading characters."""
+_MAX_BYTES = 2**17
+"""IAM tokens have up to 102,400 characters; a larger file is the wrong one."""
 
 
 class Secret:
@@ -24,17 +22,24 @@ class Secret:
     Args:
         name: the option or variable that it comes from, for messages.
         value: the secret itself, or
-        file: the path of the file; UTF-8, one trailing line break is ignored.
+        file: the path of the file; UTF-8.
+        quotes: whether it may begin and end with a quote.
     """
 
-    __slots__ = ("_file", "_value", "origin")
+    __slots__ = ("_file", "_quotes", "_value", "origin")
 
     def __init__(
-        self, name: str, value: str | None = None, *, file: str | Path | None = None
+        self,
+        name: str,
+        value: str | None = None,
+        *,
+        file: str | Path | None = None,
+        quotes: bool = False,
     ) -> None:
         if (value is None) == (file is None):
             raise ValueError(f"{name}: a secret has either a value or a file")
         self._value = value
+        self._quotes = quotes
         self._file = None if file is None else Path(file)
         self.origin = name if file is None else f"{name} {file}"
 
@@ -42,17 +47,19 @@ class Secret:
         return f"Secret({self.origin})"
 
     def read(self) -> str:
-        """The current secret.
+        """The current secret, without byte order mark, blanks and line breaks at its ends.
 
         Raises:
             AuthError: missing, unreadable, empty or garbled; names the option and the path.
         """
         value = self._value if self._file is None else read_text(self._file, self.origin)
-        value = (value or "").removesuffix("\n").removesuffix("\r")
-        if not value.strip():
+        value = stripped(value or "")
+        if not value:
             raise AuthError(f"{self.origin} is empty")
         if not value.isprintable():
             raise AuthError(f"{self.origin} contains a line break or a control character")
+        if is_in_quotes(value) and not self._quotes:
+            raise AuthError(f"{self.origin} {IN_QUOTES}")
         return value
 
 
@@ -78,27 +85,18 @@ def read_text(path: Path, origin: str) -> str:
     if len(content) > _MAX_BYTES:
         raise AuthError(f"{origin} is larger than {_MAX_BYTES} bytes")
     try:
-        return content.decode()
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise AuthError(f"{origin} is not UTF-8 text") from None
 
 
-def redact(text: str, *secrets: str | None) -> str:
-    """Replace secrets in a text, also truncated ones: services quote what they refuse.
-
-    For example, the gateway answers a wrong signature with the whole canonical request, security
-    token included.
-    """
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
-        text = re.sub(re.escape(secret[:_PREFIX]) + r"\S*", "***", text)
-    return text
-
-
 def redact_error(error: PollError, *secrets: str | None, doing: str = "") -> None:
-    """Redact the secrets in an error's message, and prefix it with what was being done."""
+    """Redact the secrets in an error's message, and prefix it with what was being done.
+
+    What services say is quoted by `exporter.huaweicloud.redaction.quote`; this is for the rest.
+    """
     prefix = f"{doing}: " if doing else ""
-    error.args = (prefix + redact(str(error), *secrets),)
+    error.args = (prefix + redact(str(error), secrets),)
 
 
 @contextmanager

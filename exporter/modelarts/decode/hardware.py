@@ -1,70 +1,158 @@
-"""The hardware of a job: pool, flavor, cards and their kind, found in one of several fields.
+"""The hardware of a job: pool, flavor, nodes, cards and their kind, CPU cores, memory.
 
-Where several fields have it, the first of these is used:
+Each of these may be in one of several fields, of the job (``spec.resource``) or of its tasks
+(``tasks[].task_resource``). `CHAINS` lists the fields in the order in which they are tried; the
+same list applies to both. The first field that is present decides:
 
-- cards: ``main_container_allocated_resources``, ``pool_info``, ``flavor_detail``, the tasks of a
-  heterogeneous job together, the flavor id of a dedicated pool;
-- flavor type: ``flavor_detail``, the leading task, names of accelerator, flavor, engine;
-- accelerator: the product of ``flavor_detail``, of the leading task, else the accelerator type.
+- 0 cards is a value: the job uses CPUs only.
+- A number that cannot be right is reported, and the result is unknown; a less reliable field does
+  not replace it. 0 nodes, cores or bytes are unknown, too.
+- An empty text is absent.
 
-A heterogeneous job's leading task is the first with accelerators, else the first. Pool, flavor and
-engine are those of the job, else of that task.
+Cards, cores and memory are for one node. Each task of a heterogeneous job has its own number of
+nodes (`_nodes_of_task`), and a sum over tasks is unknown if one of them is: it would be too small.
+Everything else is that of the leading task: the first with cards, else the first. A job whose tasks
+are in two pools counts, as a whole, in the pool of its leading task.
+
+docs/fields.md has the same lists for users; a test compares them.
 """
 
 import functools
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias
 
-from exporter.modelarts.decode.schema import (
-    Accelerator,
-    Algorithm,
-    Allocation,
-    Engine,
-    Flavor,
-    FlavorInfo,
-    Resource,
-    Task,
-    Text,
-)
+from exporter.jobs.job import PUBLIC_POOL
+from exporter.modelarts.decode.lenient import Number, Text
+from exporter.modelarts.decode.resources import Memory, Resource
+from exporter.modelarts.decode.schema import Engine, Task, TaskAlgorithm
 from exporter.modelarts.decode.values import UNKNOWN, Checker, FieldProblems, label
 
 FLAVOR_TYPES = ("CPU", "GPU", "Ascend")
-PUBLIC_POOL = "public"
 MAX_NODES = 100_000
 
-_MAX_CARDS = 1024  # per node
+TASKS = "tasks[]"
+ENGINE = "algorithm.engine"
 
-_CARDS_OF_VISUAL_FLAVORS = {  # of dedicated pools, per node
-    "modelarts.pool.visual.xlarge": 1,
-    "modelarts.pool.visual.2xlarge": 2,
-    "modelarts.pool.visual.4xlarge": 4,
-    "modelarts.pool.visual.8xlarge": 8,
+CHAINS: Mapping[str, tuple[str, ...]] = {
+    "pool": ("pool_id", "pool_group_id", TASKS),
+    "flavor": ("flavor_id", TASKS),
+    "nodes": ("node_count", TASKS),
+    "cards": (
+        "main_container_allocated_resources.accelerator_num",
+        "main_container_customized_flavor.accelerator_num",
+        "pool_info.accelerator_num",
+        "flavor_detail.flavor_info.npu.unit_num",
+        "flavor_detail.flavor_info.gpu.unit_num",
+        "flavor_info.npu.unit_num",
+        "flavor_info.gpu.unit_num",
+        TASKS,
+        "flavor_id",
+    ),
+    "accelerator": (
+        "flavor_detail.flavor_info.npu.product_name",
+        "flavor_detail.flavor_info.gpu.product_name",
+        "flavor_info.npu.product_name",
+        "flavor_info.gpu.product_name",
+        "main_container_allocated_resources.accelerator_type",
+        "pool_info.accelerator_type",
+        TASKS,
+    ),
+    "flavor type": (  # after the cards: 0 cards is CPU
+        "flavor_detail.flavor_type",
+        "flavor_type",
+        "main_container_allocated_resources.accelerator_type",
+        "pool_info.accelerator_type",
+        "flavor_detail.flavor_info.npu.product_name",
+        "flavor_detail.flavor_info.gpu.product_name",
+        "flavor_info.npu.product_name",
+        "flavor_info.gpu.product_name",
+        TASKS,
+        "flavor_id",
+        "pool_info.pool_resource_flavor",
+        ENGINE,
+    ),
+    "cpu cores": (
+        "main_container_allocated_resources.cpu_core_num",
+        "main_container_customized_flavor.cpu_core_num",
+        "pool_info.core_num",
+        "flavor_detail.flavor_info.cpu.core_num",
+        "flavor_info.cpu.core_num",
+        TASKS,
+    ),
+    "memory": (
+        "main_container_allocated_resources.mem_size",
+        "main_container_customized_flavor.mem_size",
+        "pool_info.mem_size",
+        "flavor_detail.flavor_info.memory",
+        "flavor_info.memory",
+        TASKS,
+    ),
 }
-# The group's name is the flavor type that a name implies. No letter before "npu": "input".
-_IMPLIED_FLAVOR_TYPE = re.compile(
-    r"(?P<Ascend>ascend|(?<![a-z])npu)|(?P<GPU>nvidia|(?<![a-z])gpu)", re.IGNORECASE
-)
+"""The fields of a resource that are tried for each quantity, in this order."""
 
-_NO_ALGORITHM = Algorithm()
-_NO_ALLOCATION = Allocation()
+SPELLINGS = ("Ascend-D910B", "ascend-Snt9b", "GP-Pnt1", "GP-Vnt1", "nvidia-Ant8")
+"""How accelerators of the vendor's documents are spelled; all others are in lower case."""
+
+_GIB = 2.0**30
+_UNITS = {  # GB are GiB: the service writes 64 GB here, and 64 in mem_size, for the same node
+    "B": 1.0, "KB": 2.0**10, "KIB": 2.0**10, "MB": 2.0**20, "MIB": 2.0**20, "GB": _GIB,
+    "GIB": _GIB, "TB": 2.0**40, "TIB": 2.0**40,
+}  # fmt: skip
+_LIMITS = {  # the most that can be right: nodes, or else of one node
+    "nodes": MAX_NODES,
+    "cards": 1024,
+    "cpu cores": 100_000,
+    "memory": 2**50,
+}
+_FRACTIONAL = ("cpu cores", "memory")
+_FLAVOR_NAMES = ("flavor_id", "pool_info.pool_resource_flavor")
+_TASK_PATH = "tasks.task_resource"
+
+_PATHS = {field: tuple(field.split(".")) for chain in CHAINS.values() for field in chain}
+_SPELLINGS = {name.lower(): name for name in SPELLINGS}
+_VISUAL = re.compile(r"modelarts\.pool\.visual\.([1-9]\d{0,3})?xlarge")  # of dedicated pools
+# The group's name is the flavor type that a name implies; the service calls its cards Snt9, Vnt1
+# and so on. No letter before: "input".
+_IMPLIED_TYPE = re.compile(
+    r"(?P<Ascend>ascend|(?<![a-z])(?:npu|snt\d|kat\d))"
+    r"|(?P<GPU>nvidia|(?<![a-z])(?:gp[u-]|[apvt]nt\d))",
+    re.IGNORECASE,
+)
+_IMPLIED_CPU = re.compile(r"(?<![a-z])cpu(?![a-z])", re.IGNORECASE)
+
+_NO_ALGORITHM = TaskAlgorithm()
 _NO_ENGINE = Engine()
-_NO_FLAVOR = Flavor()
-_NO_INFO = FlavorInfo()
-_NO_TASK = Task()
+_NO_RESOURCE = Resource()
+
+
+class _Absent(Enum):
+    """No field has a number."""
+
+    ABSENT = 0
+
+
+_ABSENT = _Absent.ABSENT
+_Number: TypeAlias = float | _Absent | None
+"""None = unknown: a field has a number, but it cannot be used."""
 
 
 class Hardware(NamedTuple):
     """The hardware of a job; texts are label values.
 
     Attributes:
-        pool: pool id, or ``public``.
+        pool: pool id, id of a group of pools, or ``public``.
         pool_name: name of the pool, or "".
         flavor_type: one of `FLAVOR_TYPES`, or ``unknown``.
         flavor: flavor id, or "".
         accelerator: product name, or ``unknown``.
         engine: engine name, else its id, else "".
+        policy: how the resources are paid for, such as ``regular``, or "".
         nodes: nodes requested; None = unset.
         cards: cards of all nodes; None = unknown or none.
+        cpu_cores: CPU cores of all nodes; None = unknown.
+        memory: bytes of memory of all nodes; None = unknown.
         problems: unusable or undocumented values.
     """
 
@@ -74,121 +162,222 @@ class Hardware(NamedTuple):
     flavor: str
     accelerator: str
     engine: str
+    policy: str
     nodes: int | None
     cards: int | None
+    cpu_cores: float | None
+    memory: float | None
     problems: FieldProblems
 
 
 # A fleet has few kinds of jobs: most results are cached, and jobs share their texts.
 @functools.lru_cache(maxsize=1024)
-def find_hardware(resource: Resource, engine: Engine | None, tasks: tuple[Task, ...]) -> Hardware:
+def find_hardware(
+    resource: Resource,
+    engine: Engine | None,
+    tasks: tuple[Task, ...],
+    workers: tuple[int | None, ...] = (),
+) -> Hardware:
     """Find the hardware of a job.
 
     Args:
         resource: ``spec.resource``.
         engine: ``algorithm.engine``.
         tasks: of a heterogeneous job; else empty.
+        workers: for each task, how many workers of its role exist; None = unknown.
     """
     check = Checker()
-    leading = _leading_task(tasks)
-    flavor = leading.task_resource or _NO_FLAVOR
-    detail = resource.flavor_detail or _NO_FLAVOR
-    engine = engine or (leading.algorithm or _NO_ALGORITHM).engine or _NO_ENGINE
-    accelerator = _accelerator_type(resource)
-    flavor_id = resource.flavor_id or flavor.flavor_id
-    nodes = check.count(resource.node_count, MAX_NODES, "spec.resource.node_count")
+    nodes = _read_number(resource, "nodes", "node_count", "spec.resource", check)
+    parts = []
+    for task, count in zip(tasks, workers or (None,) * len(tasks), strict=True):
+        part = _Part(task.task_resource, (task.algorithm or _NO_ALGORITHM).engine, check)
+        part.nodes = _nodes_of_task(part, count, nodes if len(tasks) == 1 else None)
+        parts.append(part)
+    job = _Part(resource, engine, check, parts)
+    job.nodes = _add(part.nodes for part in parts) if nodes is _ABSENT else nodes
+    cards, cores, memory = map(job.total, ("cards", "cpu cores", "memory"))
+    flavor_type = job.flavor_type or UNKNOWN
+    accelerator = "" if flavor_type == "CPU" else label(job.text("accelerator").lower())
+    pool, pool_name = job.pool()
     return Hardware(
-        pool=label(resource.pool_id or flavor.pool_id) or PUBLIC_POOL,
-        pool_name=label(resource.pool_name),
-        flavor_type=check.choice(
-            detail.flavor_type or flavor.flavor_type or None, FLAVOR_TYPES, "flavor_type"
-        )
-        or _implied_flavor_type(accelerator, flavor_id, engine.engine_name, engine.engine_id),
-        flavor=label(flavor_id),
-        accelerator=label(_product(detail) or _product(flavor) or accelerator) or UNKNOWN,
-        engine=label(engine.engine_name or engine.engine_id),
-        nodes=nodes,
-        cards=_cards(resource, tasks, nodes, check),
+        pool=label(pool) or PUBLIC_POOL,
+        pool_name=label(pool_name),
+        flavor_type=flavor_type,
+        flavor=label(job.text("flavor")),
+        accelerator=_SPELLINGS.get(accelerator, accelerator) or UNKNOWN,
+        engine=label(job.engine.engine_name or job.engine.engine_id),
+        policy=label(resource.policy),
+        nodes=_as_int(job.nodes),
+        cards=_as_int(cards) or None,
+        cpu_cores=_known(cores),
+        memory=_known(memory),
         problems=check.problems,
     )
 
 
-def _leading_task(tasks: tuple[Task, ...]) -> Task:
-    for task in tasks:
-        if task.task_resource is not None and _has_accelerators(task.task_resource):
-            return task
-    return tasks[0] if tasks else _NO_TASK
+def _nodes_of_task(task: "_Part", workers: int | None, only: _Number) -> _Number:
+    """Return its own number, else that of its role's workers, else that of a job with one task."""
+    own = task.per_node("nodes", "node_count")
+    return own if own is not _ABSENT else workers or _known(only)
 
 
-def _has_accelerators(flavor: Flavor) -> bool:
-    if flavor.flavor_type in FLAVOR_TYPES:
-        return flavor.flavor_type != "CPU"
-    return bool(_accelerators(flavor))
+def _known(number: _Number) -> float | None:
+    return None if number is _ABSENT else number
 
 
-def _accelerators(flavor: Flavor) -> dict[str, Accelerator]:
-    info = flavor.flavor_info or _NO_INFO
-    both = {"npu": info.npu, "gpu": info.gpu}
-    return {name: each for name, each in both.items() if each is not None}
+def _as_int(number: _Number) -> int | None:
+    known = _known(number)
+    return None if known is None else int(known)
 
 
-def _product(flavor: Flavor) -> Text:
-    names = (each.product_name for each in _accelerators(flavor).values())
-    return next(filter(None, names), None)
+def _add(numbers: Iterable[_Number]) -> _Number:
+    """Return the sum; unknown if any number is missing, absent if all are."""
+    found = list(numbers)
+    if all(number is _ABSENT for number in found):
+        return _ABSENT
+    known = [number for number in found if number is not None and number is not _ABSENT]
+    return sum(known) if len(known) == len(found) else None
 
 
-def _accelerator_type(resource: Resource) -> Text:
-    allocations = (resource.main_container_allocated_resources, resource.pool_info)
-    return next(filter(None, (each.accelerator_type for each in allocations if each)), None)
+class _Part:
+    """The resource of the job, with the parts of its tasks, or the resource of a task.
+
+    Attributes:
+        nodes: set by `find_hardware`.
+        engine: its own, or that of the leading task.
+        flavor_type: "" = no field implies one.
+    """
+
+    def __init__(
+        self,
+        resource: Resource | None,
+        engine: Engine | None,
+        check: Checker,
+        tasks: Sequence["_Part"] | None = None,
+    ) -> None:
+        self.nodes: _Number = None
+        self.resource = resource or _NO_RESOURCE
+        self._check = check
+        self._path = _TASK_PATH if tasks is None else "spec.resource"
+        self._tasks = tasks or ()
+        with_cards = [part for part in self._tasks if part.has_cards()]
+        self._leading = next(iter((*with_cards, *self._tasks)), None)
+        leading_engine = self._leading.engine if self._leading else _NO_ENGINE
+        self.engine: Engine = engine or leading_engine
+        self.flavor_type = self._find_flavor_type()
+
+    def has_cards(self) -> bool:
+        """Whether it uses cards, even if their number is unknown."""
+        if self.flavor_type in FLAVOR_TYPES:
+            return self.flavor_type != "CPU"
+        return self.total("cards") is not _ABSENT
+
+    def total(self, quantity: str) -> _Number:
+        """Return a number for all nodes; 0 cards are 0 for any number of nodes."""
+        for field in CHAINS[quantity]:
+            if field == TASKS:
+                found = _add(part.total(quantity) for part in self._tasks)
+            else:
+                found = self.per_node(quantity, field)
+                if found and found is not _ABSENT:
+                    nodes = _known(self.nodes)
+                    found = None if nodes is None else found * nodes
+            if found is not _ABSENT:
+                return found
+        return 0 if quantity == "cards" and self.flavor_type == "CPU" else _ABSENT
+
+    def per_node(self, quantity: str, field: str) -> _Number:
+        """Return the number that one of its fields has."""
+        return _read_number(self.resource, quantity, field, self._path, self._check)
+
+    def text(self, quantity: str) -> str:
+        """Return the text of the first field that has one, or ""."""
+        for field in CHAINS[quantity]:
+            if field != TASKS:
+                found = _at(self.resource, field) or ""
+            else:
+                found = self._leading.text(quantity) if self._leading else ""
+            if found:
+                return str(found)
+        return ""
+
+    def pool(self) -> tuple[Text, Text]:
+        """Return id and name; of any task that has one, if the leading task has none."""
+        if found := _at(self.resource, "pool_id") or _at(self.resource, "pool_group_id"):
+            return found, self.resource.pool_name
+        leading = [self._leading] if self._leading else []
+        pools = (part.pool() for part in (*leading, *self._tasks))
+        return next((pool for pool in pools if pool[0]), (None, None))
+
+    def _find_flavor_type(self) -> str:
+        self.flavor_type = ""
+        if self.total("cards") == 0:
+            return "CPU"
+        for field in CHAINS["flavor type"]:
+            if field == TASKS:
+                found = self._leading.flavor_type if self._leading else ""
+            elif field == ENGINE:
+                found = imply_flavor_type(self.engine.engine_name) or imply_flavor_type(
+                    self.engine.engine_id
+                )
+            elif field.endswith("flavor_type"):
+                found = self._check.choice(_at(self.resource, field), FLAVOR_TYPES, "flavor_type")
+            else:
+                found = imply_flavor_type(_at(self.resource, field), cpu=field in _FLAVOR_NAMES)
+            if found:
+                return found
+        return ""
 
 
-def _implied_flavor_type(*names: Text) -> str:
-    """Return the flavor type implied by the first name that implies one."""
-    match = _IMPLIED_FLAVOR_TYPE.search(" ".join(filter(None, names)))
-    return match.lastgroup or UNKNOWN if match else UNKNOWN
-
-
-def _cards(
-    resource: Resource, tasks: tuple[Task, ...], nodes: int | None, check: Checker
-) -> int | None:
-    if per_node := _cards_per_node(resource, check):
-        return per_node * nodes if nodes else None
-    if of_tasks := _cards_of_tasks(tasks, nodes, check):
-        return of_tasks
-    per_node = _CARDS_OF_VISUAL_FLAVORS.get(resource.flavor_id or "")
-    return per_node * nodes if per_node and nodes else None
-
-
-def _cards_per_node(resource: Resource, check: Checker) -> int | None:
-    """Return the cards of one node as given by a field of the resource."""
-    for name in ("main_container_allocated_resources", "pool_info"):
-        allocation: Allocation = getattr(resource, name) or _NO_ALLOCATION
-        path = f"spec.resource.{name}.accelerator_num"
-        if cards := check.count(allocation.accelerator_num, _MAX_CARDS, path):
-            return cards
-    detail = resource.flavor_detail or _NO_FLAVOR
-    return _cards_of_flavor(detail, "spec.resource.flavor_detail", check)
-
-
-def _cards_of_flavor(flavor: Flavor, path: str, check: Checker) -> int | None:
-    for name, accelerator in _accelerators(flavor).items():
-        field = f"{path}.flavor_info.{name}.unit_num"
-        if cards := check.count(accelerator.unit_num, _MAX_CARDS, field):
-            return cards
-    return None
-
-
-def _cards_of_tasks(tasks: tuple[Task, ...], nodes: int | None, check: Checker) -> int | None:
-    """Return the sum; None if a task has unknown cards, since the sum would be too small."""
-    total = 0
-    for task in tasks:
-        flavor = task.task_resource or _NO_FLAVOR
-        if cards := _cards_of_flavor(flavor, "tasks.task_resource", check):
-            field = "tasks.task_resource.node_count"
-            task_nodes = check.count(flavor.node_count, MAX_NODES, field) or nodes
-            if task_nodes is None:
-                return None
-            total += cards * task_nodes
-        elif flavor.flavor_type != "CPU":
+def _at(resource: Resource, field: str) -> Any:
+    value: Any = resource
+    for name in _PATHS[field]:
+        value = getattr(value, name)
+        if value is None:
             return None
-    return total or None
+    return value
+
+
+def _read_number(
+    resource: Resource, quantity: str, field: str, path: str, check: Checker
+) -> _Number:
+    """Return the number that a field has, of one node."""
+    value = _at(resource, field)
+    if value is None:
+        return _ABSENT
+    if value == 0 and field.endswith("npu.unit_num"):
+        # A flavor has one kind of cards. If it has a number of GPUs, that one counts.
+        value = None if _at(resource, field.replace("npu", "gpu")) is not None else value
+    elif convert := _CONVERT.get(field.rpartition(".")[2]):
+        value = convert(value)
+    if value is None:
+        return _ABSENT
+    whole = quantity not in _FRACTIONAL
+    number = check.amount(value, _LIMITS[quantity], f"{path}.{field}", whole=whole)
+    return number if number or quantity == "cards" else None
+
+
+def _visual_cards(flavor_id: str) -> Number:
+    match = _VISUAL.fullmatch(flavor_id)
+    return float(match[1] or 1) if match else None
+
+
+def _bytes(memory: Memory) -> Number:
+    if memory.size is None:
+        return None
+    return memory.size * _UNITS.get((memory.unit or "").strip().upper(), float("nan"))
+
+
+_CONVERT: Mapping[str, Callable[[Any], Number]] = {
+    "flavor_id": _visual_cards,
+    "mem_size": _GIB.__mul__,
+    "memory": _bytes,
+}
+
+
+def imply_flavor_type(name: Text, *, cpu: bool = False) -> str:
+    """Return the flavor type implied by a name, or "". Only names of flavors can imply CPU."""
+    match = _IMPLIED_TYPE.search(name or "")
+    if match:
+        return match.lastgroup or ""
+    return "CPU" if cpu and _IMPLIED_CPU.search(name or "") else ""

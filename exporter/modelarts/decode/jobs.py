@@ -6,6 +6,7 @@ right is unset and reported as a `Problem`, never guessed. Pure: time is an argu
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from sys import intern
 from typing import NamedTuple
@@ -15,26 +16,32 @@ from exporter.jobs.job import (
     START_TYPES,
     TERMINAL,
     UNKNOWN_PHASE,
+    Fault,
     Job,
     JobPage,
     Problem,
     Run,
 )
 from exporter.modelarts.decode.hardware import MAX_NODES, Hardware, find_hardware
+from exporter.modelarts.decode.lenient import Number, Text
+from exporter.modelarts.decode.responses import (
+    MAX_ITEMS,
+    DecodedItems,
+    decode_item,
+    decode_listing,
+    decode_names,
+    decode_resource,
+)
 from exporter.modelarts.decode.schema import (
     Algorithm,
-    DecodedItems,
     Engine,
     Item,
     Record,
+    RecoverRecord,
     Spec,
     Status,
     Task,
     TaskStatus,
-    Text,
-    decode_item,
-    decode_listing,
-    decode_resource,
 )
 from exporter.modelarts.decode.values import (
     MS,
@@ -50,10 +57,16 @@ _PHASES = {phase: phase for phase in PHASES}
 _MAX_MESSAGE = 200
 _MAX_TOTAL = 2**53
 _MAX_EXIT_CODE = 2**32
+_MAX_RESTARTS = 100_000
+_MAX_PRIORITY = 1000
+_FAILED = ("Failed", "Abnormal")
+_RESTART_LIMIT = "metadata.annotations.fault-tolerance/job-retry-num"
 # The text after the last comma of [[ms, nodes], ...]; or an empty list, or null.
 _LAST_NODES = re.compile(rb"(?:\s*(\d{1,6})\s*\]\s*\]|\s*\[\s*\]|null)\s*\Z")
 _TAIL = 128
+_XPU_START = "running_records.xpu_start_at"
 _MAX_CACHED_RESOURCE = 4096  # larger ones are unusual, and not cached
+_MAX_CACHED_TASKS = 8
 
 _NO_ALGORITHM = Algorithm()
 _NO_SPEC = Spec()
@@ -61,19 +74,20 @@ _NO_STATUS = Status()
 _NO_FAILURE = ("", None, "")
 
 
-def decode_page(body: bytes, *, workspace: str, now: float) -> JobPage:
+def decode_page(body: bytes, *, workspace: str, now: float, limit: int = MAX_ITEMS) -> JobPage:
     """Decode the response to a search.
 
     Args:
         body: JSON.
         workspace: the id that was searched, for jobs without one.
         now: unix seconds, to recognize absurd timestamps.
+        limit: items requested; a response with more is refused.
 
     Raises:
         InvalidResponseError: not the response to a search, or an error in a 200.
         BrokenResponseError: JSON that is truncated or garbled.
     """
-    return _page(decode_listing(body), workspace, now)
+    return _page(decode_listing(body, limit), workspace, now)
 
 
 def decode_job(body: bytes, *, workspace: str, now: float) -> JobPage:
@@ -117,20 +131,33 @@ def _plausible_total(number: float | None) -> int | None:
 def _job(item: Item, workspace: str, check: Checker) -> Job:
     metadata = item.metadata
     status = item.status or _NO_STATUS
-    resource = bytes((item.spec or _NO_SPEC).resource)
-    find = _hardware if len(resource) <= _MAX_CACHED_RESOURCE else _hardware.__wrapped__
-    pool, pool_name, flavor_type, flavor, accelerator, engine, nodes, cards, problems = find(
-        resource, (item.algorithm or _NO_ALGORITHM).engine, item.tasks or ()
-    )
+    spec = item.spec or _NO_SPEC
+    algorithm = item.algorithm or _NO_ALGORITHM
+    resource = bytes(spec.resource)
+    tasks = item.tasks or ()
+    is_usual = len(resource) <= _MAX_CACHED_RESOURCE and len(tasks) <= _MAX_CACHED_TASKS
+    find = _hardware if is_usual else _hardware.__wrapped__
+    workers = _workers(status, tasks) if tasks else ()
+    (
+        pool, pool_name, flavor_type, flavor, accelerator, engine, policy, nodes, cards, cpu_cores,
+        memory, problems,
+    ) = find(resource, algorithm.engine, tasks, workers)  # fmt: skip
     if problems:
         check.problems.update(problems)
     phase = _PHASES.get(status.phase or "") or _unknown_phase(status.phase, check)
     started = check.time(status.start_time, MS, "status.start_time")
     duration = check.duration(status.duration, MS, "status.duration")
     runs = _runs(status.running_records, check)
-    failed_task, exit_code, message = (
-        _first_failure(status.task_statuses, check) if status.task_statuses else _NO_FAILURE
-    )
+    failed_task, exit_code, message = _NO_FAILURE
+    if status.task_statuses and phase in TERMINAL:  # while it runs, they are of an earlier run
+        failed_task, exit_code, message = _first_failure(status.task_statuses, phase, check)
+    restart_limit = priority = None
+    if metadata.annotations:
+        retries = metadata.annotations.job_retry_num
+        restart_limit = _whole(retries, _MAX_RESTARTS, _RESTART_LIMIT, check)
+    if spec.schedule_policy:
+        order = spec.schedule_policy.priority
+        priority = _whole(order, _MAX_PRIORITY, "spec.schedule_policy.priority", check)
     # Positional: keyword arguments alone would take a third of the decoding time.
     return Job(
         metadata.id,
@@ -156,19 +183,48 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
         failed_task,
         exit_code,
         message,
+        cpu_cores,
+        memory,
+        policy,
+        shared_label(algorithm.name or algorithm.id) if algorithm.name or algorithm.id else "",
+        shared_label(spec.runtime_type) if spec.runtime_type else "",
+        restart_limit,
+        priority,
     )
+
+
+def _whole(value: Number, most: int, field: str, check: Checker) -> int | None:
+    number = check.amount(value, most, field)
+    return None if number is None else int(number)
 
 
 # Cached by the JSON itself: a fleet has few different resources, and most fields of a job come from
 # them. Nothing else is cached as JSON: tasks and algorithms may hold secrets.
 @functools.lru_cache(maxsize=1024)
-def _hardware(resource: bytes, engine: Engine | None, tasks: tuple[Task, ...]) -> Hardware:
+def _hardware(
+    resource: bytes, engine: Engine | None, tasks: tuple[Task, ...], workers: tuple[int | None, ...]
+) -> Hardware:
     decoded, invalid = decode_resource(resource)
     check = Checker()
     for path in invalid:
         check.invalid(path)
-    hardware = find_hardware(decoded, engine, tasks)
+    is_usual = len(tasks) <= _MAX_CACHED_TASKS
+    find = find_hardware if is_usual else find_hardware.__wrapped__
+    hardware = find(decoded, engine, tasks, workers)
     return hardware._replace(problems={**check.problems, **hardware.problems})
+
+
+def _workers(status: Status, tasks: tuple[Task, ...]) -> tuple[int | None, ...]:
+    """Return for each task how many workers ``status.tasks`` names for its role: ``learner-0``.
+
+    None if that is unknown, or if two tasks have the same role.
+    """
+    names = decode_names(bytes(status.tasks)) if status.tasks else None
+    counts = Counter(name.rpartition("-")[0] for name in set(names or ()))
+    roles = Counter(task.role for task in tasks)
+    return tuple(
+        counts[task.role] or None if task.role and roles[task.role] == 1 else None for task in tasks
+    )
 
 
 def _unknown_phase(phase: Text, check: Checker) -> str:
@@ -191,12 +247,50 @@ def _runs(records: Sequence[Record] | None, check: Checker) -> tuple[Run, ...] |
             record.start_type,
             record.end_recover,
             record.end_recover_before_downgrade,
-            record.end_reason,
+            record.end_reason and record.end_reason[: _MAX_MESSAGE + 1],  # it will be cached
         )
         if problems:
             check.problems.update(problems)
-        runs.append(Run(start, end, start_type, recovery, recovery_before, reason))
+        computing = check.time(record.xpu_start_at, SECONDS, _XPU_START)
+        if computing is not None and start is not None:
+            startup = check.duration(computing - start, SECONDS, _XPU_START)
+            computing = None if startup is None else computing
+        faults = None
+        if record.recover_records is not None:
+            faults = tuple(_fault(each, check) for each in record.recover_records)
+        runs.append(
+            Run(start, end, start_type, recovery, recovery_before, reason, computing, faults)
+        )
     return tuple(runs)
+
+
+def _fault(record: RecoverRecord, check: Checker) -> Fault:
+    scenario, recovery, result, problems = _fault_texts(
+        record.fault_scenario, record.recover, record.recover_result
+    )
+    if problems:
+        check.problems.update(problems)
+    field = "running_records.recover_records"
+    return Fault(
+        check.time(record.recover_start_at, SECONDS, field),
+        check.time(record.recover_end_at, SECONDS, field),
+        scenario,
+        recovery,
+        result,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _fault_texts(
+    scenario: Text, recovery: Text, result: Text
+) -> tuple[str, str, str, FieldProblems]:
+    check = Checker()
+    return (
+        check.identifier(scenario, "fault_scenario"),
+        check.policy(recovery),
+        check.identifier(result, "result"),
+        check.problems,
+    )
 
 
 class _RunTexts(NamedTuple):
@@ -247,13 +341,26 @@ def _current_nodes(status: Status, nodes: int | None, check: Checker) -> int | N
     return nodes if last[1] is None else int(last[1])
 
 
-def _first_failure(statuses: Sequence[TaskStatus], check: Checker) -> tuple[str, int | None, str]:
-    """Return name, exit code and message of the first task that failed."""
+def _first_failure(
+    statuses: Sequence[TaskStatus], phase: str, check: Checker
+) -> tuple[str, int | None, str]:
+    """Return name, exit code and message of the first task that failed.
+
+    That is the first with an exit code. If no task has one, it is the first with a message, and in
+    a failed job even one with exit code 0, which may stand for none.
+    """
+    without_code = with_zero = _NO_FAILURE
     for status in statuses:
         code = status.exit_code
-        if not code:
+        if not code and not status.message:
             continue
-        if code.is_integer() and abs(code) < _MAX_EXIT_CODE:
-            return intern(label(status.task)), int(code), label(status.message, _MAX_MESSAGE)
-        check.invalid("status.task_statuses.exit_code")
-    return _NO_FAILURE
+        task, message = intern(label(status.task)), label(status.message, _MAX_MESSAGE)
+        if code:
+            if code.is_integer() and abs(code) < _MAX_EXIT_CODE:
+                return task, int(code), message or without_code[2]
+            check.invalid("status.task_statuses.exit_code")
+        if message and code != 0 and not without_code[2]:
+            without_code = task, None, message
+        elif message and phase in _FAILED and not with_zero[2]:
+            with_zero = task, None, message
+    return without_code if without_code[2] else with_zero

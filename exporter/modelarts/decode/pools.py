@@ -1,23 +1,33 @@
-"""Decode the list of resource pools: their names.
+"""Decode the list of resource pools: their names, and the flavor type of their nodes.
 
-Source: the vendor's documentation of ``GET /v2/{project_id}/pools``. Everything but ID and name is
-skipped: nodes per flavor come as an array or as one object, and neither is needed.
+Source: the vendor's documentation of ``GET /v2/{project_id}/pools``. Everything else is skipped.
 """
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
 from exporter.errors import InvalidResponseError
-from exporter.modelarts.decode.hardware import PUBLIC_POOL
-from exporter.modelarts.decode.lenient import parse_object
-from exporter.modelarts.decode.schema import ERROR_FIELDS, Text, error_message
+from exporter.jobs.job import PUBLIC_POOL
+from exporter.modelarts.decode.hardware import imply_flavor_type
+from exporter.modelarts.decode.lenient import (
+    MAX_ELEMENTS,
+    NOT_AS_DOCUMENTED,
+    Budget,
+    Text,
+    UnusableError,
+    convert_leniently,
+    elements,
+    is_small,
+    open_response,
+)
+from exporter.modelarts.decode.responses import error_message
 from exporter.modelarts.decode.values import label
 
 MAX_POOLS = 1000
-"""Names taken from one response; a project has dozens of pools, a faulty response any number."""
+"""Pools taken from one response; a project has dozens of them, a faulty response any number."""
 
 
 class _Labels(msgspec.Struct, gc=False):
@@ -33,65 +43,88 @@ class _Metadata(msgspec.Struct, gc=False):
     labels: _Labels | None = None
 
 
+class _Nodes(msgspec.Struct, gc=False):
+    """``spec.resources[]``: nodes of one flavor."""
+
+    flavor: str
+
+
+class _Spec(msgspec.Struct, gc=False):
+    """``items[].spec``. The resources may be one object instead of an array."""
+
+    resources: list[_Nodes] | _Nodes
+
+
 class _Pool(msgspec.Struct, gc=False):
-    """``items[]``."""
+    """``items[]``; ``spec`` stays JSON, because it must not cost the name."""
 
     metadata: _Metadata
+    spec: msgspec.Raw = msgspec.Raw()
 
 
-class _Pools(msgspec.Struct, gc=False):
-    """The response; one with an error is not a list, whatever its HTTP status."""
+class PoolList(NamedTuple):
+    """The pools that have one, by pool ID.
 
-    items: list[_Pool]
-    error_code: Text = None
-    error_code_: Text = msgspec.field(default=None, name="errorCode")
-    error: msgspec.Raw = msgspec.Raw()
+    Attributes:
+        names: as label values.
+        flavor_types: as far as the flavors of their nodes imply one, the same for all nodes.
+    """
+
+    names: dict[str, str]
+    flavor_types: dict[str, str]
 
 
 _NO_LABELS = _Labels()
-_DECODER = msgspec.json.Decoder(_Pools)
+_NULL = msgspec.Raw(b"null")
+_SPEC = msgspec.json.Decoder(_Spec)
 
 
-def decode_pools(body: bytes) -> dict[str, str]:
-    """Decode the list of pools: names by pool ID, as label values.
+def decode_pools(body: bytes) -> PoolList:
+    """Decode the list of pools.
 
-    Leaves out pools that have no name or cannot be decoded, and one whose ID is the label of jobs
-    without a pool.
+    Leaves out pools that cannot be decoded, and one whose ID is the label of jobs without a pool.
 
     Raises:
         InvalidResponseError: not a list of pools, or an error in a 200.
         BrokenResponseError: JSON that is truncated or garbled.
     """
-    with contextlib.suppress(ValueError, RecursionError):  # all that msgspec raises, see `schema`
-        response = _DECODER.decode(body)
-        if not (response.error_code or response.error_code_ or response.error):
-            return _names(response.items)
-    with contextlib.suppress(RecursionError):
-        return _names(_decode_leniently(parse_object(body)))
-    raise InvalidResponseError("the response is nested too deeply")
-
-
-def _decode_leniently(response: dict[str, Any]) -> list[_Pool]:
-    """Return the pools with the right types from a response that has wrong ones elsewhere."""
-    items = response.get("items")
-    if any(map(response.get, ERROR_FIELDS)) or not isinstance(items, list):
-        raise InvalidResponseError(error_message(response, missing="list of pools"))
+    response, body = open_response(body)
+    items: list[msgspec.Raw] | None = None
+    if not response.is_error:
+        if response.items == _NULL:  # which is how Go writes an empty list
+            items = []
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            items, _ = elements(response.items, MAX_ELEMENTS)
+    if items is None:
+        raise InvalidResponseError(error_message(response, body, missing="list of pools"))
     pools: list[_Pool] = []
     for item in items:
-        with contextlib.suppress(msgspec.ValidationError):
-            pools.append(msgspec.convert(item, _Pool))
+        with contextlib.suppress(UnusableError):
+            pools.append(convert_leniently(_Pool, item, [], Budget()))
     if items and not pools:
         raise InvalidResponseError("none of the items in the response is a pool")
-    return pools
+    return _pool_list(pools)
 
 
-def _names(pools: Iterable[_Pool]) -> dict[str, str]:
-    names: dict[str, str] = {}
+def _pool_list(pools: Iterable[_Pool]) -> PoolList:
+    found = PoolList({}, {})
     for pool in pools:
-        if len(names) == MAX_POOLS:
-            break
         labels = pool.metadata.labels or _NO_LABELS
-        pool_id, name = label(pool.metadata.name), label(labels.name)
-        if pool_id and name and pool_id != PUBLIC_POOL:
-            names[pool_id] = name
-    return names
+        pool_id = label(pool.metadata.name)
+        if not pool_id or pool_id == PUBLIC_POOL:
+            continue
+        for texts, text in zip(found, (label(labels.name), _flavor_type(pool.spec)), strict=True):
+            if text and len(texts) < MAX_POOLS:
+                texts[pool_id] = text
+    return found
+
+
+def _flavor_type(spec: msgspec.Raw) -> str:
+    """Return the flavor type of all nodes of a pool, or "" if it is unknown."""
+    nodes: list[_Nodes] | _Nodes = []
+    if is_small(spec, MAX_ELEMENTS):
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            nodes = _SPEC.decode(spec).resources
+    flavors = [nodes] if isinstance(nodes, _Nodes) else nodes
+    implied = {imply_flavor_type(each.flavor, cpu=True) for each in flavors}
+    return implied.pop() if len(implied) == 1 else ""

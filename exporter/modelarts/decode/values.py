@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from exporter.errors import one_line
 from exporter.jobs.job import ProblemKind
-from exporter.modelarts.decode.schema import Number, Text
+from exporter.modelarts.decode.lenient import Number, Text
 
 UNKNOWN = "unknown"
 MS = 1000.0
@@ -22,7 +22,8 @@ _MAX_VALUE = 80
 
 # NUL and other control characters except newline; surrogates, which no encoding can carry.
 _UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_IDENTIFIER = re.compile(r"[a-z0-9_]{1,64}")
+_POLICY = re.compile(r"[a-z0-9_]{1,64}")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
 def label(text: Text, limit: int = _MAX_LABEL) -> str:
@@ -86,12 +87,12 @@ class Checker:
         self.invalid(field)
         return None
 
-    def count(self, value: Number, most: int, field: str) -> int | None:
-        """Return a whole number from 1 to ``most``; 0 is unset."""
-        if not value:
+    def amount(self, value: Number, most: float, field: str, *, whole: bool = True) -> float | None:
+        """Return a number from 0 to ``most``; ``whole``: without a fraction."""
+        if value is None:
             return None
-        if 0 < value <= most and value.is_integer():
-            return int(value)
+        if 0 <= value <= most and (not whole or value.is_integer()):
+            return value
         self.invalid(field)
         return None
 
@@ -103,6 +104,12 @@ class Checker:
 
     def policy(self, value: Text) -> str:
         """Return a recovery policy: any identifier, since newer documents name more of them."""
-        if not value or _IDENTIFIER.fullmatch(value):
+        if not value or _POLICY.fullmatch(value):
             return value or ""
         return self.unknown("recovery", value)
+
+    def identifier(self, value: Text, field: str) -> str:
+        """As `policy`, for a field with an open set of other values, such as quotaExceeded."""
+        if not value or _IDENTIFIER.fullmatch(value):
+            return value or ""
+        return self.unknown(field, value)

@@ -6,6 +6,6 @@ shown is in memory, and a table has at most `summary.ROWS` rows, however many jo
 
 from exporter.web.page.assets import POLICY
 from exporter.web.page.summary import MAX_QUERY
-from exporter.web.page.view import StatusPage, target_status
+from exporter.web.page.view import StatusPage
 
-__all__ = ["MAX_QUERY", "POLICY", "StatusPage", "target_status"]
+__all__ = ["MAX_QUERY", "POLICY", "StatusPage"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE
-from exporter.jobs.tracker import TrackedJob
+from exporter.jobs.tracked import TrackedJob
 from exporter.web.page.markup import NOTHING, Column, bar, duration, elapsed, name, table, text
 from exporter.web.page.summary import FAILED, ROWS, WAITING, JobList, Summary, phase_since
 

@@ -6,7 +6,7 @@ from heapq import nlargest
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.job import TERMINAL
-from exporter.jobs.tracker import Fleet, TrackedJob
+from exporter.jobs.tracked import Fleet, TrackedJob
 
 ROWS = 50
 """Maximum number of rows in a table."""

@@ -1,10 +1,9 @@
 """The status page as a whole."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from exporter.jobs.tracker import Fleet
-from exporter.polling.poller import Poller
+from exporter.polling.status import PollerStatus
 from exporter.web.page.assets import SCRIPT, STYLE
 from exporter.web.page.markup import NOTHING, Column, duration, elapsed, name, table, text
 from exporter.web.page.sections import TargetJobs, failed, others, phases, pools, running, waiting
@@ -12,51 +11,8 @@ from exporter.web.page.summary import FEW_ROWS, MAX_QUERY, ROWS, Summary, search
 
 _MAX_ERROR_LENGTH = 400
 
-
-class TargetStatus(NamedTuple):
-    """How a target does at one moment.
-
-    Attributes:
-        name: for people.
-        region: where it is.
-        polled: whether a poll has ended.
-        error: what the last poll failed of; "" if it did not.
-        last_success: unix seconds.
-        cost: of the last poll that read what had changed, else of the last that read everything.
-        fleet: its jobs.
-        history: seconds that finished jobs count; 0 = all.
-    """
-
-    name: str
-    region: str
-    polled: bool
-    error: str
-    last_success: float | None
-    cost: str
-    fleet: Fleet
-    history: float
-
-    @property
-    def horizon(self) -> float | None:
-        """Jobs that ended before do not count, as in the gauges of the last success."""
-        if not self.history or self.last_success is None:
-            return None
-        return self.last_success - self.history
-
-
-def target_status(poller: Poller) -> TargetStatus:
-    """Look at a target, between two steps of the event loop."""
-    cost = poller.costs.get("incremental") or poller.costs.get("sweep")
-    return TargetStatus(
-        poller.name,
-        poller.target.labels["region"],
-        bool(poller.ended_polls),
-        poller.error,
-        poller.last_success,
-        f"{cost.requests:,} requests, {cost.seconds:.2f} s" if cost else NOTHING,
-        poller.known.fleet,
-        poller.known.scope.history,
-    )
+if TYPE_CHECKING:
+    from exporter.jobs.tracked import Fleet
 
 
 class StatusPage:
@@ -73,7 +29,7 @@ class StatusPage:
         self._metrics = "./" + telemetry_path.lstrip("/")
         self._summaries: dict[tuple[int, float | None], tuple[Fleet, Summary]] = {}
 
-    def render(self, targets: Sequence[TargetStatus], *, query: str, now: float) -> bytes:
+    def render(self, targets: Sequence[PollerStatus], *, query: str, now: float) -> bytes:
         """Render the page as UTF-8.
 
         Args:
@@ -85,7 +41,7 @@ class StatusPage:
         html = self._page(query, self._main(targets, query, now))
         return html.encode("utf-8", "replace")
 
-    def _main(self, targets: Sequence[TargetStatus], query: str, now: float) -> str:
+    def _main(self, targets: Sequence[PollerStatus], query: str, now: float) -> str:
         summaries = self._summarized(targets, query)
         several = len(targets) > 1
         sources = [
@@ -107,7 +63,7 @@ class StatusPage:
             )
         )
 
-    def _summarized(self, targets: Sequence[TargetStatus], query: str) -> list[Summary]:
+    def _summarized(self, targets: Sequence[PollerStatus], query: str) -> list[Summary]:
         if words := search_words(query):
             return [summarize(each.fleet, words) for each in targets]
         # By identity: a fleet is immutable, and an id is not reused while the fleet is kept here.
@@ -157,7 +113,7 @@ placeholder="Name, ID, user, pool, phase, …" aria-label="Search jobs" autocomp
 """
 
 
-def _targets(targets: Sequence[TargetStatus], now: float) -> str:
+def _targets(targets: Sequence[PollerStatus], now: float) -> str:
     columns = (
         Column("Target"), Column("State"), Column("Known jobs", "n"), Column("Last poll"),
         Column("Last success", "t"),
@@ -168,7 +124,7 @@ def _targets(targets: Sequence[TargetStatus], now: float) -> str:
             name(each.name),
             _state(each),
             f"{len(each.fleet.jobs):,}",
-            text(each.cost),
+            _cost(each),
             "never" if each.last_success is None else elapsed(each.last_success, now, after=" ago"),
         )
         for each in first
@@ -179,7 +135,13 @@ def _targets(targets: Sequence[TargetStatus], now: float) -> str:
     return f"<section>\n<h2>Targets</h2>\n{body}{more}</section>\n"
 
 
-def _state(target: TargetStatus) -> str:
+def _cost(target: PollerStatus) -> str:
+    """Of the last incremental poll, else of the last sweep."""
+    cost = target.costs.get("incremental") or target.costs.get("sweep")
+    return f"{cost.requests:,} requests, {cost.seconds:.2f} s" if cost else NOTHING
+
+
+def _state(target: PollerStatus) -> str:
     if not target.polled:
         return "not polled yet"
     if target.error:
@@ -187,7 +149,7 @@ def _state(target: TargetStatus) -> str:
     return '<span class="ok">ok</span>'
 
 
-def _warning(targets: Sequence[TargetStatus]) -> str:
+def _warning(targets: Sequence[PollerStatus]) -> str:
     """Note that some of the jobs shown are outdated or missing."""
     failing = sum(bool(each.error) for each in targets)
     new = sum(not each.polled for each in targets)
@@ -200,7 +162,7 @@ def _warning(targets: Sequence[TargetStatus]) -> str:
     return f'<p class="note">{new} of {len(targets)} targets {have} not been read yet.</p>\n'
 
 
-def _history(targets: Sequence[TargetStatus]) -> str:
+def _history(targets: Sequence[PollerStatus]) -> str:
     """Note that older finished jobs are not counted."""
     longest = max((each.history for each in targets), default=0)
     if not longest:

@@ -53,6 +53,14 @@ def test_a_curve_of_many_changes_stays_small_and_can_go_on():
     assert len(curve._positions) <= _FOLD_AFTER
 
 
+def test_fractions_that_are_subtracted_again_leave_nothing():
+    curve = Curve(digits=6)
+    for amount in (0.1, 0.2, 7.3, -0.2, -0.1, -7.3):
+        curve.add(1 if amount > 0 else 2, amount)
+
+    assert list(curve.stretches(0, 3)) == [(0, 1, 0.0), (1, 2, 7.6), (2, 3, 0.0)]
+
+
 def test_stretches_are_as_long_as_the_value_stays():
     curve = Curve()
     curve.add(3, 2)

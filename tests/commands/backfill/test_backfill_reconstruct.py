@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jobs.examples import fault
 from jobs.test_tracker import NOW, job, run, waiting
 
 from exporter.commands.backfill.reconstruct import reconstruct
@@ -160,3 +161,39 @@ def test_whatever_a_job_tells_its_past_runs_forward_and_ends_with_itself(one):
                            ("phase", "started", "ended", "duration", "runs",
                             "failed_task", "exit_code", "message")}
         ) == one  # fmt: skip
+
+
+def test_start_ups_and_faults_happen_at_their_time():
+    """Each is a state of its own, in which the later ones have not happened yet."""
+    faults = (fault("success", -300, -290), fault("failed", -250), fault("recovering", -210))
+    one = job(runs=(run(-500, -200, "job_reschedule", computing=-450, faults=faults), run(-100)))
+
+    seen = [
+        (
+            moment.at - NOW,
+            [each.computing is not None for each in moment.job.runs],
+            [each.result for each in moment.job.runs[0].faults] if moment.job.runs else [],
+        )
+        for moment in reconstruct(one, READ_AT)
+    ]
+
+    assert seen == [
+        (-600, [], []),
+        (-500, [False], ["", "", ""]),
+        (-450, [True], ["", "", ""]),
+        (-290, [True], ["success", "", ""]),
+        (-200, [True], ["success", "failed", "recovering"]),
+        (-100, [True, False], ["success", "failed", "recovering"]),
+        (1000, [True, False], ["success", "failed", "recovering"]),
+    ]
+
+
+def test_faults_without_a_time_and_absurd_start_ups():
+    one = job(runs=(run(-500, -200, "job_reschedule", computing=-50, faults=(fault(),)), run(-100)))
+
+    assert told(one) == told(job(runs=(run(-500, -200, "job_reschedule"), run(-100))))
+    results = [
+        [each.result for each in moment.job.runs[0].faults]
+        for moment in reconstruct(one, READ_AT)[1:]
+    ]
+    assert results == [[""], ["success"], ["success"], ["success"]]

@@ -4,17 +4,19 @@ import json
 from collections import Counter, defaultdict
 from itertools import pairwise
 
+import msgspec
 import pytest
 from jobs.test_tracker import NOW, job, run, waiting
 
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.series import SeriesBuilder
 from exporter.jobs.job import View
-from exporter.jobs.tracker import Fleet, observe
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import observe
 from exporter.metrics.counters import add
 from exporter.metrics.fleet import fleet_blocks
-from exporter.metrics.scope import Scope
 from exporter.modelarts.decode.jobs import decode_page
+from exporter.settings.schema import JobsSettings
 from exporter.simulator.catalog import DEFAULT_WORKSPACE
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.wire import document
@@ -30,7 +32,8 @@ def read(world, now):
     """The jobs that the service lists, as the exporter reads them."""
     items = [document(one, now) for one in world]
     body = json.dumps({"total": len(items), "count": len(items), "items": items}).encode()
-    return decode_page(body, workspace=DEFAULT_WORKSPACE, now=now).jobs
+    page = decode_page(body, workspace=DEFAULT_WORKSPACE, now=now, limit=len(items))
+    return page.jobs
 
 
 def history(jobs, grid, read_at, **options):
@@ -47,6 +50,38 @@ def at(family, position):
         for _, _, value in curve.stretches(position, position + 1):
             found[labels] = value
     return {labels: value for labels, value in found.items() if value}
+
+
+def test_idle_bases_leave_the_gauges_and_return():
+    """As live with ``jobs.idle_retention``, and their counters stay."""
+    grid = Grid(START, START + 20 * DAY, DAY / 2)
+    old = [
+        job(
+            id=str(number),
+            phase="Completed",
+            created=START + DAY * begin,
+            started=START + DAY * begin,
+            ended=START + DAY * (begin + 1),
+            duration=DAY,
+            runs=None,
+        )
+        for number, begin in enumerate((2, 9, 10.5))
+    ]
+    families = history(old, grid, START + 20 * DAY, kept=DAY, idle=3 * DAY)
+
+    def times(name):
+        found = set()
+        for curve in families[name].series.values():
+            for first, last, _ in curve.stretches(0, len(grid)):
+                found |= {position / 2 for position in range(first, last)}
+        return sorted(found)
+
+    # Shown until 3 days after a job has ended and was counted for a day.
+    shown = [each / 2 for each in [*range(15), *range(18, 32)]]
+    assert times("jobs") == times("nodes") == shown
+    assert times("jobs_created_total") == [each / 2 for each in range(len(grid))]
+    everything = history(old, grid, START + 20 * DAY, kept=DAY)
+    assert at(families["jobs"], 19) == at(everything["jobs"], 19) != {}
 
 
 # --- A living world -------------------------------------------------------------------------------
@@ -103,6 +138,8 @@ def test_gauges_are_what_the_world_was(world, known, placed):
             one, phase = so_far[-1].job, ALIKE.get(so_far[-1].phase, so_far[-1].phase)
             if so_far[-1].phase == "Terminating" and not any(e.kind == "started" for e in so_far):
                 phase = "waiting"
+            if phase == "Running" and not one.active and one.runs[-1].end <= moment:
+                phase = one.phase  # the list does not tell how long a recovery was tried in vain
             expected[*one.base, phase] += 1
             if phase in ("waiting", "Running"):
                 nodes[*one.base, phase] += one.nodes
@@ -180,7 +217,7 @@ def test_histograms_are_those_of_the_ledger(jobs):
     observed = observe(fleet, View({one.id: one for one in jobs}), START)
     ledger, _ = add({}, observed.events, observed.fleet.accelerators, START)
     names = {name for name, _ in ledger if name.endswith("_duration_seconds")}
-    assert len(names) == 4
+    assert len(names) == 5
     for name in names:
         family = families[name.removeprefix(PREFIX)]
         for labels, bars in family.series.items():
@@ -192,10 +229,14 @@ def test_histograms_are_those_of_the_ledger(jobs):
 
 def test_the_last_gauges_are_the_first_live_ones(jobs):
     """A live scrape continues without a step: same series, same values."""
+    jobs = [
+        msgspec.structs.replace(one, cpu_cores=7.5 * (number % 4), memory=2.0**30 * number)
+        for number, one in enumerate(jobs)
+    ]
     families = history(jobs, Grid(START - DAY, START, 300.0), START)
     observed = observe(Fleet(), View({one.id: one for one in jobs}), START)
-    live = fleet_blocks(observed.fleet, {}, scope=Scope(), now=START)
-    assert len(live) == 5
+    live = fleet_blocks(observed.fleet, {}, jobs=JobsSettings(), now=START)
+    assert len(live) == 7
     for block in live:
         family = families[block.metric.name.removeprefix(PREFIX)]
         found = {}
@@ -211,7 +252,7 @@ def test_finished_jobs_count_as_long_as_live(jobs):
     grid = Grid(START - 5 * DAY, START, 3600.0)
     families = history(jobs, grid, START, kept=DAY)
     observed = observe(Fleet(), View({one.id: one for one in jobs}), START)
-    blocks = fleet_blocks(observed.fleet, {}, scope=Scope(history=DAY), now=START)
+    blocks = fleet_blocks(observed.fleet, {}, jobs=JobsSettings(history=DAY), now=START)
     assert at(families["jobs"], len(grid) - 1) == {
         labels: value for labels, value in blocks[0].samples if value
     }

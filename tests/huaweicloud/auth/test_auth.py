@@ -192,12 +192,34 @@ NO_SECRET = (
 )
 
 
+def half(name, missing):
+    """The message if this is set, but something else is missing."""
+    return f"target.auth.{name} is set, but " + missing.replace(" is missing", " is not")
+
+
 @pytest.mark.parametrize(
     ("options", "problems"),
     [
         ({"method": "aksk"}, (NO_KEY, NO_SECRET)),
-        ({"access_key": "OWN"}, (NO_SECRET,)),
-        ({"secret_key": SECRET}, (NO_KEY,)),
+        ({"access_key": "OWN"}, (half("access_key", NO_SECRET),)),
+        ({"secret_key": SECRET}, (half("secret_key_file (or secret_key)", NO_KEY),)),
+        (
+            {"security_token": SECRET},
+            (
+                half("security_token_file (or security_token)", NO_KEY),
+                half("security_token_file (or security_token)", NO_SECRET),
+            ),
+        ),
+        (
+            {"idp_id": "idp"},
+            (
+                (
+                    "target.auth.idp_id is set, but target.auth.id_token_file is not: set it, "
+                    "HUAWEICLOUD_SDK_ID_TOKEN_FILE in the environment, or id_token_file in the "
+                    "profile file"
+                ),
+            ),
+        ),
         ({"method": "token"}, ("target.auth.token_file (or token) is missing",)),
         (
             {"method": "password", "username": "u"},
@@ -224,6 +246,120 @@ def test_what_can_never_work_is_bad_configuration(home, options, problems):
     with pytest.raises(ConfigError) as caught:
         chosen(home, **options)
     assert caught.value.problems == problems
+
+
+@pytest.mark.parametrize(
+    ("environ", "profile", "problems"),
+    [
+        (
+            {"HUAWEICLOUD_SDK_AK": "A"},
+            None,
+            [
+                (
+                    "HUAWEICLOUD_SDK_AK is set in the environment, but HUAWEICLOUD_SDK_SK is not: "
+                    "set both, or unset HUAWEICLOUD_SDK_AK"
+                )
+            ],
+        ),
+        (
+            {"HUAWEICLOUD_SDK_SK": SECRET},
+            "[basic]\n",
+            [
+                (
+                    "HUAWEICLOUD_SDK_SK is set in the environment, but HUAWEICLOUD_SDK_AK is not: "
+                    "set both, or unset HUAWEICLOUD_SDK_SK"
+                )
+            ],
+        ),
+        (
+            {},
+            "[basic]\nak = A\nidp_id = idp\n",
+            [
+                (
+                    "idp_id is set in profile file {path}, but id_token_file is not: set both, or "
+                    "unset idp_id"
+                ),
+                "ak is set in profile file {path}, but sk is not: set both, or unset ak",
+            ],
+        ),
+        (
+            {"HUAWEICLOUD_SDK_ID_TOKEN_FILE": "/f"},
+            "[basic]\nsk = own-secret\n",
+            [
+                (
+                    "HUAWEICLOUD_SDK_ID_TOKEN_FILE is set in the environment, but "
+                    "HUAWEICLOUD_SDK_IDP_ID is not: set both, or unset "
+                    "HUAWEICLOUD_SDK_ID_TOKEN_FILE"
+                ),
+                "sk is set in profile file {path}, but ak is not: set both, or unset sk",
+            ],
+        ),
+    ],
+)
+def test_half_a_key_is_reported_and_the_agency_not_tried(home, environ, profile, problems):
+    with pytest.raises(ConfigError) as caught:
+        chosen(home, environ, profile=profile)
+    path = home / ".huaweicloud" / "credentials"
+    assert list(caught.value.problems) == [each.format(path=path) for each in problems]
+
+
+def test_half_a_key_is_logged_if_another_source_has_a_whole_one(home, caplog):
+    credentials = chosen(home, {"HUAWEICLOUD_SDK_AK": "ALONE"}, profile=KEY_PROFILE)
+    assert caplog.messages == [
+        (
+            "HUAWEICLOUD_SDK_AK is set in the environment, but HUAWEICLOUD_SDK_SK is not: set "
+            f"both, or unset HUAWEICLOUD_SDK_AK; using {credentials.identity} instead"
+        )
+    ]
+    caplog.clear()
+    chosen(home, {"HUAWEICLOUD_SDK_SK": SECRET}, profile=KEY_PROFILE, access_key="OWN")
+    chosen(home, {"HUAWEICLOUD_SDK_AK": "ALONE"}, method="none")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_that_a_shell_would_have_removed(home, quote):
+    quoted = {name: f"{quote}{value}{quote}" for name, value in KEY_VARIABLES.items()}
+    with pytest.raises(ConfigError) as caught:
+        chosen(home, quoted)
+    problem = "{} in the environment begins and ends with a quote; remove the quotes"
+    assert list(caught.value.problems) == [problem.format(name) for name in KEY_VARIABLES]
+    profile = f"[basic]\nak = {quote}A{quote}\nsk = own-secret\n"
+    with pytest.raises(ConfigError, match=r"^ak in profile file .*/credentials begins and ends w"):
+        chosen(home, profile=profile)
+    credentials = chosen(home, profile=KEY_PROFILE)
+    (home / ".huaweicloud" / "credentials").write_text(profile)
+    with pytest.raises(AuthError, match=r"^ak in profile file .*/credentials begins and ends w"):
+        key_of(credentials)
+
+
+def test_a_secret_where_the_path_of_a_file_belongs_is_not_repeated(home):
+    token = "eyJhbGciOi.own-secret.own-secret"
+    for environ, profile in (
+        ({"HUAWEICLOUD_SDK_IDP_ID": "i", "HUAWEICLOUD_SDK_ID_TOKEN_FILE": token}, None),
+        ({}, f"[basic]\nidp_id = i\nid_token_file = {token}\n"),
+    ):
+        with pytest.raises(ConfigError, match=r" is a token \(not shown\); use the path") as caught:
+            chosen(home, environ, profile=profile)
+        assert "own-secret" not in str(caught.value)
+    environ = {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": "own-secret"}
+    with pytest.raises(AuthError) as unreadable:
+        read_profile(profile_path(environ))
+    assert str(unreadable.value) == (
+        "profile file (path not shown, it may be a secret) cannot be read: No such file or "
+        "directory"
+    )
+    assert "own-secret" not in vars(chosen(home, environ))["_tried"]
+
+
+def test_the_ends_of_values_in_the_environment_and_the_profile_do_not_count(home):
+    environ = {"HUAWEICLOUD_SDK_AK": "\ufeffA \n", "HUAWEICLOUD_SDK_SK": "\ufeff own-secret \r\n\n"}
+    key = key_of(chosen(home, environ))
+    assert (key.access, key.secret) == ("A", SECRET)
+    path = home / ".huaweicloud" / "credentials"
+    path.write_bytes("\ufeff[basic]\r\nak = A \r\nsk =  own-secret \r\n\r\n".encode())
+    key = key_of(chosen(home))
+    assert (key.access, key.secret) == ("A", SECRET)
 
 
 def test_options_do_not_show_secrets():

@@ -1,7 +1,12 @@
 """All ways to sign in, over real HTTP against a strict service."""
 
 import asyncio
+import base64
+import html
+import json
 import logging
+import urllib.parse
+from itertools import cycle
 
 import pytest
 from aiohttp import web
@@ -119,11 +124,21 @@ async def test_a_user_signs_in_once_and_sends_the_token(cloud, http, user):
         }
     }
     sent = cloud.asked(SEARCH)[0]
-    assert sent["X-Auth-Token"] == "TOKEN-1-MARKER"
+    assert sent["X-Auth-Token"] == "MIIF-1-MARKER"
     assert (sent["Content-Type"], sent["X-Project-Id"]) == ("application/json", "p")
     assert user.method == "password"
     assert user.identity == "user u of domain d"
     assert user.expires_at == START + DAY
+
+
+@pytest.mark.parametrize("length", [8_150, 8_191, 16_384, 102_400])
+async def test_a_token_may_be_long(*, cloud, http, user, workload, signed_in, tmp_path, length):
+    cloud.token_length = length
+    for credentials in (user, workload):
+        assert await search(http, cloud, credentials) == "ok"
+    (tmp_path / "token").write_text(f"{cloud.asked(SEARCH)[-1]['X-Auth-Token']}\n")
+    assert (tmp_path / "token").stat().st_size == length + 1
+    assert await search(http, cloud, signed_in(token_file=str(tmp_path / "token"))) == "ok"
 
 
 async def test_without_a_project_id_the_token_is_for_the_region(cloud, http, signed_in):
@@ -380,12 +395,32 @@ async def test_unjudged_requests_do_not_block_an_unproven_key(cloud, http, signe
         assert await search(http, cloud, signer) == "ok"
 
 
-async def test_a_missing_permission_proves_the_key(cloud, http, signer):
+async def test_a_missing_permission_is_no_failure_of_the_key(cloud, http, signer):
     cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
     for _ in range(10):
         cloud.forced[SEARCH] = lambda _: always(api_error(403, "APIG.0302", "not allowed"))
         await refused(search(http, cloud, signer), ForbiddenError)
     assert len(cloud.asked(SEARCH)) == 10
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a known key", "a new key"])
+async def test_401_and_403_in_turn_count_as_failures(cloud, http, signer, known):
+    cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
+    if known:
+        assert await search(http, cloud, signer) == "ok"
+    answers = cycle([(401, "APIG.0301"), (403, "APIG.0302")])
+    statuses = []
+
+    async def in_turn(_request):
+        status, code = next(answers)
+        statuses.append(status)
+        return api_error(status, code, "no")
+
+    cloud.forced[SEARCH] = in_turn
+    for _ in range(20):
+        with pytest.raises(AuthError):
+            await search(http, cloud, signer)
+    assert statuses == [401, 403, 401, 403, 401]
 
 
 async def test_clock_skew_is_named_also_while_waiting(cloud, http, signer, time):
@@ -652,6 +687,32 @@ async def test_no_project_or_several(cloud, http, signer, projects, problem):
     assert problem in message
 
 
+STRANGE_IDS = ["", "../../v1/x", "a" * 200_000, "p\x1b[2J", "p?x=1", "p%2f", "p\n", "\u0440", "a b"]
+INVALID_ID = (
+    "looking up the project of region cn-north-4 (not needed with target.project_id): IAM reports "
+    "an invalid project ID: check target.iam_endpoint, or set target.project_id"
+)
+
+
+@pytest.mark.parametrize("strange", STRANGE_IDS, ids=lambda text: repr(text)[:20])
+@pytest.mark.parametrize("number", [1, 2])
+async def test_an_id_that_is_not_plain_is_not_used(cloud, http, signer, strange, number):
+    cloud.keys["ABCDEFGH"] = ("sk-MARKER-sk", None)
+    cloud.projects = [{"name": "cn-north-4", "id": strange}] * number
+    lookup = find_project_id(http, signer, cloud.url, "cn-north-4")
+    assert await refused(lookup, InvalidResponseError) == INVALID_ID
+
+
+@pytest.mark.parametrize("strange", STRANGE_IDS[1:], ids=lambda text: repr(text)[:20])
+async def test_an_id_in_a_sign_in_must_be_plain_too(cloud, http, user, strange):
+    token = {"token": {"project": {"id": strange}}}
+    cloud.forced[SIGN_IN] = lambda _: always(
+        web.json_response(token, status=201, headers={"X-Subject-Token": "T"})
+    )
+    lookup = find_project_id(http, user, cloud.url, "cn-north-4")
+    assert await refused(lookup, InvalidResponseError) == INVALID_ID
+
+
 async def test_the_lookup_is_tried_once_more_with_a_new_token(cloud, http, user):
     cloud.projects = [{"name": "cn-north-4", "id": "p1"}]
     await search(http, cloud, user)
@@ -724,3 +785,57 @@ async def test_no_secret_is_ever_told(request, cloud, http, quoting, caplog, who
             told += [repr(error.__cause__), repr(error.__context__)]
     told += [caplog.text, credentials.identity]
     assert [text for text in told for marker in MARKERS if marker in text] == []
+
+
+ECHOES = {
+    "JSON": lambda body: body,
+    "JSON in JSON": json.dumps,
+    "HTML": html.escape,
+    "percent": urllib.parse.quote,
+    "base64": lambda body: base64.b64encode(body.encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+@pytest.mark.parametrize(
+    "password", ['p"a\\s&s< w\u00f6rd', "correct horse battery staple", "Ab1!xy"]
+)
+@pytest.mark.parametrize("cut", [None, 40, 5])
+async def test_iam_repeats_the_request(*, cloud, http, signed_in, echo, password, cut):
+    """Whole, or cut off before it, in the middle of the password, or 5 characters into it."""
+
+    async def repeating(asked):
+        body = (await asked.read()).decode()
+        begin = body.index("password", body.index("u"))
+        body = body[begin:]
+        inside = body.index(json.dumps(password)[1:4])
+        text = echo(body if cut is None else body[: inside + cut])
+        return iam_error(400, f"cannot process {text}")
+
+    cloud.forced[SIGN_IN] = repeating
+    user = signed_in(username="u", domain="d", password=password)
+    message = await refused(search(http, cloud, user), RejectedError)
+    assert message.endswith(
+        "refused: 400 (message not shown, it may contain a secret); check target.iam_endpoint and "
+        "target.project_id"
+    )
+
+
+@pytest.mark.parametrize(
+    "password", ["password1", "username", "wrong-wrong-wrong", "The username or"]
+)
+async def test_a_wrong_password_is_not_revealed_by_the_words_of_iam(
+    cloud, http, signed_in, password
+):
+    user = signed_in(username="u", domain="d", password=password)
+    assert await refused(search(http, cloud, user)) == (
+        "signing in to IAM as user u of domain d: credentials not accepted: 401 The username or "
+        "password is wrong.; check target.auth.*"
+    )
+
+
+async def test_a_wrong_password_in_quotes_gets_a_hint(cloud, http, signed_in):
+    user = signed_in(username="u", domain="d", password='"quoted"')
+    assert (await refused(search(http, cloud, user))).endswith(
+        "check target.auth.*; the password begins and ends with a quote"
+    )

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import math
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import BrokenResponseError, InvalidResponseError
-from exporter.jobs.job import PHASES, Job, JobPage, Problem, Run, View
-from exporter.jobs.tracker import Fleet, observe
+from exporter.jobs.job import PHASES, Fault, Job, JobPage, Problem, Run, View
+from exporter.jobs.tracked import Fleet
+from exporter.jobs.tracker import observe
 from exporter.modelarts.decode import jobs as decoding
+from exporter.modelarts.decode import responses
 from exporter.modelarts.decode import schema as wire
 from exporter.modelarts.decode.jobs import decode_job, decode_page
+from exporter.modelarts.decode.lenient import MAX_ELEMENTS
 from exporter.simulator.edits import ABSENT, edit
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.recipes import PLANTED_SECRETS
@@ -109,6 +113,13 @@ def test_the_vendors_example():
                 failed_task="",
                 exit_code=None,
                 message="",
+                cpu_cores=8.0,
+                memory=64 * 2.0**30,
+                policy="economic",
+                algorithm="",
+                runtime_type="",
+                restart_limit=None,
+                priority=None,
             )
         ],
         undecodable=[],
@@ -188,6 +199,39 @@ def test_totals_are_passed_on_if_they_can_be_right(total, kept):
 
 def test_an_empty_list_is_a_page():
     assert decode(total=0, count=0) == JobPage([], [], [], [], total=0, count=0, size=0)
+
+
+@pytest.mark.parametrize("garbled", [{}, {"group_by": "\ud800"}], ids=["fast", "patient"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"total": 0},
+        {"total": 0, "count": 0},
+        {"total": 5059, "count": 0},
+        {"total": "0"},
+        {"total": 50, "count": 50, "offset": 1},
+    ],
+)
+def test_input_15_null_is_an_empty_list_where_nothing_is_to_be_listed(more, garbled):
+    body = json.dumps({"items": None, **more, **garbled}).encode()
+    page = decode_page(body, workspace="0", now=NOW)
+
+    assert (page.jobs, page.size) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"total": 5}, {"total": 5, "count": 5, "offset": 0}, {"error_code": "X", "total": 0}],
+)
+def test_null_is_no_list_where_there_are_jobs_to_be_listed(more):
+    with pytest.raises(InvalidResponseError):
+        decode_page(json.dumps({"items": None, **more}).encode(), workspace="0", now=NOW)
+
+
+@pytest.mark.parametrize("total", [0, "0", None])
+def test_an_absent_list_is_no_answer(total):
+    with pytest.raises(InvalidResponseError, match=r"^the response has no list of items$"):
+        decode_page(json.dumps({"total": total, "count": 0}).encode(), workspace="0", now=NOW)
 
 
 # --- Times ----------------------------------------------------------------------------------------
@@ -488,8 +532,8 @@ def test_an_odd_resource_does_not_slow_down_its_page(monkeypatch):
         bodies.append(body)
         return read(body)
 
-    read = wire.parse_object
-    monkeypatch.setattr(wire, "parse_object", patient)
+    read = responses.open_response
+    monkeypatch.setattr(responses, "open_response", patient)
     strange = {"node_count": "as many as there are"}
     page = decode(item("a"), *(item(name, spec={"resource": strange}) for name in "bcd"))
 
@@ -514,12 +558,192 @@ def test_a_garbled_resource_is_a_garbled_answer():
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"main_container_allocated_resources": {"accelerator_num": "eight"}},
+        {"pool_info": {"accelerator_num": [8]}},
+        {"flavor_detail": {"flavor_info": {"npu": {"unit_num": True}}}},
+    ],
+)
+def test_a_number_of_a_wrong_type_is_not_replaced_either(resource):
+    resource |= {"node_count": 1, "flavor_id": "modelarts.pool.visual.8xlarge"}
+    job, problems = with_problems(decode(item(spec={"resource": resource})))
+
+    assert job.accelerators is None
+    assert [kind for kind, _ in problems] == ["invalid"]
+
+
+def test_an_empty_text_is_no_number():
+    info = {"npu": {"unit_num": ""}, "gpu": {"unit_num": 8}}
+    resource = {"node_count": 1, "flavor_detail": {"flavor_info": info}}
+    job, _ = with_problems(decode(item(spec={"resource": resource})))
+
+    assert job.accelerators == 8
+
+
+# --- Heterogeneous jobs ---------------------------------------------------------------------------
+
+
+def roles(*tasks, workers, **more):
+    return item(
+        tasks=list(tasks), status={"tasks": workers}, spec={"resource": {"node_count": 2}}, **more
+    )
+
+
+def part(role, kind, cards, **more):
+    info = {"npu": {"unit_num": str(cards)}} if cards else {"cpu": {"core_num": 8}}
+    return {"role": role, "task_resource": {"flavor_type": kind, "flavor_info": info, **more}}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "workers", "cards"),
+    [
+        pytest.param(
+            [part("learner", "Ascend", 8), part("actor", "CPU", 0)],
+            ["learner-0", "actor-0"],
+            8,
+            id="input 4",
+        ),
+        pytest.param(
+            [part("learner", "Ascend", 8), part("actor", "Ascend", 1)],
+            ["learner-0", "learner-1", "actor-0", "actor-1", "actor-2", "learner-1"],
+            19,
+            id="many workers",
+        ),
+        pytest.param(
+            [part("worker", "Ascend", 8), part("worker-big", "Ascend", 1)],
+            ["worker-0", "worker-big-0", "worker-big-1"],
+            10,
+            id="a role that begins with another",
+        ),
+        pytest.param(
+            [part("learner", "Ascend", 8), part("learner", "Ascend", 1)],
+            ["learner-0", "learner-1"],
+            None,
+            id="one role twice",
+        ),
+        pytest.param([part("learner", "Ascend", 8), part("a", "CPU", 0)], None, None, id="null"),
+        pytest.param([part("learner", "Ascend", 8), part("a", "CPU", 0)], [7], None, id="odd"),
+        pytest.param([part(None, "Ascend", 8), part("a", "CPU", 0)], ["-0"], None, id="no role"),
+        pytest.param(
+            [part("learner", "Ascend", 8, node_count=1), part("actor", "CPU", 0)],
+            ["learner-0", "learner-1"],
+            8,
+            id="its own number first",
+        ),
+    ],
+)
+def test_cards_of_tasks_by_their_workers(tasks, workers, cards):
+    assert only(decode(roles(*tasks, workers=workers))).accelerators == cards
+
+
+# --- Other properties -----------------------------------------------------------------------------
+
+
+def test_input_5_a_task_in_a_pool_of_its_own():
+    flavor = {"flavor_id": "modelarts.pool.visual.8xlarge", "pool_id": "p", "node_count": 3}
+    job = one(tasks=[{"task_resource": flavor}], spec={"resource": {"node_count": 3}})
+
+    assert (job.accelerators, job.pool, job.nodes) == (24, "p", 3)
+
+
+def test_properties_of_newer_documents():
+    job = one(
+        metadata={"annotations": {"fault-tolerance/job-retry-num": "3", "job_template": "RL"}},
+        algorithm={"id": "a-1", "name": "llama", "engine": {"engine_name": "PyTorch"}},
+        spec={
+            "runtime_type": "debug",
+            "schedule_policy": {"priority": 2, "preemptible": True},
+            "resource": {
+                "policy": "economic",
+                "node_count": 2,
+                "pool_info": {"core_num": 24, "mem_size": 192},
+            },
+        },
+    )
+
+    assert (job.restart_limit, job.algorithm, job.runtime_type) == (3, "llama", "debug")
+    assert (job.priority, job.policy) == (2, "economic")
+    assert (job.cpu_cores, job.memory) == (48.0, 384 * 2.0**30)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "shown"),
+    [({}, ""), ({"id": "a-1"}, "a-1"), ({"id": "a-1", "name": ""}, "a-1"), ({"name": "n"}, "n")],
+)
+def test_an_algorithm_goes_by_its_name_or_its_id(algorithm, shown):
+    assert one(algorithm=algorithm).algorithm == shown
+
+
+@pytest.mark.parametrize("priority", [0, 3, "2"])
+def test_0_is_a_priority_and_a_limit(priority):
+    job = one(
+        metadata={"annotations": {"fault-tolerance/job-retry-num": str(priority)}},
+        spec={"schedule_policy": {"priority": priority}},
+    )
+
+    assert (job.priority, job.restart_limit) == (int(priority), int(priority))
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, 10**9, "nan", "many", [1]])
+def test_a_priority_or_limit_that_cannot_be_right_is_said(value):
+    job, problems = with_problems(
+        decode(
+            item(
+                metadata={"annotations": {"fault-tolerance/job-retry-num": value}},
+                spec={"schedule_policy": {"priority": value}},
+            )
+        )
+    )
+
+    assert (job.priority, job.restart_limit) == (None, None)
+    assert problems == invalid(
+        "metadata.annotations.fault-tolerance/job-retry-num", "spec.schedule_policy.priority"
+    )
+
+
 # --- Exit codes -----------------------------------------------------------------------------------
 
 
-def failure(*statuses):
-    job, problems = with_problems(decode(item(status={"task_statuses": statuses})))
+def failure(*statuses, phase="Failed"):
+    job, problems = with_problems(decode(item(status={"task_statuses": statuses, "phase": phase})))
     return job.failed_task, job.exit_code, job.message, problems
+
+
+@pytest.mark.parametrize("code", [{}, {"exit_code": None}, {"exit_code": 0}])
+@pytest.mark.parametrize("phase", ["Failed", "Abnormal"])
+def test_input_12_a_message_without_a_code_is_a_reason(phase, code):
+    status = {"task": "worker-0", "message": "image pull failed"} | code
+    expected = ("worker-0", None, "image pull failed", {})
+
+    assert failure(status, phase=phase) == expected
+    assert failure({"task": "worker-1"}, status, phase=phase) == expected
+
+
+def test_a_code_says_more_than_a_message():
+    assert failure(
+        {"task": "worker-0", "message": "peer lost"}, {"task": "worker-1", "exit_code": 137}
+    ) == ("worker-1", 137, "peer lost", {})
+
+
+def test_a_message_of_a_task_that_went_well_is_no_reason():
+    status = {"task": "worker-0", "exit_code": 0, "message": "fine"}
+
+    assert failure(status, phase="Completed") == ("", None, "", {})
+    assert failure(status, {"task": "w", "message": "lost"})[0] == "w"
+
+
+@pytest.mark.parametrize("phase", [*PHASES[:4], "Unknown"])
+def test_input_13_a_job_that_is_not_over_has_no_exit_code(phase):
+    old = {"task": "worker-0", "exit_code": 137, "message": "killed"}
+    page = decode(item(status={"task_statuses": [old], "phase": phase}))
+
+    assert (page.jobs[0].failed_task, page.jobs[0].exit_code, page.jobs[0].message) == (
+        "",
+        None,
+        "",
+    )
 
 
 def test_the_first_task_that_failed_counts():
@@ -571,14 +795,24 @@ def all_nasty():
         "flavor_id": NASTY,
         "flavor_type": NASTY,
         "pool_id": NASTY,
-        "flavor_info": {"npu": {"product_name": NASTY, "unit_num": NASTY}},
+        "pool_group_id": NASTY,
+        "flavor_info": {
+            "npu": {"product_name": NASTY, "unit_num": NASTY},
+            "memory": {"size": NASTY, "unit": NASTY},
+        },
     }
-    allocation = {"accelerator_type": NASTY}
+    allocation = {"accelerator_type": NASTY, "pool_resource_flavor": NASTY, "mem_size": NASTY}
     return item(
         kind=NASTY,
-        metadata={"name": NASTY, "user_name": NASTY, "workspace_id": NASTY},
+        metadata={
+            "name": NASTY,
+            "user_name": NASTY,
+            "workspace_id": NASTY,
+            "annotations": {"fault-tolerance/job-retry-num": NASTY},
+        },
         status={
-            "phase": NASTY,
+            "phase": "Failed",
+            "tasks": [NASTY],
             "task_statuses": [{"task": NASTY, "exit_code": 1, "message": NASTY}],
             "running_records": [
                 {
@@ -589,18 +823,25 @@ def all_nasty():
                 }
             ],
         },
-        algorithm={"engine": {"engine_id": NASTY, "engine_name": NASTY}},
+        algorithm={
+            "id": NASTY,
+            "name": NASTY,
+            "engine": {"engine_id": NASTY, "engine_name": NASTY},
+        },
         spec={
+            "runtime_type": NASTY,
+            "schedule_policy": {"priority": NASTY},
             "resource": {
+                "policy": NASTY,
                 "flavor_id": NASTY,
                 "pool_id": NASTY,
                 "pool_name": NASTY,
                 "flavor_detail": flavor,
                 "main_container_allocated_resources": allocation,
                 "pool_info": allocation,
-            }
+            },
         },
-        tasks=[{"task_resource": flavor}],
+        tasks=[{"role": NASTY, "task_resource": flavor}],
     )
 
 
@@ -680,6 +921,20 @@ def test_an_unusable_item_is_the_same_one_at_the_next_poll():
     assert decode(before).undecodable == decode(after).undecodable
 
 
+def test_an_unusable_item_without_an_id_is_the_same_one_by_its_name():
+    before, after = ({"metadata": {"name": "a", "create_time": 7, "x": n}} for n in (1, 2))
+    other = {"metadata": {"name": "a", "create_time": 8}}
+
+    assert decode(before).undecodable == decode(after).undecodable != decode(other).undecodable
+
+
+@pytest.mark.parametrize("nameless", [{}, {"metadata": {"name": ""}}, {"metadata": {"name": [1]}}])
+def test_an_unusable_item_with_neither_says_so(nameless):
+    (found,) = decode(nameless).undecodable
+
+    assert found.startswith("#?")
+
+
 @pytest.mark.parametrize(
     ("one", "other"), [(item(job_id=7), item(job_id=8)), ({"kind": "job"}, {"kind": "x"}), (1, 2)]
 )
@@ -729,6 +984,147 @@ def test_nesting_without_end_is_no_answer():
 
     with pytest.raises(InvalidResponseError):
         decode_page(deep, workspace="0", now=NOW)
+
+
+# --- Little bytes, much work ----------------------------------------------------------------------
+
+RECORD = {"start_at": 1_749_990_000, "end_at": 1_749_990_100, "start_type": "restarted"}
+
+
+def records(number):
+    return {"running_records": [RECORD] * number}
+
+
+@pytest.mark.parametrize("items", [51, 7_000_000])
+@pytest.mark.parametrize("each", [b"0", b"{}", b"[]", b'""', b"null", b'{"metadata":{"id":"a"}}'])
+def test_more_items_than_requested_are_refused_before_they_become_objects(items, each):
+    items = min(items, 16 * 2**20 // (len(each) + 1))
+    body = b'{"items": [%s]}' % b",".join([each] * items)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidResponseError, match="more than the 50 items requested"):
+            decode_page(body, workspace="0", now=NOW, limit=50)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 200_000
+
+
+def test_as_many_items_as_requested_are_a_page():
+    items = [item(f"a{number}") for number in range(50)]
+    for odd in ({}, {"total": ["garbage"]}):
+        body = as_json(*items, **odd)
+        assert decode_page(body, workspace="0", now=NOW, limit=50).size == 50
+        with pytest.raises(InvalidResponseError, match="more than the 49 items requested"):
+            decode_page(body, workspace="0", now=NOW, limit=49)
+
+
+@pytest.mark.parametrize("number", [1, MAX_ELEMENTS - 1, MAX_ELEMENTS])
+def test_every_record_up_to_the_limit_counts(number):
+    page = decode(item("a", status=records(number)), item("b"))
+
+    assert len(page.jobs[0].runs) == number
+    assert page.problems == []
+    assert page.jobs[1] == only(decode(item("b")))
+
+
+@pytest.mark.parametrize("number", [MAX_ELEMENTS + 1, 100_000])
+def test_of_too_many_records_the_first_ones_count_and_the_job_is_invalid_once(number):
+    page = decode(item("a", status=records(number) | {"phase": "Failed"}), item("b"))
+    job = page.jobs[0]
+
+    assert len(job.runs) == MAX_ELEMENTS
+    assert set(job.runs[:-1]) == {one(status=records(1)).runs[0]}
+    assert job.runs[-1] == Run(None, None, "unknown", "", "", "")
+    assert job.ended == job.started + job.duration  # the last run is not known
+    assert [(each.job_id, each.field) for each in page.problems] == [
+        ("a", "status.running_records")
+    ]
+    assert page.jobs[1] == only(decode(item("b")))
+
+
+def test_restarts_beyond_the_limit_are_not_counted_whatever_comes_later():
+    fleet = Fleet()
+    counted = []
+    for number in (MAX_ELEMENTS - 1, MAX_ELEMENTS + 1, MAX_ELEMENTS, MAX_ELEMENTS + 7, 3):
+        page = decode(item("a", status=records(number)))
+        observed = observe(fleet, View({"a": page.jobs[0]}, newest_created={"0": 1.0}), NOW)
+        fleet = observed.fleet
+        counted.append(sum(event.kind == "restarted" for event in observed.events))
+
+    assert counted == [0, 1, 0, 0, 0]
+    assert len(fleet.jobs["a"].restarts) == MAX_ELEMENTS - 1
+
+
+@pytest.mark.parametrize("each", ["{}", "7", '{"task": "worker-0"}'])
+def test_of_too_many_task_statuses_the_first_ones_count(each):
+    body = as_json(item("a", status={"phase": "Failed", "task_statuses": "HERE"}), item("b"))
+    failed = b'{"task": "worker-7", "exit_code": 7},'
+    body = body.replace(b'"HERE"', b"[%s%s]" % (failed, b",".join([each.encode()] * 500_000)))
+    page = decode_page(body, workspace="0", now=NOW)
+
+    assert (page.jobs[0].failed_task, page.jobs[0].exit_code) == ("worker-7", 7)
+    assert {(each.job_id, each.field) for each in page.problems} == {("a", "status.task_statuses")}
+    assert page.jobs[1] == only(decode(item("b")))
+
+
+@pytest.mark.parametrize("more", [{}, {"total": ["garbage"]}])
+def test_the_cards_of_too_many_tasks_are_unknown_and_not_too_few(more):
+    flavor = {"flavor_info": {"npu": {"unit_num": "8"}}, "node_count": 1}
+    for number, cards in ((3, 24), (MAX_ELEMENTS + 1, None)):
+        page = decode(item("a", tasks=[{"task_resource": flavor}] * number), **more)
+        assert page.jobs[0].accelerators == cards
+
+
+def test_a_deeply_nested_value_costs_no_more_than_its_field():
+    deep = b"[" * 50_000 + b"]" * 50_000
+    body = as_json(item("a", status={"duration": "HERE"}), item("b"), item("c", note="HERE"))
+    page = decode_page(body.replace(b'"HERE"', deep), workspace="0", now=NOW)
+
+    assert [job.id for job in page.jobs] == ["a", "b", "c"]
+    assert [(each.job_id, each.field) for each in page.problems] == [("a", "status.duration")]
+
+
+@pytest.mark.parametrize("where", ["metadata", "status", "spec", "algorithm"])
+def test_unread_parts_of_a_job_do_not_become_objects(where):
+    body = as_json(item("a", **{where: {"note": "HERE"}}), item("b"))
+    body = body.replace(b'"HERE"', b"[%s]" % b",".join([b'{"a":{}}'] * 1_000_000))
+    tracemalloc.start()
+    try:
+        page = decode_page(body, workspace="0", now=NOW)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert page == decode(item("a"), item("b"))
+    assert peak < 2 * len(body) + 500_000
+
+
+def test_every_array_and_text_of_the_schema_has_a_limit():
+    unlimited = []
+
+    def look(struct):
+        for field in msgspec.structs.fields(struct):
+            kind = msgspec.inspect.type_info(field.type)
+            for each in getattr(kind, "types", (kind,)):
+                long_text = (struct, field.name) in (
+                    (wire.TaskStatus, "message"),  # both are cut before they are kept
+                    (wire.Record, "end_reason"),
+                )
+                is_text = isinstance(each, msgspec.inspect.StrType)
+                if is_text and each.max_length is None and not (field.required or long_text):
+                    unlimited.append((struct, field.name))
+                if isinstance(each, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
+                    if each.max_length is None:
+                        unlimited.append((struct, field.name))
+                    look(each.item_type.cls)
+                elif isinstance(each, msgspec.inspect.StructType):
+                    look(each.cls)
+
+    look(wire.Item)
+    look(wire.Resource)
+    assert unlimited == []
 
 
 # --- Secrets --------------------------------------------------------------------------------------
@@ -827,7 +1223,7 @@ def test_documented_answers_are_decoded_in_one_go(monkeypatch):
     def never(_):
         raise AssertionError
 
-    monkeypatch.setattr(wire, "parse_object", never)
+    monkeypatch.setattr(responses, "open_response", never)
 
     assert decode(*documents()).size == len(region())
     for whole, _ in samples():
@@ -836,7 +1232,8 @@ def test_documented_answers_are_decoded_in_one_go(monkeypatch):
 
 
 EQUAL = ("name", "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type")
-EQUAL += ("accelerator", "nodes", "created", "started", "failed_task", "exit_code")
+EQUAL += ("accelerator", "nodes", "created", "started", "failed_task", "exit_code", "cpu_cores")
+EQUAL += ("policy", "algorithm", "runtime_type", "priority", "restart_limit", "message")
 
 
 @pytest.mark.parametrize("name", EQUAL)
@@ -860,6 +1257,10 @@ def test_flavors_are_what_they_are_where_there_is_one():
     assert all(flavor == truth["flavor"] for flavor, truth in one_flavor)
 
 
+def test_memory_is_what_it_is():
+    assert all(memory == truth["memory_bytes"] for memory, truth in told("memory"))
+
+
 def test_durations_are_what_they_are():
     assert all(
         seconds == pytest.approx(truth["duration"], abs=1e-3) for seconds, truth in told("duration")
@@ -875,6 +1276,8 @@ def test_nodes_at_work_are_what_they_are():
 
 def test_ends_are_what_they_are_to_the_second():
     ended = [pair for pair in told("ended") if pair[1]["runs"] and pair[1]["ended"]]
+    assert all(end <= truth["ended"] for end, truth in ended)
+    ended = [pair for pair in ended if not pair[1]["runs"][-1]["recovery"]]  # not while recovering
 
     assert len(ended) > 500
     assert all(0 <= truth["ended"] - end < 1 for end, truth in ended)
@@ -889,15 +1292,30 @@ def test_without_records_ends_are_never_later_than_they_are():
     ended = [job for job in region() if job.ended is not None and job.runs]
 
     assert all(job.started <= ends[job.id] <= job.ended + 0.01 for job in ended)
-    assert all(ends[job.id] > job.ended - 0.01 for job in ended if len(job.runs) == 1)
+    once = [job for job in ended if len(job.runs) == 1 and not job.runs[0].recovery]
+    assert all(ends[job.id] > job.ended - 0.01 for job in once)
 
 
 def test_runs_are_what_they_are():
     for found, truth in told("runs"):
         shown = [msgspec.structs.asdict(run) for run in found or ()]
         for run in shown:
-            del run["reason"]
+            del run["reason"], run["computing"], run["faults"]
         assert shown == truth["runs"]
+
+
+def test_start_ups_and_faults_are_what_they_are():
+    for found, truth in told("runs"):
+        startups = [run.computing and run.computing - run.start for run in found or ()]
+        faults = Counter(
+            (fault.scenario, fault.recovery, fault.result)
+            for run in found or ()
+            for fault in run.faults or ()
+            if fault.result != "recovering"
+        )
+        rows = [tuple(row.values()) for row in truth["faults"]]
+        assert startups == truth["startups"]
+        assert sorted((*labels, number) for labels, number in faults.items()) == rows
 
 
 def test_restarts_are_what_they_are():
@@ -919,27 +1337,40 @@ def test_restarts_are_what_they_are():
 
 # --- Whatever comes -------------------------------------------------------------------------------
 
-HARDWARE = "pool flavor_type flavor accelerator engine accelerators"
+HARDWARE = (
+    "pool pool_name flavor_type flavor accelerator engine accelerators nodes current_nodes "
+    "cpu_cores memory"
+)
+SIZES = "flavor_type accelerator accelerators cpu_cores memory"
 AFFECTED = {
     "kind": "kind",
     "metadata.name": "name",
     "metadata.user_name": "user",
     "metadata.workspace_id": "workspace",
     "metadata.create_time": "created",
-    "status.phase": "phase ended current_nodes",
+    "metadata.annotations": "restart_limit",
+    "status.phase": "phase ended current_nodes failed_task exit_code message",
     "status.duration": "duration ended",
     "status.start_time": "started ended",
     "status.node_count_metrics": "current_nodes",
     "status.task_statuses": "failed_task exit_code message",
     "status.running_records": "runs ended",
+    "status.tasks": "accelerators cpu_cores memory nodes",
     "algorithm.engine": "engine flavor_type",
-    "spec.resource.node_count": "nodes current_nodes accelerators",
-    "spec.resource.pool_id": "pool",
+    "algorithm.id": "algorithm",
+    "algorithm.name": "algorithm",
+    "spec.runtime_type": "runtime_type",
+    "spec.schedule_policy": "priority",
+    "spec.resource.policy": "policy",
+    "spec.resource.node_count": "nodes current_nodes accelerators cpu_cores memory",
+    "spec.resource.pool_id": "pool pool_name",
     "spec.resource.pool_name": "pool_name",
-    "spec.resource.flavor_id": "flavor flavor_type accelerators",
-    "spec.resource.flavor_detail": "flavor_type accelerator accelerators",
-    "spec.resource.main_container_allocated_resources": "flavor_type accelerator accelerators",
-    "spec.resource.pool_info": "flavor_type accelerator accelerators",
+    "spec.resource.flavor_id": "flavor flavor_type accelerator accelerators",
+    "spec.resource.flavor_detail": SIZES,
+    "spec.resource.main_container_allocated_resources": SIZES,
+    "spec.resource.pool_info": SIZES,
+    "spec.resource.main_container_customized_flavor": SIZES,
+    "spec.resource.pool_group_id": "pool pool_name",
     "tasks": HARDWARE,
 }
 """Which fields of a job come from where."""
@@ -1018,6 +1449,10 @@ def assert_sane(job):
     for number in (job.nodes, job.current_nodes, job.accelerators):
         assert number is None or (isinstance(number, int) and 0 <= number < 2**31)
     assert job.exit_code is None or isinstance(job.exit_code, int)
+    for amount in (job.cpu_cores, job.memory):
+        assert amount is None or 0 < amount < 2.0**70
+    for number in (job.restart_limit, job.priority):
+        assert number is None or (isinstance(number, int) and number >= 0)
 
 
 @pytest.mark.slow
@@ -1086,3 +1521,90 @@ def test_an_answer_is_decoded_or_no_answer(decoder, body):
         assert_bounded(page)
         for job in page.jobs:
             assert_sane(job)
+
+
+# --- Faults and start-ups -------------------------------------------------------------------------
+
+
+def test_fault_records():
+    job, problems = runs(
+        {
+            "start_at": 1_749_990_300,
+            "xpu_start_at": "1749990340",
+            "recover_records": [
+                {
+                    "recover_start_at": 1_749_990_400,
+                    "recover_end_at": 1_749_990_410,
+                    "reason": "chip 3 lost",
+                    "related_task": "worker-2",
+                    "recover": "npu_step_retry",
+                    "fault_scenario": "chip_fault",
+                    "recover_result": "success",
+                },
+                {"recover_start_at": 1_749_990_500, "recover_result": "quotaExceeded"},
+                {},
+            ],
+        },
+        {"start_at": 1_749_990_600, "recover_records": []},
+        {"start_at": 1_749_990_700, "recover_records": None},
+    )
+
+    first, second, third = job.runs
+    assert problems == {}
+    assert (first.computing, second.computing) == (1749990340.0, None)
+    assert first.faults == (
+        Fault(1749990400.0, 1749990410.0, "chip_fault", "npu_step_retry", "success"),
+        Fault(1749990500.0, None, "", "", "quotaExceeded"),
+        Fault(None, None, "", "", ""),
+    )
+    assert (second.faults, third.faults) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "field"),
+    [
+        ("fault_scenario", "scenario", "fault_scenario"),
+        ("recover", "recovery", "recovery"),
+        ("recover_result", "result", "result"),
+    ],
+)
+def test_values_of_faults_are_open_sets_of_identifiers(key, name, field):
+    for value, shown, expected in [
+        ("one_of_tomorrow", "one_of_tomorrow", {}),
+        ("exit with 1", "unknown", {("unknown", field): "exit with 1"}),
+    ]:
+        job, problems = runs({"start_at": 1_749_990_300, "recover_records": [{key: value}]})
+
+        assert getattr(job.runs[0].faults[0], name) == shown
+        assert problems == expected
+
+
+def test_an_entry_that_is_no_object_keeps_the_positions_of_the_others():
+    job, problems = runs(
+        {"start_at": 1_749_990_300, "recover_records": ["odd", {"recover_result": "failed"}]}
+    )
+
+    assert [each.result for each in job.runs[0].faults] == ["", "failed"]
+    assert problems == invalid("status.running_records.recover_records")
+
+
+@pytest.mark.parametrize("moment", [1_749_990_299, 7, -1, 1_950_000_000, 1_749_990_340_000])
+def test_cards_that_compute_before_the_run_or_in_the_future_are_invalid(moment):
+    job, problems = runs({"start_at": 1_749_990_300, "xpu_start_at": moment})
+
+    assert job.runs[0].computing is None
+    assert problems == invalid("running_records.xpu_start_at")
+
+
+@pytest.mark.parametrize("unset", [{}, {"xpu_start_at": None}, {"xpu_start_at": 0}])
+def test_cards_that_do_not_compute_yet(unset):
+    job, problems = runs({"start_at": 1_749_990_300} | unset)
+
+    assert (job.runs[0].computing, problems) == (None, {})
+
+
+def test_a_start_up_of_many_years_is_invalid():
+    job, problems = runs({"start_at": 1_420_070_400, "xpu_start_at": 1_749_990_400})
+
+    assert (job.runs[0].start, job.runs[0].computing) == (1420070400.0, None)
+    assert problems == invalid("running_records.xpu_start_at")

@@ -16,7 +16,7 @@ def pool(pool_id="pool-1", name="vision", **more):
 
 
 def decode(*items, **more):
-    return decode_pools(json.dumps({"kind": "PoolList", "items": items, **more}).encode())
+    return decode_pools(json.dumps({"kind": "PoolList", "items": items, **more}).encode()).names
 
 
 @pytest.mark.parametrize("available", [[NODES], NODES, None, "?", [[7]]])
@@ -25,9 +25,48 @@ def test_both_documented_forms_and_others(available):
     assert decode(pool(status=status)) == {"pool-1": "vision"}
 
 
+ASCEND, GPU = "modelarts.bm.npu.arm.8snt9b3.d", "modelarts.vm.gpu.v100"
+
+
+@pytest.mark.parametrize("odd", [{}, {"x": "\ud800"}], ids=["fast", "patient"])
+@pytest.mark.parametrize(
+    ("spec", "flavor_type"),
+    [
+        ({"resources": [{"flavor": ASCEND, "count": 4, "maxCount": 4}]}, "Ascend"),
+        ({"resources": {"flavor": GPU}}, "GPU"),
+        ({"resources": [{"flavor": "modelarts.vm.cpu.16u"}, {"flavor": "a.cpu"}]}, "CPU"),
+        ({"resources": [{"flavor": "modelarts.kat1.8xlarge"}]}, "Ascend"),
+        ({"resources": [{"flavor": "modelarts.vm.pnt1.large.eco"}]}, "GPU"),
+        ({"resources": [{"flavor": ASCEND}, {"flavor": GPU}]}, None),
+        ({"resources": [{"flavor": ASCEND}, {"flavor": "modelarts.x.8xlarge"}]}, None),
+        ({"resources": []}, None),
+        ({"resources": [{"flavor": 7}]}, None),
+        ({"resources": "?"}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_the_flavors_of_its_nodes_imply_the_type_of_a_pool(spec, flavor_type, odd):
+    body = json.dumps({"items": [pool(spec=spec), {"metadata": odd}]}).encode()
+    found = decode_pools(body)
+
+    assert found.names == {"pool-1": "vision"}
+    assert found.flavor_types == ({"pool-1": flavor_type} if flavor_type else {})
+
+
+def test_pools_without_a_name_have_a_type():
+    body = json.dumps({"items": [pool(name=None, spec={"resources": [{"flavor": GPU}]})]}).encode()
+    assert decode_pools(body) == ({}, {"pool-1": "GPU"})
+
+
 def test_no_pools():
     assert decode() == {}
     assert decode(error=None, error_code="", errorCode=None) == {}
+
+
+@pytest.mark.parametrize("more", ["", ', "kind": 7, "error_code": 0'], ids=["fast", "patient"])
+def test_input_15_null_is_an_empty_list(more):
+    assert decode_pools(b'{"items": null%s}' % more.encode()) == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -67,10 +106,10 @@ def test_an_odd_item_does_not_cost_the_others(odd):
 )
 def test_names_however_they_are_written(raw, name):
     body = json.dumps({"items": [pool("x", "HERE"), pool("y", "after")]}).encode()
-    assert decode_pools(body.replace(b"HERE", raw)) == {"x": name, "y": "after"}
+    assert decode_pools(body.replace(b"HERE", raw)).names == {"x": name, "y": "after"}
 
     ids = json.dumps({"items": [pool("HERE", "name")]}).encode()
-    assert decode_pools(ids.replace(b"HERE", raw)) == {name: "name"}
+    assert decode_pools(ids.replace(b"HERE", raw)).names == {name: "name"}
 
 
 def test_a_pool_that_comes_twice_has_one_name():
@@ -97,7 +136,6 @@ def test_the_number_of_pools_is_bounded(odd):
         (b"[]", InvalidResponseError, "not a JSON object"),
         (b"7", InvalidResponseError, "not a JSON object"),
         (b"{}", InvalidResponseError, "no list of pools"),
-        (b'{"items": null}', InvalidResponseError, "no list of pools"),
         (b'{"items": {}}', InvalidResponseError, "no list of pools"),
         (b'{"items": [null, 3, {"metadata": null}]}', InvalidResponseError, "none .* is a pool"),
         (
@@ -120,7 +158,7 @@ def test_whatever_comes_is_names_or_an_expected_error(end):
     body = json.dumps({"items": [pool(), pool("\ud800", "\x00"), 7]}).encode()
     for odd in (body[:end], body[end:], body[:end] + b"\xff\x00[" + body[end:]):
         try:
-            names = decode_pools(odd)
+            names = decode_pools(odd).names
         except PollError:
             continue
         assert all(isinstance(text, str) for pair in names.items() for text in pair)

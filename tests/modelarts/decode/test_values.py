@@ -97,15 +97,21 @@ def test_impossible_durations_are_unset_and_said(check, value):
     assert check.problems == {("field", "invalid"): ""}
 
 
-@pytest.mark.parametrize(("value", "number"), [(None, None), (0.0, None), (1.0, 1), (8.0, 8)])
-def test_counts(check, value, number):
-    assert check.count(value, 8, "field") == number
+@pytest.mark.parametrize(("value", "number"), [(None, None), (0.0, 0), (1.0, 1), (8.0, 8)])
+@pytest.mark.parametrize("whole", [True, False])
+def test_amounts(check, value, number, whole):
+    assert check.amount(value, 8, "field", whole=whole) == number
+    assert check.problems == {}
+
+
+def test_amounts_with_a_fraction(check):
+    assert check.amount(0.5, 8, "field", whole=False) == 0.5
     assert check.problems == {}
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.5, 9.0, 1e300, math.nan, math.inf])
-def test_impossible_counts_are_unset_and_said(check, value):
-    assert check.count(value, 8, "field") is None
+def test_impossible_amounts_are_unset_and_said(check, value):
+    assert check.amount(value, 8, "field") is None
     assert check.problems == {("field", "invalid"): ""}
 
 

@@ -133,6 +133,14 @@ httpGet:
 {{- end }}
 {{- end -}}
 
+{{/* The command that checks what the container runs; without its port and state file, which are in use. */}}
+{{- define "modelarts-exporter.check" -}}
+modelarts-exporter check
+{{- range rest (fromYamlArray (include "modelarts-exporter.args" .)) }}
+{{- if not (regexMatch "^--(web.listen-address|state.file)=" .) }} {{ if regexMatch "^[-+./:=@_A-Za-z0-9]+$" . }}{{ . }}{{ else }}'{{ replace "'" "'\\''" . }}'{{ end }}{{ end }}
+{{- end }}
+{{- end -}}
+
 {{- define "modelarts-exporter.env" -}}
 {{- if and .Values.credentials.existingSecret (not .Values.demo.enabled) }}
 - name: HUAWEICLOUD_SDK_CREDENTIALS_FILE
