@@ -31,6 +31,7 @@ MAX_CONNECTIONS = 128
 _SHUTDOWN_SECONDS = 1.0  # aiohttp waits twice this long
 _FLUSH_SECONDS = 0.5
 _HANDSHAKE_SECONDS = 10.0
+_CLOSING_SECONDS = 1.0  # to end TLS in good order: 30 by default, in which nothing can abort it
 _BACKLOG = 128
 _RECEIVE_BUFFER = 2**15
 """Bytes of a connection that the kernel keeps, and asyncio's TLS after it; requests are small."""
@@ -161,6 +162,7 @@ class _Listener:
                 client,
                 ssl=self._tls,
                 ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls else None,
+                ssl_shutdown_timeout=_CLOSING_SECONDS if self._tls else None,
             )
             await connection.lost.wait()
         except OSError as error:  # of TLS, too
