@@ -108,7 +108,8 @@ async def test_ctrl_c_gives_up_what_would_end_by_itself(start, service, command)
     await program.until(lambda: fault.hits)
 
     assert await program.stops(signal.SIGINT) == 130
-    assert (program.stdout, program.stderr) == ("", "")
+    assert program.stdout == ""
+    assert set(program.stderr.splitlines()) <= {"Signing in ..."}  # the progress of check
 
 
 async def again_and_again(program, *numbers):
