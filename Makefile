@@ -8,6 +8,8 @@ VENV ?= .venv
 ARGS ?=
 SOAK_SECONDS ?= 600
 SOAK_SEED ?= 1000000
+FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= 1
 
 BIN := $(VENV)/bin
 # The number of processes is chosen in tests/conftest.py; ARGS="-n 0" runs the tests in this one.
@@ -17,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test soak install lint types docs docs-check format lock bench screenshot image image-test clean prometheus
+.PHONY: help demo unit test soak fuzz install lint types docs docs-check format lock bench screenshot image image-test clean prometheus
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +43,9 @@ unit: $(VENV)/.dev ## run the quick tests of the checkout: no network, no other 
 
 soak: $(VENV)/.dev $(VENV)/.package ## compare counters with random simulated regions; options: SOAK_SECONDS=600 SOAK_SEED=1000000
 	$(BIN)/python tests/model_based/soak.py $(SOAK_SECONDS) $(SOAK_SEED)
+
+fuzz: $(VENV)/.dev $(VENV)/.package ## throw mutated answers and requests at the exporter; options: FUZZ_SECONDS=60 FUZZ_SEED=1
+	$(BIN)/python tests/fuzz/run.py $(FUZZ_SECONDS) $(FUZZ_SEED)
 
 install: $(VENV)/.package ## install the exporter and its locked dependencies in .venv
 

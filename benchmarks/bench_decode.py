@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from common import Figure, clocked, interleaved, median, report
 
 from exporter.modelarts.decode.jobs import decode_page
-from exporter.modelarts.decode.schema import decode_listing
+from exporter.modelarts.decode.responses import decode_listing
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.catalog import DEFAULT_WORKSPACE, VISION_WORKSPACE
 from exporter.simulator.job import ACTIVE

@@ -36,7 +36,8 @@ has no series, instead of a 0 or a date in 1970. All series of a target have the
 [fields.md](fields.md) says which field of the service each value comes from.
 
 An undocumented value is shown as `unknown` and counted in `modelarts_exporter_unknown_values_total`; the job is never
-omitted.
+omitted. A label whose values the service chooses has at most `jobs.max_label_values` of them for each target: those
+seen first keep their names, all others together are `other`, so that sums stay exact.
 
 There is an [example query](#example-queries) for every metric.
 """
@@ -287,6 +288,10 @@ QUERIES = {
     "modelarts_exporter_jobs_without_series": Query(
         "For which targets is `jobs.max_series_jobs` too low, and by how many jobs?",
         "modelarts_exporter_jobs_without_series > 0",
+    ),
+    "modelarts_exporter_label_values_over_limit": Query(
+        "For which labels is `jobs.max_label_values` too low, and by how many values?",
+        "modelarts_exporter_label_values_over_limit > 0",
     ),
     "modelarts_exporter_last_success_timestamp_seconds": Query(
         "How long ago was the last successful poll, in seconds?",

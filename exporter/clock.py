@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+_REST_SECONDS = 0.001
+
 
 class Clocks(NamedTuple):
     """The clocks of the machine, or of a test.
@@ -18,6 +20,11 @@ class Clocks(NamedTuple):
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+def let_other_threads_run() -> None:
+    """Call this after each of several long steps of a thread: only one thread runs at a time."""
+    time.sleep(_REST_SECONDS)
 
 
 async def wait(event: asyncio.Event, until: float | None, clocks: Clocks) -> None:

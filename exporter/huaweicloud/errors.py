@@ -37,6 +37,8 @@ _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY_REQUESTS, _SERVER_ERROR = 401, 403, 429, 50
 _OK = range(200, 300)
 _REDIRECT = range(300, 400)
 _TEXT_LIMIT = 200
+_MAX_BYTES = 65_536
+"""An error is short; parsing megabytes would block the event loop."""
 _CODE = re.compile(r"[A-Za-z]{1,20}\.[0-9]{1,8}")
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -112,7 +114,7 @@ def _is_one_of(code: str, codes: tuple[str, ...]) -> bool:
 def _code_and_text(body: bytes, secrets: Sequence[str | None]) -> tuple[str, str]:
     """Code and message of an error body; if it has none, what the body is instead."""
     try:
-        document: Any = json.loads(body)
+        document: Any = json.loads(body[:_MAX_BYTES])
     except (ValueError, RecursionError):
         kind = "an HTML page" if b"<" in body[:256] else "not JSON" if body.strip() else "no body"
         return "", f"({kind})"

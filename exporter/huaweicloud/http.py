@@ -28,12 +28,10 @@ from exporter.errors import (
     TimedOutError,
     one_line,
 )
+from exporter.huaweicloud.content import MAX_RESPONSE_BYTES, Content
 from exporter.metrics.self_metrics import TargetInstruments
 
 log = logging.getLogger(__name__)
-
-MAX_RESPONSE_BYTES = 16 * 2**20
-"""A page of 50 jobs has about 100 kB; a body a hundred times larger is not a page of jobs."""
 
 _TEXT_LIMIT = 200
 
@@ -56,6 +54,7 @@ class Request:
         workspace: that it asks for, for error messages; "" = none.
         endpoint_option: the option that holds the base URL, for error messages; "" for the
             metadata service, whose URL is fixed.
+        max_bytes: of the response's body.
         max_header_bytes: upper limit for one header of the response, name and value.
     """
 
@@ -70,6 +69,7 @@ class Request:
     permission: str = ""
     workspace: str = ""
     endpoint_option: str = ""
+    max_bytes: int = MAX_RESPONSE_BYTES
     max_header_bytes: int = 8190
 
 
@@ -135,6 +135,7 @@ class Session:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=_tls(ca_file), limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # aiohttp would do it in the event loop
             headers={
                 "User-Agent": f"modelarts-exporter/{__version__}",
                 "Accept": "application/json",
@@ -163,7 +164,7 @@ class Session:
                 timeout=aiohttp.ClientTimeout(total=timeout),
                 max_field_size=request.max_header_bytes,
             ) as response:
-                content = await _read(response)
+                content = await _read(response, request.max_bytes)
                 code = str(response.status)
                 return Response(response.status, response.headers, content)
         except TimeoutError as error:
@@ -269,16 +270,15 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    size = 0
-    chunks = []
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > MAX_RESPONSE_BYTES:
-            response.close()
-            raise InvalidResponseError(f"the response is larger than {MAX_RESPONSE_BYTES} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    content = Content(response.headers.get("Content-Encoding", ""), limit)
+    try:
+        async for piece in response.content.iter_any():
+            await content.add(piece)
+    except InvalidResponseError:
+        response.close()
+        raise
+    return await content.read()
 
 
 def _tls_reason(error: Exception) -> str:

@@ -9,18 +9,20 @@ its flavor. The other jobs of the pool, or the list of pools, have it.
 - If no job of the pool has shown a type, the job has that of the list of pools.
 - If the pool has several types, nothing is guessed: the type is ``unknown``.
 
-The public pool has nodes of all types: nothing is learned about it.
+The public pool has nodes of all types: nothing is learned about it. Nor is it about the pools that
+are shown together as ``other``.
 """
 
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from exporter.jobs.job import PUBLIC_POOL, Job
+from exporter.jobs.job import OTHER, PUBLIC_POOL, Job
 from exporter.jobs.tracked import Base
 
 _UNKNOWN = "unknown"
 _WITHOUT_CARDS = frozenset({"CPU"})
+_OF_ALL_TYPES = (PUBLIC_POOL, OTHER)
 
 
 class PoolTypes:
@@ -65,13 +67,13 @@ class PoolTypes:
         return job if known == _UNKNOWN else msgspec.structs.replace(job, flavor_type=known)
 
     def _add(self, pool: str, flavor_type: str) -> bool:
-        if flavor_type == _UNKNOWN or pool == PUBLIC_POOL:
+        if flavor_type == _UNKNOWN or pool in _OF_ALL_TYPES:
             return False
         self._seen[pool] = self._seen.get(pool, frozenset()) | {flavor_type}
         return True
 
     def _of_pool(self, job: Job) -> str:
-        if job.pool == PUBLIC_POOL:
+        if job.pool in _OF_ALL_TYPES:
             return _UNKNOWN
         seen = self._seen.get(job.pool, frozenset())
         if job.accelerators:

@@ -18,6 +18,8 @@ PHASES = (
 ACTIVE = frozenset(PHASES[:4])
 TERMINAL = frozenset(PHASES[4:])
 UNKNOWN_PHASE = "Unknown"
+OTHER = "other"
+"""Label value for all values beyond ``jobs.max_label_values``."""
 START_TYPES = ("init_or_rescheduled", "restarted")
 PUBLIC_POOL = "public"
 

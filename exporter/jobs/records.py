@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from exporter.jobs.job import Job, Run
+from exporter.jobs.job import OTHER, Job, Run
 from exporter.jobs.tracked import ALWAYS, Base, Checked, Event, Restart, TrackedJob, has_run
 
 _UNKNOWN = "unknown"
@@ -89,7 +89,9 @@ def _recovery_events(job: Job, ended: Run, following: Run, base: Base) -> Iterat
 def _attempt_events(job: Job, run: Run, base: Base) -> Iterator[Event]:
     if run.start is not None and run.end is not None:
         yield Event("attempted", job.id, base, (run.recovery,), seconds=run.end - run.start)
-    if run.recovery_before and run.recovery_before != run.recovery:
+    # Two policies that are both shown as "other" differ: else the first would not be mentioned.
+    differs = run.recovery_before != run.recovery or run.recovery == OTHER
+    if run.recovery_before and differs:
         yield Event("downgraded", job.id, base, (run.recovery_before, run.recovery))
 
 

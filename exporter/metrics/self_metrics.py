@@ -121,6 +121,12 @@ class Instruments:
             "modelarts_exporter_jobs_without_series",
             "Jobs without their own series because of jobs.max_series_jobs.",
         )
+        self.label_values_over_limit = gauge(
+            "modelarts_exporter_label_values_over_limit",
+            "Values of a label that are shown as other because of jobs.max_label_values, as far "
+            "as seen since the start; counted up to 10,000.",
+            (*TARGET, "label"),
+        )
         self.pagination = gauge(
             "modelarts_exporter_pagination_info",
             "What offset means for the target: page, row, or auto while one page holds all jobs; "
@@ -261,3 +267,8 @@ class TargetInstruments:
         """Set how many jobs are held, and how many of them lack series because of the cap."""
         self._all.tracked_jobs.labels(*self._labels).set(jobs)
         self._all.jobs_without_series.labels(*self._labels).set(without_series)
+
+    def label_values(self, over_limit: Mapping[str, int]) -> None:
+        """Set how many values of each label are shown as ``other``."""
+        for label, number in over_limit.items():
+            self._all.label_values_over_limit.labels(*self._labels, label).set(number)

@@ -83,7 +83,8 @@ class Client:
 
         Args:
             query: the request's JSON document.
-            read: decodes the response body; if it raises a `PollError`, the request has failed.
+            read: decodes the response body, in a thread; if it raises a `PollError`, the request
+                has failed.
             deadline: monotonic seconds; a retry that could not start before it is not made.
             background: wait while anything is `urgent`.
 
@@ -149,7 +150,7 @@ class Client:
                 )
             try:
                 response = await self._send(request, background=background)
-                result = read(response.body)
+                result = await asyncio.to_thread(read, response.body)
             except PollError as error:
                 failures += 1
                 delay = self._delay(error, failures)

@@ -1,8 +1,8 @@
 """Names and flavor types of a target's resource pools: useful, but never worth a failed poll.
 
-The service lists the pools of one workspace at a time. Where that fails, what is already known of
-the pools of that workspace stays. Each kind of failure is logged once, because names are
-requested again and again.
+The service lists the pools of one workspace at a time. Where that fails, even because of a bug of
+the exporter, what is already known of the pools of that workspace stays. Each kind of failure is
+logged once, because names are requested again and again.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class PoolNames:
         self._pools: dict[str, PoolList] = {}
         self._target = target
         self._monotonic = clocks.monotonic
-        self._logged: set[type[PollError]] = set()
+        self._logged: set[type[Exception]] = set()
 
     async def fetch(self) -> PoolList | None:
         """Return the pools, with one request for each workspace; None if none succeeds.
@@ -66,14 +66,14 @@ class PoolNames:
         """
         self.attempted = True
         self.requests = 0
-        failure: PollError | None = None
+        failure: Exception | None = None
         succeeded = False
         for workspace in self._workspaces:
             self.requests += 1
             try:
                 self._pools[workspace] = await self._fetch(workspace)
                 succeeded = True
-            except PollError as error:
+            except Exception as error:  # noqa: BLE001 - whatever happens, it must not cost the poll
                 failure = failure or error
                 if isinstance(error, TimedOutError):
                     break
@@ -96,14 +96,16 @@ class PoolNames:
         except TimeoutError:
             raise TimedOutError(f"no response within {self.timeout:g} s") from None
 
-    def _fail(self, error: PollError) -> None:
-        self.error = str(error)
+    def _fail(self, error: Exception) -> None:
+        is_expected = isinstance(error, PollError)
+        self.error = str(error) if is_expected else "internal error, see the log"
         self.forbidden = isinstance(error, ForbiddenError)
         level = logging.DEBUG if type(error) in self._logged else logging.INFO
         self._logged.add(type(error))
         log.log(
             level,
             "cannot read pool names; names already known are kept, other pools show their IDs: %s",
-            error,
+            self.error,
+            exc_info=None if is_expected else error,
             extra={"target": self._target},
         )

@@ -21,6 +21,7 @@ mode, a fifth more in page mode (no choice of limits does better), and is never 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from exporter.errors import InconsistentPagesError, InvalidResponseError, RejectedError
@@ -296,11 +297,14 @@ class Search:
 
     async def _request(self, query: dict[str, Any]) -> JobPage:
         return await self._client.search(
-            query, self._decode, deadline=self._deadline, background=self._background
+            query,
+            partial(self._decode, query["limit"]),
+            deadline=self._deadline,
+            background=self._background,
         )
 
-    def _decode(self, body: bytes) -> JobPage:
-        page = decode_page(body, workspace=self._workspace, now=self._clock())
+    def _decode(self, limit: int, body: bytes) -> JobPage:
+        page = decode_page(body, workspace=self._workspace, now=self._clock(), limit=limit)
         if len(page.undecodable) > 1 and not page.jobs:
             raise InvalidResponseError("none of the items in the response is a training job")
         return page

@@ -7,6 +7,7 @@ from exporter.jobs.tracked import Base, Fleet
 from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger, SeriesKey
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling.anomalies import Anomalies
+from exporter.polling.label_limit import LabelLimiter
 from exporter.storage.scopes import StateKey
 from exporter.storage.store import SavedState, StateChange, Whole
 
@@ -24,6 +25,7 @@ class Handover(NamedTuple):
         last_active: when its bases last had a job or an event.
         zero_init: the series that are held at zero.
         anomalies: those that were reported.
+        label_limiter: knows which label values have names.
         refreshed: monotonic seconds of the last successful poll; None: no job states are shown.
     """
 
@@ -36,6 +38,7 @@ class Handover(NamedTuple):
     last_active: Mapping[Base, float]
     zero_init: ZeroInit
     anomalies: Anomalies
+    label_limiter: LabelLimiter
     refreshed: float | None
 
 

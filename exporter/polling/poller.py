@@ -156,7 +156,8 @@ class Poller:
         async with self._limit(self._settings.timeout):
             await self.target.connect()
             self._instruments.rename(self.target.identity.labels["project"])
-        return await self._with_pool_names(await self._everything(background=False))
+        view = await self._with_pool_names(await self._everything(background=False))
+        return await self.state.limit_labels(view)
 
     async def read_first_pages(self) -> FirstPages:
         """Sign in and read one page of each workspace, without changing the state.

@@ -19,6 +19,7 @@ from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
 from exporter.polling.handover import Handover, merge, restored_fleet, restrict, whole_state
 from exporter.polling.inheritance import inherit
+from exporter.polling.label_limit import LabelLimiter
 from exporter.polling.render import Rendered, RenderedGauges, render_gauges
 from exporter.polling.target import Target
 from exporter.settings.schema import JobsSettings, PollSettings
@@ -74,6 +75,7 @@ class TargetState:
         """What the store would save again if its file was lost; it does not keep this itself."""
         self._zero_init = ZeroInit(poll.interval)
         self._anomalies = Anomalies(target.name, instruments)
+        self._label_limiter = LabelLimiter(jobs.max_label_values, target.name)
         self._line_cache: LineCache = {}
         self._gauges = RenderedGauges()
         self._commit_interrupted = False
@@ -110,6 +112,10 @@ class TargetState:
             if self.unloaded:
                 await inherit(self._target, self.unloaded, self._store)
             saved = await self._store.load(key, self.unloaded)
+            await asyncio.to_thread(
+                self._label_limiter.learn, saved.jobs.values(), saved.ledger.keys()
+            )
+            # No await from here on: a concurrent publish must not show series that will be held.
             known = frozenset(self._target.identity.workspaces) - self.unloaded
             fleet, ledger = restrict(self.fleet, self._ledger, known)
             self.fleet = merge(fleet, restored_fleet(saved))
@@ -152,6 +158,7 @@ class TargetState:
             last_active=self._last_active,
             zero_init=self._zero_init,
             anomalies=self._anomalies,
+            label_limiter=self._label_limiter,
             refreshed=None if fresh is None else fresh - self._poll.stale_after,
         )
 
@@ -176,6 +183,8 @@ class TargetState:
         self._zero_init.retain(self._exists)
         self._anomalies = left.anomalies
         self._anomalies.resume(self._target.name, self._instruments)
+        self._label_limiter = left.label_limiter
+        self._label_limiter.resume(self._jobs.max_label_values, self._target.name)
         if left.refreshed is not None:
             self._fresh_until = left.refreshed + self._poll.stale_after
             now = self._clocks.wall()
@@ -188,6 +197,11 @@ class TargetState:
             self._instruments.tracking(
                 jobs=len(self.fleet.jobs), without_series=self._gauges.without_series
             )
+            self._instruments.label_values(self._label_limiter.over_limit())
+
+    async def limit_labels(self, view: View) -> View:
+        """Replace label values beyond ``jobs.max_label_values``."""
+        return await asyncio.to_thread(self._label_limiter.apply, view, self.fleet.jobs)
 
     async def apply(self, view: View) -> int:
         """Make a view part of the state; computed beside the event loop.
@@ -200,6 +214,7 @@ class TargetState:
         """
         async with self._applying:
             now = self._clocks.wall()
+            view = await self.limit_labels(view)
             observed, ledger, changed = await asyncio.to_thread(
                 _digest, self.fleet, self._ledger, view, now
             )
@@ -336,6 +351,7 @@ class TargetState:
         self._line_cache = {}
         self._zero_init = ZeroInit(self._poll.interval)
         self._anomalies = Anomalies(self._target.name, self._instruments)
+        self._label_limiter = LabelLimiter(self._jobs.max_label_values, self._target.name)
         self._last_active = {}
         self._fresh_until = None
         self._set_key(None)

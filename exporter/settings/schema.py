@@ -261,6 +261,11 @@ class JobsSettings(Group):
     max_series_jobs: Annotated[int, types.whole(at_least=0)] = _option(
         "Maximum number of jobs with per-job series; the newest jobs have them.", "10000"
     )
+    max_label_values: Annotated[int, types.whole(at_least=1)] = _option(
+        "Maximum number of values of each label that the API chooses (pool, flavor, recovery, ...) "
+        "per target; the values seen first keep their names, all others are shown as `other`.",
+        "2000",
+    )
     unified: Annotated[bool, types.BOOLEAN] = _option(
         "Whether to include fine-tuning jobs (`unified_jobs`), where the service supports that.",
         "true",

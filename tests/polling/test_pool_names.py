@@ -9,6 +9,7 @@ import pytest
 from polling.rig import POLLS, REQUESTS, RETRIES, until
 from polling.test_auth_faults import KEY, USER, password, signature
 
+from exporter.modelarts import pools
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import LIST_POOLS, AccessKey, Accounts
@@ -246,6 +247,37 @@ def replace_fault(fault, **changes):
     """A copy: faults count what they strike."""
     fields = {name: getattr(fault, name) for name in fault.__struct_fields__}
     return Fault(**fields | changes)
+
+
+async def test_a_bug_costs_names_and_not_polls(rig, caplog, lines, monkeypatch):
+    await serve(rig)
+    poller = await rig.add()
+    assert await poller.poll()
+
+    def broken(body):
+        raise LookupError
+
+    monkeypatch.setattr(pools, "decode_pools", broken)
+    for _ in range(2):
+        assert (await rig.step(poller, "sweep")).ok
+    assert named(rig) == NAMES
+    assert poller.target.pools.error == "internal error, see the log"
+    assert len(lines()) == 1
+    assert "LookupError" in caplog.text
+
+
+@pytest.mark.parametrize("field", ["name", r"\ud800", "annotations"])
+async def test_lone_surrogates_do_not_matter(rig, field):
+    """Not even in a key that nobody reads."""
+    await serve(rig)
+    metadata = f'{{"name": "pool-8c21e4aa", "x": 1, "{field}": "\\ud800", "name": "pool-8c21e4aa"}}'
+    body = f'{{"\\udfff": 0, "items": [{{"metadata": {metadata}}}]}}'
+    rig.service.faults.add(Fault("replace", "pools", body=body))
+    poller = await rig.add()
+
+    assert (await rig.step(poller)).ok
+    assert (await rig.step(poller, "sweep")).ok
+    assert poller.target.pools.error == ""
 
 
 @pytest.mark.parametrize("do", ["hang", "trickle"])

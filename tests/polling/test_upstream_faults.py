@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+import threading
 from copy import copy
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -24,6 +25,8 @@ from polling.rig import (
 )
 
 from exporter.huaweicloud.http import Response
+from exporter.modelarts import search
+from exporter.modelarts.decode.jobs import decode_page
 from exporter.simulator.faults import Fault
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import AccessKey, Accounts, Identity
@@ -480,6 +483,33 @@ async def test_row_13_answers_have_a_limit(rig, poller, do):
     assert "larger than 16777216 bytes" in poller.error
 
     await rig.recovers(poller)
+
+
+HEAVY = {
+    "items": b'{"items": [%s]}' % b",".join([b"0"] * 4_000_000),
+    "records": b'{"items": [{"metadata": {"id": "a"}, "status": {"running_records": [%s]}}]}'
+    % b",".join([b'{"start_type": "restarted"}'] * 100_000),
+    "nesting": b'{"items": [%s' % (b"[" * 1_000_000),
+}
+
+
+@pytest.mark.parametrize("kind", HEAVY)
+async def test_row_13_the_event_loop_goes_on(rig, poller, kind, monkeypatch):
+    """Neither decompression nor decoding of more than a little happens in its thread."""
+    loop = threading.get_ident()
+    threads = []
+
+    def decoding(body, **options):
+        threads.append(threading.get_ident())
+        return decode_page(body, **options)
+
+    monkeypatch.setattr(search, "decode_page", decoding)
+    body = HEAVY[kind].decode()
+    rig.service.faults.add(Fault("replace", "search", body=body, times=1))
+
+    assert (await rig.step(poller)).ok == (kind == "records")
+    assert loop not in threads
+    assert threads
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -16,6 +16,7 @@ from exporter.huaweicloud.auth.lockout import KeyLockouts, masked
 from exporter.huaweicloud.auth.refresh import Grant, Refresher, granted
 from exporter.huaweicloud.auth.secret import redacting
 from exporter.huaweicloud.auth.signature import Key
+from exporter.huaweicloud.encodable import encodable
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Http, Request, Response
 
@@ -25,6 +26,7 @@ _TOKEN_PATH = "/meta-data/latest/api/token"  # noqa: S105 - a path
 _KEY_PATH = "/openstack/latest/securitykey"
 _TOKEN_SECONDS = 21_600
 _TIMEOUT_SECONDS = 3.0
+_MAX_BYTES = 65_536
 _OK, _NOT_FOUND = 200, 404
 _NO_TOKENS = (_NOT_FOUND, 405, 503)
 """Status codes of older metadata services, which do not use tokens."""
@@ -125,6 +127,7 @@ class Agency(Credentials):
                 headers=headers,
                 timeout=_TIMEOUT_SECONDS,
                 direct=True,
+                max_bytes=_MAX_BYTES,
             )
         )
 
@@ -150,7 +153,7 @@ class _KeyResponse(msgspec.Struct):
 
 def _key(response: Response, now: float) -> Grant[Key]:
     try:
-        credential = msgspec.json.decode(response.body, type=_KeyResponse).credential
+        credential = msgspec.json.decode(encodable(response.body), type=_KeyResponse).credential
     except (ValueError, RecursionError):
         raise InvalidResponseError("the response contains no key") from None
     parts = (credential.access, credential.secret, credential.securitytoken)

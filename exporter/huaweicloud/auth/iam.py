@@ -14,6 +14,7 @@ from exporter.huaweicloud.auth.base import AuthenticatedRequest, Credentials, se
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.auth.refresh import Grant, Refresher, granted
 from exporter.huaweicloud.auth.secret import Secret, redact_error, redacting
+from exporter.huaweicloud.encodable import encodable
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Http, Request, Response
 from exporter.settings.secret_values import is_in_quotes
@@ -28,6 +29,8 @@ _MAX_TOKEN_HEADER = 2**17
 """IAM documents tokens of up to 102,400 characters, in the header ``X-Subject-Token``."""
 
 _SHOWN_PROJECTS = 5
+_MAX_BYTES = 2 * 2**20
+"""Of a response: a list of 5,000 projects, the longest there is, has less."""
 _PROJECT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """The same as for the option ``target.project_id``."""
 
@@ -157,6 +160,7 @@ def _sign_in_request(
         headers=_JSON | headers,
         body=json.dumps({"auth": auth}).encode(),
         endpoint_option=ENDPOINT_OPTION,
+        max_bytes=_MAX_BYTES,
         max_header_bytes=_MAX_TOKEN_HEADER,
     )
 
@@ -175,6 +179,7 @@ async def find_project_id(
         url=f"{iam_endpoint.rstrip('/')}/v3/projects?name={quote(region, safe='')}",
         permission="iam:projects:listProjects",
         endpoint_option=ENDPOINT_OPTION,
+        max_bytes=_MAX_BYTES,
     )
     doing = f"looking up the project of region {region} (not needed with target.project_id)"
     with redacting(doing=doing):
@@ -247,7 +252,7 @@ def _granted(response: Response, now: float) -> Grant[str]:
 
 def _decoded(response: Response, type_: type[T]) -> T:
     try:
-        return msgspec.json.decode(response.body, type=type_)
+        return msgspec.json.decode(encodable(response.body), type=type_)
     except (ValueError, RecursionError) as error:
         problem = f"{error}" if isinstance(error, msgspec.ValidationError) else "not JSON"
         raise InvalidResponseError(

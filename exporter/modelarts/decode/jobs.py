@@ -24,9 +24,16 @@ from exporter.jobs.job import (
 )
 from exporter.modelarts.decode.hardware import MAX_NODES, Hardware, find_hardware
 from exporter.modelarts.decode.lenient import Number, Text
+from exporter.modelarts.decode.responses import (
+    MAX_ITEMS,
+    DecodedItems,
+    decode_item,
+    decode_listing,
+    decode_names,
+    decode_resource,
+)
 from exporter.modelarts.decode.schema import (
     Algorithm,
-    DecodedItems,
     Engine,
     Item,
     Record,
@@ -35,10 +42,6 @@ from exporter.modelarts.decode.schema import (
     Status,
     Task,
     TaskStatus,
-    decode_item,
-    decode_listing,
-    decode_names,
-    decode_resource,
 )
 from exporter.modelarts.decode.values import (
     MS,
@@ -63,6 +66,7 @@ _LAST_NODES = re.compile(rb"(?:\s*(\d{1,6})\s*\]\s*\]|\s*\[\s*\]|null)\s*\Z")
 _TAIL = 128
 _XPU_START = "running_records.xpu_start_at"
 _MAX_CACHED_RESOURCE = 4096  # larger ones are unusual, and not cached
+_MAX_CACHED_TASKS = 8
 
 _NO_ALGORITHM = Algorithm()
 _NO_SPEC = Spec()
@@ -70,19 +74,20 @@ _NO_STATUS = Status()
 _NO_FAILURE = ("", None, "")
 
 
-def decode_page(body: bytes, *, workspace: str, now: float) -> JobPage:
+def decode_page(body: bytes, *, workspace: str, now: float, limit: int = MAX_ITEMS) -> JobPage:
     """Decode the response to a search.
 
     Args:
         body: JSON.
         workspace: the id that was searched, for jobs without one.
         now: unix seconds, to recognize absurd timestamps.
+        limit: items requested; a response with more is refused.
 
     Raises:
         InvalidResponseError: not the response to a search, or an error in a 200.
         BrokenResponseError: JSON that is truncated or garbled.
     """
-    return _page(decode_listing(body), workspace, now)
+    return _page(decode_listing(body, limit), workspace, now)
 
 
 def decode_job(body: bytes, *, workspace: str, now: float) -> JobPage:
@@ -129,8 +134,9 @@ def _job(item: Item, workspace: str, check: Checker) -> Job:
     spec = item.spec or _NO_SPEC
     algorithm = item.algorithm or _NO_ALGORITHM
     resource = bytes(spec.resource)
-    find = _hardware if len(resource) <= _MAX_CACHED_RESOURCE else _hardware.__wrapped__
     tasks = item.tasks or ()
+    is_usual = len(resource) <= _MAX_CACHED_RESOURCE and len(tasks) <= _MAX_CACHED_TASKS
+    find = _hardware if is_usual else _hardware.__wrapped__
     workers = _workers(status, tasks) if tasks else ()
     (
         pool, pool_name, flavor_type, flavor, accelerator, engine, policy, nodes, cards, cpu_cores,
@@ -202,7 +208,9 @@ def _hardware(
     check = Checker()
     for path in invalid:
         check.invalid(path)
-    hardware = find_hardware(decoded, engine, tasks, workers)
+    is_usual = len(tasks) <= _MAX_CACHED_TASKS
+    find = find_hardware if is_usual else find_hardware.__wrapped__
+    hardware = find(decoded, engine, tasks, workers)
     return hardware._replace(problems={**check.problems, **hardware.problems})
 
 
@@ -239,7 +247,7 @@ def _runs(records: Sequence[Record] | None, check: Checker) -> tuple[Run, ...] |
             record.start_type,
             record.end_recover,
             record.end_recover_before_downgrade,
-            record.end_reason,
+            record.end_reason and record.end_reason[: _MAX_MESSAGE + 1],  # it will be cached
         )
         if problems:
             check.problems.update(problems)

@@ -5,15 +5,25 @@ Source: the vendor's documentation of ``GET /v2/{project_id}/pools``. Everything
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from exporter.errors import InvalidResponseError
 from exporter.jobs.job import PUBLIC_POOL
 from exporter.modelarts.decode.hardware import imply_flavor_type
-from exporter.modelarts.decode.lenient import Text, convert_leaf, parse_object
-from exporter.modelarts.decode.schema import ERROR_FIELDS, error_message
+from exporter.modelarts.decode.lenient import (
+    MAX_ELEMENTS,
+    NOT_AS_DOCUMENTED,
+    Budget,
+    Text,
+    UnusableError,
+    convert_leniently,
+    elements,
+    is_small,
+    open_response,
+)
+from exporter.modelarts.decode.responses import error_message
 from exporter.modelarts.decode.values import label
 
 MAX_POOLS = 1000
@@ -64,21 +74,8 @@ class PoolList(NamedTuple):
     flavor_types: dict[str, str]
 
 
-class _Pools(msgspec.Struct, gc=False):
-    """The response; one with an error is not a list, whatever its HTTP status.
-
-    ``items`` may be null, which is how Go writes an empty list, but not absent.
-    """
-
-    items: list[_Pool] | None
-    error_code: Text = None
-    error_code_: Text = msgspec.field(default=None, name="errorCode")
-    error: msgspec.Raw = msgspec.Raw()
-
-
-_ABSENT = object()
 _NO_LABELS = _Labels()
-_DECODER = msgspec.json.Decoder(_Pools)
+_NULL = msgspec.Raw(b"null")
 _SPEC = msgspec.json.Decoder(_Spec)
 
 
@@ -91,30 +88,22 @@ def decode_pools(body: bytes) -> PoolList:
         InvalidResponseError: not a list of pools, or an error in a 200.
         BrokenResponseError: JSON that is truncated or garbled.
     """
-    with contextlib.suppress(ValueError, RecursionError):  # all that msgspec raises, see `schema`
-        response = _DECODER.decode(body)
-        if not (response.error_code or response.error_code_ or response.error):
-            return _pool_list(response.items or ())
-    with contextlib.suppress(RecursionError):
-        return _pool_list(_decode_leniently(parse_object(body)))
-    raise InvalidResponseError("the response is nested too deeply")
-
-
-def _decode_leniently(response: dict[str, Any]) -> list[_Pool]:
-    """Return the pools with the right types from a response that has wrong ones elsewhere."""
-    items = response.get("items", _ABSENT)
+    response, body = open_response(body)
+    items: list[msgspec.Raw] | None = None
+    if not response.is_error:
+        if response.items == _NULL:  # which is how Go writes an empty list
+            items = []
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            items, _ = elements(response.items, MAX_ELEMENTS)
     if items is None:
-        items = []
-    if any(map(response.get, ERROR_FIELDS)) or not isinstance(items, list):
-        raise InvalidResponseError(error_message(response, missing="list of pools"))
+        raise InvalidResponseError(error_message(response, body, missing="list of pools"))
     pools: list[_Pool] = []
     for item in items:
-        with contextlib.suppress(ValueError, AttributeError):
-            metadata = msgspec.convert(item.get("metadata"), _Metadata)
-            pools.append(_Pool(metadata, convert_leaf(msgspec.Raw, item.get("spec"))))
+        with contextlib.suppress(UnusableError):
+            pools.append(convert_leniently(_Pool, item, [], Budget()))
     if items and not pools:
         raise InvalidResponseError("none of the items in the response is a pool")
-    return pools
+    return _pool_list(pools)
 
 
 def _pool_list(pools: Iterable[_Pool]) -> PoolList:
@@ -133,8 +122,9 @@ def _pool_list(pools: Iterable[_Pool]) -> PoolList:
 def _flavor_type(spec: msgspec.Raw) -> str:
     """Return the flavor type of all nodes of a pool, or "" if it is unknown."""
     nodes: list[_Nodes] | _Nodes = []
-    with contextlib.suppress(ValueError, RecursionError):
-        nodes = _SPEC.decode(spec).resources
+    if is_small(spec, MAX_ELEMENTS):
+        with contextlib.suppress(*NOT_AS_DOCUMENTED):
+            nodes = _SPEC.decode(spec).resources
     flavors = [nodes] if isinstance(nodes, _Nodes) else nodes
     implied = {imply_flavor_type(each.flavor, cpu=True) for each in flavors}
     return implied.pop() if len(implied) == 1 else ""

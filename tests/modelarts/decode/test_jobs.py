@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import math
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from exporter.jobs.job import PHASES, Fault, Job, JobPage, Problem, Run, View
 from exporter.jobs.tracked import Fleet
 from exporter.jobs.tracker import observe
 from exporter.modelarts.decode import jobs as decoding
+from exporter.modelarts.decode import responses
 from exporter.modelarts.decode import schema as wire
 from exporter.modelarts.decode.jobs import decode_job, decode_page
+from exporter.modelarts.decode.lenient import MAX_ELEMENTS
 from exporter.simulator.edits import ABSENT, edit
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.recipes import PLANTED_SECRETS
@@ -529,8 +532,8 @@ def test_an_odd_resource_does_not_slow_down_its_page(monkeypatch):
         bodies.append(body)
         return read(body)
 
-    read = wire.parse_object
-    monkeypatch.setattr(wire, "parse_object", patient)
+    read = responses.open_response
+    monkeypatch.setattr(responses, "open_response", patient)
     strange = {"node_count": "as many as there are"}
     page = decode(item("a"), *(item(name, spec={"resource": strange}) for name in "bcd"))
 
@@ -983,6 +986,147 @@ def test_nesting_without_end_is_no_answer():
         decode_page(deep, workspace="0", now=NOW)
 
 
+# --- Little bytes, much work ----------------------------------------------------------------------
+
+RECORD = {"start_at": 1_749_990_000, "end_at": 1_749_990_100, "start_type": "restarted"}
+
+
+def records(number):
+    return {"running_records": [RECORD] * number}
+
+
+@pytest.mark.parametrize("items", [51, 7_000_000])
+@pytest.mark.parametrize("each", [b"0", b"{}", b"[]", b'""', b"null", b'{"metadata":{"id":"a"}}'])
+def test_more_items_than_requested_are_refused_before_they_become_objects(items, each):
+    items = min(items, 16 * 2**20 // (len(each) + 1))
+    body = b'{"items": [%s]}' % b",".join([each] * items)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidResponseError, match="more than the 50 items requested"):
+            decode_page(body, workspace="0", now=NOW, limit=50)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 200_000
+
+
+def test_as_many_items_as_requested_are_a_page():
+    items = [item(f"a{number}") for number in range(50)]
+    for odd in ({}, {"total": ["garbage"]}):
+        body = as_json(*items, **odd)
+        assert decode_page(body, workspace="0", now=NOW, limit=50).size == 50
+        with pytest.raises(InvalidResponseError, match="more than the 49 items requested"):
+            decode_page(body, workspace="0", now=NOW, limit=49)
+
+
+@pytest.mark.parametrize("number", [1, MAX_ELEMENTS - 1, MAX_ELEMENTS])
+def test_every_record_up_to_the_limit_counts(number):
+    page = decode(item("a", status=records(number)), item("b"))
+
+    assert len(page.jobs[0].runs) == number
+    assert page.problems == []
+    assert page.jobs[1] == only(decode(item("b")))
+
+
+@pytest.mark.parametrize("number", [MAX_ELEMENTS + 1, 100_000])
+def test_of_too_many_records_the_first_ones_count_and_the_job_is_invalid_once(number):
+    page = decode(item("a", status=records(number) | {"phase": "Failed"}), item("b"))
+    job = page.jobs[0]
+
+    assert len(job.runs) == MAX_ELEMENTS
+    assert set(job.runs[:-1]) == {one(status=records(1)).runs[0]}
+    assert job.runs[-1] == Run(None, None, "unknown", "", "", "")
+    assert job.ended == job.started + job.duration  # the last run is not known
+    assert [(each.job_id, each.field) for each in page.problems] == [
+        ("a", "status.running_records")
+    ]
+    assert page.jobs[1] == only(decode(item("b")))
+
+
+def test_restarts_beyond_the_limit_are_not_counted_whatever_comes_later():
+    fleet = Fleet()
+    counted = []
+    for number in (MAX_ELEMENTS - 1, MAX_ELEMENTS + 1, MAX_ELEMENTS, MAX_ELEMENTS + 7, 3):
+        page = decode(item("a", status=records(number)))
+        observed = observe(fleet, View({"a": page.jobs[0]}, newest_created={"0": 1.0}), NOW)
+        fleet = observed.fleet
+        counted.append(sum(event.kind == "restarted" for event in observed.events))
+
+    assert counted == [0, 1, 0, 0, 0]
+    assert len(fleet.jobs["a"].restarts) == MAX_ELEMENTS - 1
+
+
+@pytest.mark.parametrize("each", ["{}", "7", '{"task": "worker-0"}'])
+def test_of_too_many_task_statuses_the_first_ones_count(each):
+    body = as_json(item("a", status={"phase": "Failed", "task_statuses": "HERE"}), item("b"))
+    failed = b'{"task": "worker-7", "exit_code": 7},'
+    body = body.replace(b'"HERE"', b"[%s%s]" % (failed, b",".join([each.encode()] * 500_000)))
+    page = decode_page(body, workspace="0", now=NOW)
+
+    assert (page.jobs[0].failed_task, page.jobs[0].exit_code) == ("worker-7", 7)
+    assert {(each.job_id, each.field) for each in page.problems} == {("a", "status.task_statuses")}
+    assert page.jobs[1] == only(decode(item("b")))
+
+
+@pytest.mark.parametrize("more", [{}, {"total": ["garbage"]}])
+def test_the_cards_of_too_many_tasks_are_unknown_and_not_too_few(more):
+    flavor = {"flavor_info": {"npu": {"unit_num": "8"}}, "node_count": 1}
+    for number, cards in ((3, 24), (MAX_ELEMENTS + 1, None)):
+        page = decode(item("a", tasks=[{"task_resource": flavor}] * number), **more)
+        assert page.jobs[0].accelerators == cards
+
+
+def test_a_deeply_nested_value_costs_no_more_than_its_field():
+    deep = b"[" * 50_000 + b"]" * 50_000
+    body = as_json(item("a", status={"duration": "HERE"}), item("b"), item("c", note="HERE"))
+    page = decode_page(body.replace(b'"HERE"', deep), workspace="0", now=NOW)
+
+    assert [job.id for job in page.jobs] == ["a", "b", "c"]
+    assert [(each.job_id, each.field) for each in page.problems] == [("a", "status.duration")]
+
+
+@pytest.mark.parametrize("where", ["metadata", "status", "spec", "algorithm"])
+def test_unread_parts_of_a_job_do_not_become_objects(where):
+    body = as_json(item("a", **{where: {"note": "HERE"}}), item("b"))
+    body = body.replace(b'"HERE"', b"[%s]" % b",".join([b'{"a":{}}'] * 1_000_000))
+    tracemalloc.start()
+    try:
+        page = decode_page(body, workspace="0", now=NOW)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert page == decode(item("a"), item("b"))
+    assert peak < 2 * len(body) + 500_000
+
+
+def test_every_array_and_text_of_the_schema_has_a_limit():
+    unlimited = []
+
+    def look(struct):
+        for field in msgspec.structs.fields(struct):
+            kind = msgspec.inspect.type_info(field.type)
+            for each in getattr(kind, "types", (kind,)):
+                long_text = (struct, field.name) in (
+                    (wire.TaskStatus, "message"),  # both are cut before they are kept
+                    (wire.Record, "end_reason"),
+                )
+                is_text = isinstance(each, msgspec.inspect.StrType)
+                if is_text and each.max_length is None and not (field.required or long_text):
+                    unlimited.append((struct, field.name))
+                if isinstance(each, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
+                    if each.max_length is None:
+                        unlimited.append((struct, field.name))
+                    look(each.item_type.cls)
+                elif isinstance(each, msgspec.inspect.StructType):
+                    look(each.cls)
+
+    look(wire.Item)
+    look(wire.Resource)
+    assert unlimited == []
+
+
 # --- Secrets --------------------------------------------------------------------------------------
 
 SECRET = "hunter2-of-the-tests"
@@ -1079,7 +1223,7 @@ def test_documented_answers_are_decoded_in_one_go(monkeypatch):
     def never(_):
         raise AssertionError
 
-    monkeypatch.setattr(wire, "parse_object", never)
+    monkeypatch.setattr(responses, "open_response", never)
 
     assert decode(*documents()).size == len(region())
     for whole, _ in samples():
