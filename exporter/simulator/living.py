@@ -328,7 +328,7 @@ class LivingFleet(Fleet):
         """The recovery does not succeed, or the user does not wait for it."""
         if not self._is(job, "Running", "Pending") or len(job.runs) != number:
             return
-        if job.phase == "Pending" or self._chance.happens(0.5):
+        if self._chance.happens(0.5) or self._is(job, "Pending"):
             self._stopped(job)
         else:
             self._end(job, "Failed", fault.exit_code, task=fault.task)

@@ -32,7 +32,8 @@ def read(world, now):
     """The jobs that the service lists, as the exporter reads them."""
     items = [document(one, now) for one in world]
     body = json.dumps({"total": len(items), "count": len(items), "items": items}).encode()
-    return decode_page(body, workspace=DEFAULT_WORKSPACE, now=now).jobs
+    page = decode_page(body, workspace=DEFAULT_WORKSPACE, now=now, limit=len(items))
+    return page.jobs
 
 
 def history(jobs, grid, read_at, **options):
@@ -98,8 +99,8 @@ def jobs(world):
 
 @pytest.fixture(scope="module")
 def placed(world):
-    """Jobs whose whole past the service reports: all but those that ended while nothing ran."""
-    return {one.id for one in world if one.active or (one.runs and not one.runs[-1].recovery)}
+    """Jobs whose whole past the service reports: all but those that ended without starting."""
+    return {one.id for one in world if one.active or one.started is not None}
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,8 @@ def test_gauges_are_what_the_world_was(world, known, placed):
             one, phase = so_far[-1].job, ALIKE.get(so_far[-1].phase, so_far[-1].phase)
             if so_far[-1].phase == "Terminating" and not any(e.kind == "started" for e in so_far):
                 phase = "waiting"
+            if phase == "Running" and not one.active and one.runs[-1].end <= moment:
+                phase = one.phase  # the list does not tell how long a recovery was tried in vain
             expected[*one.base, phase] += 1
             if phase in ("waiting", "Running"):
                 nodes[*one.base, phase] += one.nodes
