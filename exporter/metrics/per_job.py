@@ -124,8 +124,9 @@ JOB_FAMILIES = (
     ),
     _gauge(
         "end_timestamp_seconds",
-        "End of a finished training job, in unix seconds: end_at of its last running record, "
-        "otherwise status.start_time plus status.duration; absent before, and if it never started.",
+        "End of a finished training job, in unix seconds: end_at of its last running record, or "
+        "recover_end_at of a recovery tried after it; without them status.start_time plus "
+        "status.duration; absent before, and if it never started.",
         lambda job: job.ended,
     ),
     _gauge(

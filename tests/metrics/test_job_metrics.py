@@ -239,8 +239,8 @@ region="cn-north-4"} 1.749997e+09
 """,
     "modelarts_training_job_end_timestamp_seconds": """\
 # HELP modelarts_training_job_end_timestamp_seconds End of a finished training job, in unix \
-seconds: end_at of its last running record, otherwise status.start_time plus status.duration; \
-absent before, and if it never started.
+seconds: end_at of its last running record, or recover_end_at of a recovery tried after it; \
+without them status.start_time plus status.duration; absent before, and if it never started.
 # TYPE modelarts_training_job_end_timestamp_seconds gauge
 modelarts_training_job_end_timestamp_seconds{job_id="a",project="llm",\
 region="cn-north-4"} 1.7499994e+09

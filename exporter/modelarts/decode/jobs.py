@@ -321,9 +321,13 @@ def _end_time(
     duration: float | None,
     check: Checker,
 ) -> float | None:
-    """Return when a finished job ended: the end of its last run, else start plus duration."""
+    """Return when a finished job ended: the end of its last run, else start plus duration.
+
+    A job can also end while a recovery is tried: then that is the end of the recovery.
+    """
     if runs and runs[-1].end is not None:
-        return runs[-1].end
+        recoveries = [fault.end for fault in runs[-1].faults or () if fault.end is not None]
+        return max([runs[-1].end, *recoveries])
     if started is None or duration is None:
         return None
     return check.time(started + duration, SECONDS, "status.duration")

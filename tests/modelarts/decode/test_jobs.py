@@ -393,8 +393,22 @@ FIRST = {"start_at": 1_749_990_300, "end_at": 1_749_990_400, "end_recover": "pro
 @pytest.mark.parametrize(
     ("records", "ended"),
     [
-        pytest.param([FIRST, {"start_at": 1_749_990_500, "end_at": 1_749_990_600}], 1749990600.0),
+        pytest.param(
+            [FIRST, {"start_at": 1_749_990_500, "end_at": 1_749_990_600}],
+            1749990600.0,
+            id="two runs",
+        ),
         pytest.param([{"start_at": 1_749_990_300}], 1749990360.0, id="an open record"),
+        pytest.param(
+            [FIRST | {"recover_records": [{"recover_end_at": 1_749_990_450}, {}]}],
+            1749990450.0,
+            id="a recovery that failed",
+        ),
+        pytest.param(
+            [FIRST | {"recover_records": [{"recover_end_at": 1_749_990_350}]}],
+            1749990400.0,
+            id="a recovery during the run",
+        ),
         pytest.param([], 1749990360.0, id="no records"),
         pytest.param(None, 1749990360.0, id="absent records"),
     ],
