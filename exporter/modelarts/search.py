@@ -81,7 +81,8 @@ class UnifiedJobs:
         wanted: as configured (``jobs.unified``).
         rejected: unix seconds at which the service rejected the field ``unified_jobs``; None = it
             did not.
-        accepted: a search with the field has succeeded; what a filter causes is not its fault.
+        accepted: a search with the field has succeeded. Then a search that is rejected with both
+            the field and a filter is the fault of the filter.
     """
 
     wanted: bool = True
