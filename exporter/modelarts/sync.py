@@ -180,15 +180,14 @@ class Sync:
 
         newest = await reader.read_newest(is_known)
         missing = [job for job in active if job.id not in reader.jobs]
-        unresolved = missing
-        if not _may_hide_jobs(reader, fleet):
-            unresolved = missing[_MAX_LOOKUPS:] + await look_up_missing(
-                reader, missing[:_MAX_LOOKUPS], self._supported, witness=_any_job(newest)
-            )
-        if _may_hide_jobs(reader, fleet):  # another workspace may have found out during a lookup
-            unresolved = missing
-            reader.deleted.clear()
+        unresolved = missing[_MAX_LOOKUPS:] + await look_up_missing(
+            reader, missing[:_MAX_LOOKUPS], self._supported, witness=_any_job(newest)
+        )
         reader.unresolved.update(job.id for job in unresolved)
+        if reader.workspace in fleet.unified and not reader.unified:
+            # A search did not ask for fine-tuning jobs: those that are missing may only be hidden.
+            reader.unresolved |= reader.deleted
+            reader.deleted.clear()
         return newest
 
     async def _resolve_missing(
@@ -311,11 +310,6 @@ def _group_by_workspace(jobs: Iterable[Job]) -> dict[str, list[Job]]:
     for job in jobs:
         groups.setdefault(job.workspace, []).append(job)
     return groups
-
-
-def _may_hide_jobs(reader: WorkspaceReader, fleet: Fleet) -> bool:
-    """Whether jobs are missing only because a search did not ask for fine-tuning jobs."""
-    return reader.workspace in fleet.unified and not reader.unified
 
 
 def _reuse_known(known_jobs: Mapping[str, TrackedJob], job: Job) -> Job:
