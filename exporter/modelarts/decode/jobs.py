@@ -213,11 +213,10 @@ def _hardware(
     hardware = find(decoded, engine, tasks, workers)
     # An object of the wrong type is one problem, not one for each number that it should have.
     whole = tuple(f"{path}." for path in invalid)
-    problems = dict(check.problems)
-    for (field, kind), value in hardware.problems.items():
-        if not field.startswith(whole):
-            problems[field, kind] = value
-    return hardware._replace(problems=problems)
+    others = {
+        place: value for place, value in hardware.problems.items() if not place[0].startswith(whole)
+    }
+    return hardware._replace(problems={**check.problems, **others})
 
 
 def _workers(status: Status, tasks: tuple[Task, ...]) -> tuple[int | None, ...]:
