@@ -1,4 +1,4 @@
-"""At most so many values of each label that the service chooses; all others are ``other``.
+"""Limits the number of values of each label that the service chooses; the rest are ``other``.
 
 A project, or anybody who may create jobs in it, can bring any number of pools, flavors or recovery
 policies. Each is a series, or several, and counters never disappear. So the values are limited
