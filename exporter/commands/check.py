@@ -152,13 +152,15 @@ def _rows(finding: Finding, settings: PollSettings) -> Rows:
 
 
 def _job_rows(finding: Finding) -> Rows:
+    total = "unknown" if finding.listed is None else f"{finding.listed:,}"
+    if finding.listed == 0:
+        yield "jobs", "none; the service omits jobs this identity cannot list"
+    elif finding.listed and finding.phases is None:
+        yield "jobs", f"{total}, according to the service"
+    else:
+        yield "jobs", total
     if finding.phases is None:
-        listed = "an unknown number" if finding.listed is None else f"{finding.listed:,}"
-        yield "jobs", f"{listed}, according to the service"
         return
-    total = f"{finding.listed:,}"
-    none = "none; the service omits jobs this identity cannot list"
-    yield "jobs", total if finding.listed else none
     for phase in (*PHASES, UNKNOWN_PHASE):
         if number := finding.phases[phase]:
             yield f"  {phase}", f"{number:>{len(total)},}"

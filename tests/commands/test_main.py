@@ -382,6 +382,22 @@ def test_the_table_of_several_targets():
     assert sections[-1] == "2 of 3 targets failed."
 
 
+@pytest.mark.parametrize(
+    ("listed", "shown"),
+    [
+        (None, "unknown"),
+        (0, "none; the service omits jobs this identity cannot list"),
+        (38_000, "38,000, according to the service"),
+    ],
+)
+def test_the_table_of_a_quick_check(listed, shown):
+    found = check.Finding(finding("r/p").status, "", listed, 3)
+    assert check.table([found], [], INTERVALS).splitlines()[3:] == [
+        f"jobs            {shown}",
+        "pool names      3 pools",
+    ]
+
+
 def test_the_table_of_no_target():
     assert check.table([], [], INTERVALS) == "The configuration is ok."
     assert check.table([], ["web.listen_address: :80 is in use"], INTERVALS) == (
