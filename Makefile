@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 PARALLEL := -n auto --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Directories are listed, too: deleting a module changes only its directory.
-SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
+SOURCES := pyproject.toml README.md LICENSE $(shell find exporter modelarts_exporter -name __pycache__ -prune -o -print)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo unit test soak fuzz install lint types docs docs-check format lock bench screenshot image image-test clean prometheus
@@ -56,11 +56,13 @@ lint: $(VENV)/.dev ## run the linter and check the format (ruff)
 types: $(VENV)/.dev ## check types (mypy, strict)
 	$(BIN)/mypy
 
-docs: $(VENV)/.dev $(VENV)/.package ## regenerate the generated pages of docs/
+docs: $(VENV)/.dev $(VENV)/.package ## regenerate the generated pages of docs/ and files of deploy/
 	$(BIN)/python docs/generate.py
+	$(BIN)/python deploy/generate.py
 
 docs-check: $(VENV)/.dev $(VENV)/.package
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python deploy/generate.py --check
 
 format: $(VENV)/.dev ## format and fix the code (ruff)
 	$(BIN)/ruff check --fix .
@@ -79,7 +81,7 @@ lock: ## update the lock files to the newest versions that pyproject.toml allows
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	mkdir "$$dir/exporter"; cp pyproject.toml README.md LICENSE "$$dir"; \
-	cp exporter/__init__.py "$$dir/exporter"; \
+	cp exporter/__init__.py "$$dir/exporter"; cp -R modelarts_exporter "$$dir"; \
 	uv lock --quiet --project "$$dir"; \
 	export="uv export --quiet --frozen --project $$dir --format requirements.txt --no-header --no-emit-project"; \
 	$$export --no-default-groups --output-file "$$dir/runtime" >/dev/null; \
@@ -90,7 +92,8 @@ lock: ## update the lock files to the newest versions that pyproject.toml allows
 	cp "$$dir/dev" requirements-dev.lock
 
 image: ## build the container image modelarts-exporter (needs docker)
-	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag modelarts-exporter .
+	docker build --tag modelarts-exporter --build-arg REVISION="$$(git rev-parse HEAD)" \
+	  --build-arg CREATED="$$(git log -1 --format=%cI)" .
 
 image-test: ## build the image without a registry and run the demo in it, some minutes (needs root on Linux)
 	deploy/image_test.sh
