@@ -84,7 +84,7 @@ lock: ## update the lock files to the newest versions that pyproject.toml allows
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	mkdir "$$dir/exporter"; cp pyproject.toml README.md LICENSE "$$dir"; \
-	cp exporter/__init__.py "$$dir/exporter"; cp -R modelarts_exporter "$$dir"; \
+	cp exporter/__init__.py "$$dir/exporter"; \
 	uv lock --quiet --project "$$dir"; \
 	export="uv export --quiet --frozen --project $$dir --format requirements.txt --no-header --no-emit-project"; \
 	$$export --no-default-groups --output-file "$$dir/runtime" >/dev/null; \

@@ -351,8 +351,12 @@ spec:
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
     {{- range . }}
-    {{- $pods := dict "labelSelector" (dict "matchLabels" (include "modelarts-exporter.selectorLabels" $ | fromYaml)) }}
-    - {{- toYaml (merge (deepCopy .) $pods) | nindent 6 }}
+    - {{- toYaml . | nindent 6 }}
+      {{- if not .labelSelector }}
+      labelSelector:
+        matchLabels:
+          {{- include "modelarts-exporter.selectorLabels" $ | nindent 10 }}
+      {{- end }}
     {{- end }}
   {{- end }}
   containers:
