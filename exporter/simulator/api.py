@@ -14,7 +14,15 @@ from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.catalog import DEFAULT_WORKSPACE
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.iam import Iam
-from exporter.simulator.identity import GET_JOB, LIST_JOBS, LIST_POOLS, Accounts, Identity
+from exporter.simulator.identity import (
+    GET_JOB,
+    LIST_JOBS,
+    LIST_POOLS,
+    LIST_WORKSPACES,
+    Accounts,
+    Identity,
+)
+from exporter.simulator.lookups import workspaces
 from exporter.simulator.pools import pools
 from exporter.simulator.query import parse
 from exporter.simulator.reply import ApiError, Reply
@@ -23,14 +31,17 @@ from exporter.simulator.signature import Incoming
 
 _JSON = re.compile(r"application/json(\s*;\s*charset=[\w-]+)?", re.IGNORECASE)
 _WINDOW_SECONDS = 60.0
+_Call = Callable[["Operation", Incoming, Identity], bytes]
 _IamCall = Callable[[Incoming, float], Reply]
 _ROUTES = (
     ("search", "POST", re.compile(r"/v2/([^/]+)/training-job-searches")),
     ("get", "GET", re.compile(r"/v2/([^/]+)/training-jobs/([^/]+)")),
     ("pools", "GET", re.compile(r"/v2/([^/]+)/pools")),
+    ("workspaces", "GET", re.compile(r"/v1/([^/]+)/workspaces")),
     ("token", "POST", re.compile(r"/v3/auth/tokens")),
     ("id_token", "POST", re.compile(r"/v3\.0/OS-AUTH/id-token/tokens")),
     ("projects", "GET", re.compile(r"/v3/projects")),
+    ("own_projects", "GET", re.compile(r"/v3/auth/projects")),
     ("metadata_token", "PUT", re.compile(r"/meta-data/latest/api/token")),
     ("securitykey", "GET", re.compile(r"/openstack/latest/securitykey")),
 )
@@ -72,8 +83,15 @@ class Api:
             "token": iam.password,
             "id_token": iam.id_token,
             "projects": iam.projects,
+            "own_projects": iam.own_projects,
             "metadata_token": iam.metadata_token,
             "securitykey": iam.securitykey,
+        }
+        self._operations: dict[str, tuple[str, _Call]] = {
+            "search": (LIST_JOBS, self._search),
+            "get": (GET_JOB, self._get),
+            "pools": (LIST_POOLS, self._pools),
+            "workspaces": (LIST_WORKSPACES, self._workspaces),
         }
         self._recent: dict[str, deque[float]] = {}
 
@@ -88,13 +106,12 @@ class Api:
         if operation.name == "unknown":
             message = "The API does not exist or has not been published in the environment."
             raise ApiError(404, "APIG.0101", message)
-        action = {"search": LIST_JOBS, "get": GET_JOB, "pools": LIST_POOLS}[operation.name]
+        action, body = self._operations[operation.name]
         identity = Identity("anonymous")
         if self._accounts is not None:
             project_id = operation.arguments[0]
             identity = self._accounts.authorize(request, project_id, action, now)
         self._throttle(identity, now)
-        body = {"search": self._search, "get": self._get, "pools": self._pools}[operation.name]
         return identity.name, Reply(200, body(operation, request, identity))
 
     def _throttle(self, identity: Identity, now: float) -> None:
@@ -130,6 +147,9 @@ class Api:
         seen = workspace if _sees(identity, workspace) else ""
         document: dict[str, Any] = pools(self._fleet, self._behaviour, seen)
         return msgspec.json.encode(document)
+
+    def _workspaces(self, _operation: Operation, request: Incoming, identity: Identity) -> bytes:
+        return msgspec.json.encode(workspaces(self._fleet, identity, request.query))
 
 
 def _sees(identity: Identity, workspace: str) -> bool:

@@ -22,6 +22,8 @@ PROJECT_NAME = "cn-north-4"
 LIST_JOBS = "modelarts:trainJob:list"
 GET_JOB = "modelarts:trainJob:get"
 LIST_POOLS = "modelarts:pool:list"
+LIST_WORKSPACES = "modelarts:workspace:list"
+LIST_PROJECTS = "iam:projects:listProjects"
 
 _SKEW_SECONDS = 15 * 60
 _FAILURES_THAT_DO_NOT_LOCK = 5
@@ -40,19 +42,21 @@ class Identity:
     domain: str = "simulated"
     password: str = field(default="", repr=False)
     projects: Mapping[str, str] = field(default_factory=lambda: {PROJECT_NAME: PROJECT_ID})
-    permissions: frozenset[str] = frozenset({LIST_JOBS, GET_JOB, LIST_POOLS})
+    permissions: frozenset[str] = frozenset(
+        {LIST_JOBS, GET_JOB, LIST_POOLS, LIST_WORKSPACES, LIST_PROJECTS}
+    )
     workspaces: frozenset[str] | None = None
 
-    def require(self, action: str) -> None:
+    def require(self, action: str, code: str = "ModelArts.0112") -> None:
         """Check a permission.
 
         Raises:
-            ApiError: 403 that names the action.
+            ApiError: 403 that names the action, with the code.
         """
         if action not in self.permissions:
             raise ApiError(
                 403,
-                "ModelArts.0112",
+                code,
                 f"Policy doesn't allow {action} to be performed by user {self.name}.",
             )
 
@@ -151,6 +155,17 @@ class Accounts:
             raise ApiError(403, "ModelArts.0210", "The project id does not match the identity.")
         identity.require(action)
         return identity
+
+    def projects(self, domain: str) -> dict[str, str]:
+        """Return the IDs of all projects of an account by name."""
+        identities = [*self.users.values(), *self.id_tokens.values()]
+        identities += [key.identity for key in self.keys.values()]
+        return {
+            name: id_
+            for identity in identities
+            if identity.domain == domain
+            for name, id_ in identity.projects.items()
+        }
 
     def issue(self, identity: Identity, project_name: str | None, now: float) -> Token:
         """Return a new token, some kilobytes long like real ones."""
