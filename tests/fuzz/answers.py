@@ -21,12 +21,13 @@ from fuzz.mutate import GARBAGE, mutated_bytes, mutated_document
 from exporter.clock import Clocks
 from exporter.errors import PollError
 from exporter.huaweicloud.auth.agency import Agency
-from exporter.huaweicloud.auth.iam import by_password, find_project_id
+from exporter.huaweicloud.auth.iam import by_password
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.auth.static import NoAuth
 from exporter.huaweicloud.content import Content
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Request, Response
+from exporter.huaweicloud.projects import find_project_id
 from exporter.jobs.job import PHASES, View
 from exporter.jobs.tracked import Fleet
 from exporter.jobs.tracker import observe
