@@ -273,6 +273,14 @@ QUERIES = {
         "How many seconds are left until the current credentials expire?",
         "modelarts_exporter_credentials_expiry_timestamp_seconds - time()",
     ),
+    "modelarts_exporter_discovered_targets": Query(
+        "How many targets were found by lookups or in files?",
+        "max(modelarts_exporter_discovered_targets)",
+    ),
+    "modelarts_exporter_discovery_successful": Query(
+        "Which exporters cannot look up projects or workspaces, or read a file of targets?",
+        "modelarts_exporter_discovery_successful == 0",
+    ),
     "modelarts_exporter_duplicate_jobs_total": Query(
         "How often did pages shift while they were read, in the last hour?",
         "increase(modelarts_exporter_duplicate_jobs_total[1h])",
@@ -313,6 +321,10 @@ QUERIES = {
     "modelarts_exporter_polls_total": Query(
         "Which polls failed in the last hour, and why?",
         'sum by (region, project, kind, result) (increase(modelarts_exporter_polls_total{result!="success"}[1h])) > 0',
+    ),
+    "modelarts_exporter_shard_info": Query(
+        "Does every shard run exactly once?",
+        "count by (index, count) (modelarts_exporter_shard_info)",
     ),
     "modelarts_exporter_state_errors_total": Query(
         "Were there state file errors in the last hour?",
@@ -410,8 +422,8 @@ environment variables over the file, and the file over the defaults:
   without a value is an error: in YAML, `password: #x` is an empty value followed by a comment.
 - **Durations** have the format of Prometheus (`30s`, `5m`, `1h30m`, `7d`; units `ms`, `s`, `m`, `h`, `d`, `w`, `y`) or
   are a number of seconds.
-- **Lists** (`target.workspaces`, `web.listen_address`): repeat the flag, or separate the values by commas; in the file,
-  use a list.
+- **Lists** (`target.workspaces`, `web.listen_address` and others): repeat the flag, or separate the values by commas;
+  in the file, use a list.
 - **Booleans**: `--jobs.per-job=false` or `--no-jobs.per-job`; in the environment and in the file `true` or `false`.
 - **Paths** in the file are relative to the directory of the file; paths in flags and environment variables are relative
   to the working directory.
@@ -466,13 +478,17 @@ targets:
 ```
 
 Targets must differ in `region` or in the label `project`, which is `name`, or `project_id` if there is no name.
+
+Targets can also be looked up (`target.projects`, `target.workspaces: all`), read from files (`targets_files`) and
+shared by several exporters (`shard`): see [targets.md](targets.md).
 """
 
 SIGN_IN = """\
 ## Ways to sign in
 
 The identity needs the permission `modelarts:trainJob:list`; for pool names, also `modelarts:pool:list`; to look up a
-project ID, also `iam:projects:listProjects`. `target.auth.method` selects one of these methods:
+project ID, also `iam:projects:listProjects`; to look up workspaces, also `modelarts:workspace:list`
+([targets.md](targets.md)). `target.auth.method` selects one of these methods:
 
 **`auto`** uses the first source that is present: the target's own options, the Huawei Cloud SDK's environment variables
 `HUAWEICLOUD_SDK_*`, the SDK's profile file, and finally `agency`. The target's options select `oidc` if `idp_id` or

@@ -148,6 +148,23 @@ class Instruments:
             (),
         )
         self.config_reload.set(1)  # otherwise the program would not have started
+        self.discovered_targets = gauge(
+            "modelarts_exporter_discovered_targets",
+            "Targets found by target.projects or in targets_files, of all shards.",
+            (),
+        )
+        self.discovery = gauge(
+            "modelarts_exporter_discovery_successful",
+            "1 if all projects and workspaces could be looked up and all targets_files be read the "
+            "last time, otherwise 0.",
+            (),
+        )
+        self.discovery.set(1)
+        self.shard_info = gauge(
+            "modelarts_exporter_shard_info",
+            "Which share of the targets this exporter polls (shard.index, shard.count); always 1.",
+            ("index", "count"),
+        )
         self.build_info = gauge(
             "modelarts_exporter_build_info",
             "Version and commit of the exporter, and version of Python; always 1.",
@@ -158,7 +175,25 @@ class Instruments:
     @property
     def shared(self) -> tuple[Counter | Gauge | Histogram, ...]:
         """Instruments without labels of a target."""
-        return self.request_duration, self.state_errors, self.config_reload, self.build_info
+        return (
+            self.request_duration,
+            self.state_errors,
+            self.config_reload,
+            self.discovered_targets,
+            self.discovery,
+            self.shard_info,
+            self.build_info,
+        )
+
+    def found(self, *, targets: int, successful: bool) -> None:
+        """Set how many targets were found, and whether everything could be looked up and read."""
+        self.discovered_targets.set(targets)
+        self.discovery.set(successful)
+
+    def in_shard(self, index: int, count: int) -> None:
+        """Set which share of the targets is polled."""
+        self.shard_info.clear()
+        self.shard_info.labels(str(index), str(count)).set(1)
 
     def all(self) -> list[Counter | Gauge | Histogram]:
         """Every instrument, in the order of declaration."""

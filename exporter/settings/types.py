@@ -235,6 +235,23 @@ def several(one: OptionType, noun: str, plural: str) -> OptionType:
     return replace(one, name=f"list of {plural}", parse=parse, many=True, schema=schema)
 
 
+ALL = "all"
+"""The word for everything that there is."""
+
+
+def several_or_all(one: OptionType, noun: str, plural: str) -> OptionType:
+    """As `several`, or the word ``all`` alone."""
+    listed = several(one, noun, plural)
+
+    def parse(value: Any) -> object:
+        found = listed.take(value)
+        if isinstance(found, tuple) and ALL in found and len(found) > 1:
+            raise InvalidValueError(f"{ALL} includes everything; remove it or the other {plural}")
+        return found
+
+    return replace(listed, name=f"list of {plural}", parse=parse)
+
+
 def _listed(value: Any) -> list[Any]:
     """The items of a JSON list, which is how other programs take lists from the environment."""
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -252,6 +269,7 @@ _WORKSPACE = text(
     "workspace ID", '"0" or an ID of letters, digits, "-" and "_"', "[0-9A-Za-z_-]{1,64}"
 )
 WORKSPACE = replace(_WORKSPACE, parse=_workspace, schema={"enum": [0]})
+PROJECT = text("project", "a name or ID of letters, digits, - and _", "[0-9A-Za-z_-]{1,64}")
 
 
 # --- URLs and addresses ---------------------------------------------------------------------------
@@ -415,5 +433,8 @@ PATH = OptionType(name="path", parse=_path, path=True, schema=_STRING)
 """The path of a file that need not exist yet."""
 
 CA_FILE = replace(PATH, parse=_ca_file)
+
+GLOB = replace(PATH, name="pattern", parse=lambda value: _path(value).strip())
+"""A pattern such as ``targets/*.yml`` for the paths of files."""
 
 TARGETS = OptionType(name="list of targets", parse=None, flag=False)

@@ -25,11 +25,13 @@ class Publisher:
     Attributes:
         pollers: the pollers whose series are joined.
         exposition: the current generation, immutable.
+        awaits_targets: whether the first lookup of targets has not ended yet.
     """
 
     def __init__(self, instruments: Instruments) -> None:
         self.pollers: list[Poller] = []
         self.exposition: Exposition = assemble([])
+        self.awaits_targets = False
         self._instruments = instruments
         self._was_ready = False
         self._wanted = asyncio.Event()
@@ -41,7 +43,8 @@ class Publisher:
 
         It stays True when targets are added later: the others are still served.
         """
-        return self._was_ready or all(poller.ended_polls for poller in self.pollers)
+        ended = all(poller.ended_polls for poller in self.pollers)
+        return self._was_ready or (ended and not self.awaits_targets)
 
     def set_pollers(self, pollers: Sequence["Poller"]) -> None:
         """Replace the pollers whose series are joined, from the next generation on."""

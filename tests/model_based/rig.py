@@ -208,7 +208,7 @@ class Rig:
             registry=TargetRegistry(),
             connect=self.wire.connect,
         )
-        (plan,) = plans(settings, {})
+        (plan,) = plans(settings, settings.all_targets(), None)
         return await make_poller(plan, context)
 
     async def _act(self, actor):

@@ -279,7 +279,7 @@ class Rig:
                 "jobs": jobs or {},
             }
         )
-        (plan,) = plans(settings, {})
+        (plan,) = plans(settings, settings.all_targets(), None)
         sessions = []
 
         def connect(**options):

@@ -525,7 +525,8 @@ async def test_names_that_are_exchanged(begin, configuration, fleet):
 
 async def test_a_project_that_was_looked_up(begin, configuration, service, fleet, tmp_path):
     """Another key may have another project; then the old one's series go."""
-    other = AccessKey("OTHER", "secret-of-other", Identity(projects={REGION: "0123456789abcdef"}))
+    stranger = Identity(domain="another account", projects={REGION: "0123456789abcdef"})
+    other = AccessKey("OTHER", "secret-of-other", stranger)
     accounts = Accounts([KEY, other])
     (tmp_path / "good").write_text(KEY.secret)
     (tmp_path / "also-good").write_text(KEY.secret)

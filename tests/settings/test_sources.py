@@ -32,6 +32,7 @@ EXAMPLES = {
     "target.name": ("research", "research"),
     "target.region": ("ap-southeast-1", "ap-southeast-1"),
     "target.project_id": ("0605767eb780d5762f5ec0196d1d2f3a", "0605767eb780d5762f5ec0196d1d2f3a"),
+    "target.projects": ("cn-north-4,p_2", ("cn-north-4", "p_2")),
     "target.endpoint": ("http://127.0.0.1:9979/", "http://127.0.0.1:9979"),
     "target.iam_endpoint": ("https://iam.example.org/x/", "https://iam.example.org/x"),
     "target.workspaces": ("0," + "a" * 32, ("0", "a" * 32)),
@@ -68,6 +69,9 @@ EXAMPLES = {
     "jobs.max_series_jobs": ("5", 5),
     "jobs.max_label_values": ("7", 7),
     "jobs.unified": ("no", False),
+    "targets_files": ("a.yml, teams/*.yml", ("a.yml", "teams/*.yml")),
+    "discovery.interval": ("30m", 1800.0),
+    "shard.count": ("3", 3),
     "state.file": ("state.db", "state.db"),
     "web.listen_address": ("[::]:9978,:0,localhost:1", (("::", 9978), ("", 0), ("localhost", 1))),
     "web.telemetry_path": ("/a/metrics", "/a/metrics"),
@@ -76,7 +80,7 @@ EXAMPLES = {
     "log.level": ("debug", "debug"),
     "log.format": ("json", "json"),
 }
-NOT_ALIKE = {"config.file", "targets"}
+NOT_ALIKE = {"config.file", "targets", "shard.index"}
 ALIKE = [option for option in options() if option.name not in NOT_ALIKE]
 
 
@@ -498,7 +502,7 @@ def test_invalid_addresses(text):
 
 
 def test_vendor_variables_make_a_layer_of_their_own():
-    layer = sources.vendor({"HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam"}, [{}, {}])
+    layer = sources.vendor({"HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam"}, {"targets": [{}, {}]})
     below = sources.Layer(values={"targets": [{"region": "a"}, {"iam_endpoint": "https://b"}]})
     values, origins = sources.merged([below, layer])
     assert values["targets"] == [

@@ -111,10 +111,10 @@ async def _read(
     planned = plan(arguments, history=limits.history, now=now, idle_retention=limits.idle_retention)
     if planned.step > LOOKBACK_SECONDS:
         print_note(f"--step {arguments.step} leaves gaps in graphs: Prometheus looks back 5m only")
-    problems: list[str] = []
     targets: list[TargetRead] = []
     jobs: list[tuple[TargetRead, Job]] = []
-    async with exporter(settings, environ, keep_state=False) as running:
+    async with exporter(settings, environ, keep_state=False, look_up=True) as running:
+        problems = running.discovery.targets.problems
         async with in_background(_show_jobs_read(running)):
             views = await asyncio.gather(
                 *(poller.read() for poller in running.pollers), return_exceptions=True
@@ -140,7 +140,7 @@ async def _read(
 async def _show_jobs_read(running: Exporter) -> None:
     while True:
         swept = [poller.target.sweep_progress for poller in running.pollers]
-        jobs, total = (sum(numbers) for numbers in zip(*swept, strict=True))
+        jobs, total = (sum(sweep[part] for sweep in swept) for part in (0, 1))
         # The service's total may be wrong, and some targets may not have reported one yet.
         share = f"{progress_bar(jobs, total)} " if total >= jobs > 0 else ""
         show_progress(f"Reading the list of jobs {share}{jobs:,}")
@@ -150,7 +150,18 @@ async def _show_jobs_read(running: Exporter) -> None:
 def _options(settings: Settings, arguments: BackfillArguments) -> dict[str, str]:
     """Return everything that the numbers of a backfill depend on, as it was written."""
     targets = (
-        "/".join(filter(None, (target.region, target.name, target.project_id, *target.workspaces)))
+        "/".join(
+            filter(
+                None,
+                (
+                    target.region,
+                    target.name,
+                    target.project_id,
+                    *(target.projects or ()),
+                    *target.workspaces,
+                ),
+            )
+        )
         for target in settings.all_targets()
     )
     return {
@@ -161,7 +172,7 @@ def _options(settings: Settings, arguments: BackfillArguments) -> dict[str, str]
         "--histograms": str(arguments.histograms),
         "jobs.history": f"{settings.jobs.history:g}",
         "jobs.idle_retention": f"{settings.jobs.idle_retention:g}",
-        "targets": " ".join(targets),
+        "targets": " ".join([*targets, *(settings.targets_files or ())]),
     }
 
 
