@@ -3,7 +3,6 @@
 import asyncio
 import json
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -87,7 +86,7 @@ def finding(status: PollerStatus) -> Finding:
     """Return what two polls have found: a sweep, then an incremental one."""
     if status.error:
         return Finding(status, status.error)
-    phases = Counter(known.job.phase for known in status.fleet.jobs.values())
+    phases = status.fleet.jobs_by_phase()
     pools = None if status.pools_trouble else len(status.fleet.pool_names)
     costs = status.costs
     return Finding(status, "", phases.total(), pools, phases, costs["incremental"], costs["sweep"])

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -105,7 +104,7 @@ async def narrate(
         return
     requests = status.costs["sweep"].requests
     print_output(f"The first poll took {requests} requests and {took:.1f} s.")
-    phases = Counter(known.job.phase for known in status.fleet.jobs.values())
+    phases = status.fleet.jobs_by_phase()
     waiting = phases["Pending"] + phases["Creating"]
     links = {
         f"{url}{path}": "what Prometheus scrapes: jobs by phase, pool and card type",

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from exporter.clock import Clocks, wait
 from exporter.errors import PollError, StateError, TimedOutError
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import View
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.polling.state import TargetState
 from exporter.polling.status import FirstPages, PollCost, PollerStatus, PollKind
 from exporter.polling.target import Target
+from exporter.polling.whole_reading import WholeReading
 from exporter.settings.schema import JobsSettings, PollSettings
 from exporter.storage.store import Store
 
@@ -156,8 +158,11 @@ class Poller:
         async with self._limit(self._settings.timeout):
             await self.target.connect()
             self._instruments.rename(self.target.identity.labels["project"])
-        view = await self._with_pool_names(await self._everything(background=False))
-        return await self.state.limit_labels(view)
+        async with self._limit(self._settings.sweep_timeout) as deadline:
+            view = await self.target.sync.sweep(
+                Fleet(), self.state.known, deadline=deadline, background=False
+            )
+        return await self.state.limit_labels(await self._with_pool_names(view))
 
     async def read_first_pages(self) -> FirstPages:
         """Sign in and read one page of each workspace, without changing the state.
@@ -240,10 +245,10 @@ class Poller:
         return "incremental" if self.state.has_baseline else "sweep"
 
     async def _poll(self) -> _Outcome:
-        kind, view = await self._read_in_time()
+        kind, view, reading = await self._read_in_time()
         if kind == "sweep" or not self.target.pools.attempted:
             view = await self._with_pool_names(view)
-        events = await self.state.apply(view)
+        events = await self.state.apply(view, reading)
         self._polled_since_sweep |= view.jobs.keys() | view.deleted
         return _Outcome(kind, view, events)
 
@@ -251,34 +256,41 @@ class Poller:
         """Jobs that polls have read meanwhile are left out: the polls may have read them later."""
         async with self._polling:
             polled = self._polled_since_sweep = set()
-        view = await self._everything(background=True, is_superseded=polled.__contains__)
+        view, _ = await self._everything(background=True, is_superseded=polled.__contains__)
         view = await self._with_pool_names(view)
         async with self._polling:  # a poll that is half done may have read older things
             view = await asyncio.to_thread(view.without, polled)
             events = await self.state.apply(view)
         return _Outcome("sweep", view, events)
 
-    async def _read_in_time(self) -> tuple[PollKind, View]:
+    async def _read_in_time(self) -> tuple[PollKind, View, WholeReading | None]:
         async with self._limit(self._settings.timeout):
             await self.target.connect()
             self._instruments.rename(self.target.identity.labels["project"])
             await self.state.load()
         if self._kind == "sweep":
-            return "sweep", await self._everything(background=False)
+            return "sweep", *await self._everything(background=False)
         async with self._limit(self._settings.timeout) as deadline:
-            view = await self.target.sync.incremental(self.state.fleet, deadline=deadline)
-        return "incremental", view
+            view = await self.target.sync.incremental(
+                self.state.fleet, self.state.known, deadline=deadline
+            )
+        return "incremental", view, None
 
     async def _everything(
         self, *, background: bool, is_superseded: Callable[[str], bool] = lambda _: False
-    ) -> View:
+    ) -> tuple[View, WholeReading]:
         async with self._limit(self._settings.sweep_timeout) as deadline:
-            return await self.target.sync.sweep(
+            reading = await self.state.begin_reading()
+            view = await self.target.sync.sweep(
                 self.state.fleet,
+                self.state.known,
                 deadline=deadline,
                 background=background,
                 is_superseded=is_superseded,
+                take=reading.take,
             )
+            await reading.save()
+        return view, reading
 
     async def _with_pool_names(self, view: View) -> View:
         """Read the names of pools, after the searches and outside their time limit.
@@ -322,7 +334,7 @@ class Poller:
             self.error = str(outcome)
             log.warning("poll failed: %s", outcome, extra=facts | {"result": result})
         else:
-            requests, jobs = outcome.view.requests, len(outcome.view.jobs)
+            requests, jobs = outcome.view.requests, outcome.view.read
             result, read = "success", {"requests": requests, "jobs": jobs, "events": outcome.events}
             if self.error:
                 log.info("polls succeed again", extra={"target": self.name})
@@ -343,7 +355,7 @@ class Poller:
         target = self.target
         facts = {
             "target": self.name,
-            "jobs": len(self.state.fleet.jobs),
+            "jobs": len(self.state.fleet),
             "requests": cost.requests,
             "seconds": round(cost.seconds, 3),
             "identity": target.credentials.identity,

@@ -27,8 +27,8 @@ from exporter.huaweicloud.auth.static import NoAuth
 from exporter.huaweicloud.content import Content
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Request, Response
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, View
-from exporter.jobs.tracked import Fleet
 from exporter.jobs.tracker import observe
 from exporter.metrics.counter_lines import counter_lines
 from exporter.metrics.counters import add

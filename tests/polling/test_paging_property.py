@@ -15,7 +15,7 @@ from exporter.clock import Clocks
 from exporter.errors import ConnectionFailedError, InconsistentPagesError, PollError, TimedOutError
 from exporter.huaweicloud.auth.static import NoAuth
 from exporter.huaweicloud.http import Response
-from exporter.jobs.tracked import Fleet as Known
+from exporter.jobs.fleet import Fleet as Known
 from exporter.modelarts.client import Client
 from exporter.modelarts.rate_limit import RateLimiter
 from exporter.modelarts.search import Paging

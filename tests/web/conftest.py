@@ -8,7 +8,7 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 
-from exporter.jobs.tracked import Fleet
+from exporter.jobs.fleet import Fleet
 from exporter.metrics.exposition import Exposition, Metric, SampleBlock, assemble, render_block
 from exporter.polling.status import PollerStatus
 from exporter.web.listen import serve

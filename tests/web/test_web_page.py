@@ -17,8 +17,9 @@ import pytest
 from jobs import examples
 from jobs.examples import NOW
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, Run
-from exporter.jobs.tracked import Fleet, Restart, TrackedJob
+from exporter.jobs.tracked import Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
 from exporter.settings.schema import JobsSettings
 from exporter.web.page import MAX_QUERY, StatusPage

@@ -1,0 +1,47 @@
+"""The jobs of a target as they are known: in memory, or else in the store."""
+
+from collections.abc import Callable, Collection, Mapping
+
+from exporter.jobs.fleet import Fleet
+from exporter.jobs.job import Job
+from exporter.jobs.tracked import TrackedJob
+from exporter.storage.scopes import StateKey
+from exporter.storage.store import Store
+
+
+class TargetJobs:
+    """Looks up jobs. As `exporter.modelarts.known_jobs.KnownJobs`.
+
+    Args:
+        store: has all jobs.
+        key: the name of the target's state.
+        fleet: returns what is in memory now.
+    """
+
+    def __init__(self, store: Store, key: StateKey, fleet: Callable[[], Fleet]) -> None:
+        self._store = store
+        self._key = key
+        self._fleet = fleet
+
+    async def find(self, jobs: Collection[Job]) -> Mapping[str, TrackedJob]:
+        """Return, by id, those of these jobs that are known."""
+        return await self.find_ids({job.id: job.created for job in jobs})
+
+    async def find_ids(self, created: Mapping[str, float | None]) -> Mapping[str, TrackedJob]:
+        """Return, by id, those of these jobs that are known.
+
+        Args:
+            created: by id, the create time as far as it is known.
+        """
+        fleet = self._fleet()
+        found = {job_id: known for job_id in created if (known := fleet.find(job_id))}
+        if len(fleet) <= len(fleet.open) + len(fleet.recent) or len(found) == len(created):
+            return found
+        rest = {job_id: at for job_id, at in created.items() if job_id not in found}
+        return found | await self._store.jobs(self._key, rest)
+
+    async def omitted(
+        self, workspace: str, was_read: Callable[[str], bool]
+    ) -> Mapping[str, TrackedJob]:
+        """Return, by id, the jobs of a workspace that a reading of its whole list has omitted."""
+        return await self._store.omitted(self._key, workspace, was_read)
