@@ -25,6 +25,16 @@ class Base(NamedTuple):
     flavor_type: str
 
 
+class Group(NamedTuple):
+    """The labels under which finished jobs are counted together."""
+
+    workspace: str
+    pool: str
+    flavor_type: str
+    user: str
+    phase: str
+
+
 class Restart(NamedTuple):
     """How a run after the first began, and the recovery that led to it."""
 
