@@ -33,7 +33,7 @@ from exporter.settings.schema import JobsSettings
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.query import parse
 from exporter.simulator.search import Searches
-from exporter.storage.store import StateChange, StateFile
+from exporter.storage.store import StateChange, Store
 from exporter.web.publisher import render
 
 _T = TypeVar("_T")
@@ -70,7 +70,7 @@ def again(job: Job, seconds: float = 0.0) -> Job:
 class Poll:
     """Does what a poller does with a view, and measures the CPU seconds of each part."""
 
-    def __init__(self, file: StateFile) -> None:
+    def __init__(self, file: Store) -> None:
         self._file = file
         self.fleet = Fleet()
         self.ledger: Ledger = {}
@@ -116,7 +116,7 @@ def _change(observed: Observation, series: dict[SeriesKey, Series]) -> StateChan
 async def measure(folder: Path) -> dict[str, list[dict[str, float]]]:
     """CPU seconds of each poll by variant; the first view, of all jobs, separately."""
     chance = random.Random(0)
-    file = await StateFile.open(folder / "state.db", problem=lambda: None)
+    file = await Store.open(folder / "state.db", problem=lambda: None)
     poll = Poll(file)
     jobs = listed(poll.now)
     newest_created = {"0": max(job.created or 0.0 for job in jobs.values())}

@@ -16,6 +16,9 @@ class KnownJobs(Protocol):
     async def find(self, jobs: Collection[Job]) -> Mapping[str, TrackedJob]:
         """Return, by id, those of these jobs that are known."""
 
+    async def unchanged(self, jobs: Collection[Job]) -> Collection[str]:
+        """Return the ids of those of these jobs that are as they are known."""
+
     async def omitted(
         self, workspace: str, was_read: Callable[[str], bool]
     ) -> Mapping[str, TrackedJob]:

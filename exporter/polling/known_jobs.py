@@ -38,7 +38,19 @@ class TargetJobs:
         if len(fleet) <= len(fleet.open) + len(fleet.recent) or len(found) == len(created):
             return found
         rest = {job_id: at for job_id, at in created.items() if job_id not in found}
-        return found | await self._store.jobs(self._key, rest)
+        return found | await self._store.jobs(self._key, rest.keys(), rest)
+
+    async def unchanged(self, jobs: Collection[Job]) -> Collection[str]:
+        """Return the ids of those of these jobs that are as they are known."""
+        fleet = self._fleet()
+        found, rest = set(), {}
+        for job in jobs:
+            if known := fleet.find(job.id):
+                if known.job == job:
+                    found.add(job.id)
+            else:
+                rest[job.id] = job
+        return found | await self._store.unchanged(self._key, rest)
 
     async def omitted(
         self, workspace: str, was_read: Callable[[str], bool]

@@ -58,8 +58,7 @@ class WholeReading:
         return self._take_first if workspace in self._first else self._take_unchanged
 
     async def _take_unchanged(self, jobs: Sequence[Job]) -> Collection[str]:
-        known = await self._saver.known.find(jobs)
-        return [job.id for job in jobs if job.id in known and known[job.id].job == job]
+        return await self._saver.known.unchanged(jobs)
 
     async def _take_first(self, jobs: Sequence[Job]) -> Collection[str]:
         taken = [job for job in jobs if job.phase != UNKNOWN_PHASE]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from exporter.jobs.job import TERMINAL, Fault, Job, Run
-from exporter.jobs.tracked import Base, Group, TrackedJob
+from exporter.jobs.tracked import ALWAYS, Base, Group, TrackedJob
 from exporter.storage import counts, rows
 from exporter.storage.counts import HOUR, Counting, hour_of
 from exporter.storage.damage import DamagedFileError
@@ -288,28 +288,38 @@ def load(
 def finished_between(
     connection: sqlite3.Connection, scopes: Mapping[int, Scope], since: float, until: float
 ) -> dict[Group, int]:
-    """How many jobs of each group ended in a period, ``until`` excluded."""
+    """How many jobs of each group ended in a period, ``until`` excluded.
+
+    Those whose end is unknown ended before any time except -inf.
+    """
     query = (
         "SELECT count(*) FROM job INDEXED BY job_by_group"
         " WHERE job_group = ? AND ended >= ? AND ended < ?"
+    )
+    undated_query = (
+        "SELECT count(*) FROM job INDEXED BY job_by_group WHERE job_group = ? AND ended IS NULL"
     )
     found = {}
     for group, labels, _ in counts.groups_of(connection, scopes):
         if labels.phase in TERMINAL:
             (number,) = connection.execute(query, (group, since, until)).fetchone()
+            if since == ALWAYS:
+                (undated,) = connection.execute(undated_query, (group,)).fetchone()
+                number += undated
             if number:
                 found[labels] = number
     return found
 
 
-def in_groups(
-    connection: sqlite3.Connection, scopes: Mapping[int, Scope], groups: Collection[Group]
+def of_unknown_type(
+    connection: sqlite3.Connection, scopes: Mapping[int, Scope], pools: Collection[str]
 ) -> dict[str, TrackedJob]:
-    """All jobs of some groups."""
+    """The finished jobs of some pools whose flavor type is unknown."""
     interner = _Interner()
     found: dict[str, TrackedJob] = {}
     for group, labels, _ in counts.groups_of(connection, scopes):
-        if labels in groups:
+        is_unknown = labels.flavor_type == "unknown" and labels.pool in pools
+        if is_unknown and labels.phase in TERMINAL:
             found |= decode_all(_of_group(connection, group), interner)
     return found
 
@@ -361,6 +371,22 @@ def between(
     """The jobs of a scope that were created in a period, both ends included."""
     query = f"{_SELECT} INDEXED BY job_by_created WHERE scope = ? AND created >= ? AND created <= ?"
     return decode_all(map(Row._make, connection.execute(query, (scope, oldest, newest))))
+
+
+def omitted(
+    connection: sqlite3.Connection, scope: int, was_read: Callable[[str], bool]
+) -> dict[str, TrackedJob]:
+    """The jobs of a scope that a reading of the whole list has omitted."""
+    query = "SELECT id FROM job INDEXED BY job_by_id WHERE +scope = ?"
+    ids = [job_id for (job_id,) in connection.execute(query, (scope,)) if not was_read(job_id)]
+    return read(connection, {scope}, ids, {})
+
+
+def forget_all(connection: sqlite3.Connection, scopes: Collection[int]) -> None:
+    """Delete all jobs of some scopes."""
+    for scope in scopes:
+        for table in ("job", "job_group", "hour"):
+            connection.execute(f"DELETE FROM {table} WHERE scope = ?", (scope,))
 
 
 # --- Decoding -------------------------------------------------------------------------------------

@@ -262,17 +262,42 @@ class Store:
             lambda at, ours: jobs.finished_between(at, _by_id(ours, workspaces), since, until),
         )
 
-    async def in_groups(
-        self, target: StateKey, workspaces: Collection[str], groups: Collection[Group]
+    async def of_unknown_type(
+        self, target: StateKey, workspaces: Collection[str], pools: Collection[str]
     ) -> dict[str, TrackedJob]:
-        """All jobs of some groups, by ID. There may be many.
+        """The finished jobs of some pools whose flavor type is unknown, by ID.
 
         Raises:
             StateError: they cannot be read.
         """
         return await self._read(
-            target, lambda at, ours: jobs.in_groups(at, _by_id(ours, workspaces), groups)
+            target, lambda at, ours: jobs.of_unknown_type(at, _by_id(ours, workspaces), pools)
         )
+
+    async def omitted(
+        self, target: StateKey, workspace: str, was_read: Callable[[str], bool]
+    ) -> dict[str, TrackedJob]:
+        """The jobs of a workspace that a reading of its whole list has omitted, by ID.
+
+        Args:
+            target: whose jobs they are.
+            workspace: of the target.
+            was_read: whether the list has a job with an ID; called in the thread of the store.
+
+        Raises:
+            StateError: they cannot be read.
+        """
+        return await self._read_one(
+            target, workspace, lambda at, scope: jobs.omitted(at, scope, was_read), {}
+        )
+
+    async def start_over(self, target: StateKey, workspaces: Collection[str]) -> None:
+        """Forget the jobs of workspaces whose first reading was not completed.
+
+        Raises:
+            StateError: nothing was changed.
+        """
+        await self._run(self._start_over, target, frozenset(workspaces))
 
     async def count(self, target: StateKey, workspace: str) -> tuple[int, int]:
         """How many jobs are known, and how many of them have no create time.
@@ -390,6 +415,14 @@ class Store:
             generation.advance(connection)
         self._wholes.pop(old, None)
         self._loaded.pop(old, None)
+
+    def _start_over(self, target: StateKey, workspaces: frozenset[str]) -> None:
+        with self._working(target) as connection:
+            ours = _by_id(scopes.scopes_of(connection, target), workspaces)
+            if list(counts.groups_of(connection, ours)):
+                with transaction(connection):
+                    jobs.forget_all(connection, ours)
+                    generation.advance(connection)
 
     def _load(
         self, target: StateKey, workspaces: frozenset[str], recent_since: float

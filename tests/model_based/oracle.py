@@ -41,6 +41,8 @@ class Attempt:
         without_phase: jobs shown without a phase, with the number of their events by then.
         odd: jobs whose documents were not what they should be, at any time meanwhile.
         narrowed: lists were empty, at any time meanwhile.
+        parts: jobs that were saved while the rest was read, by id.
+        unchanged: ids of jobs that were read and left out.
         view: what came of it.
     """
 
@@ -52,6 +54,8 @@ class Attempt:
         self.without_phase = {}
         self.odd = set()
         self.narrowed = False
+        self.parts = {}
+        self.unchanged = set()
         self.view = None
 
 
@@ -141,6 +145,7 @@ class Oracle:
         self.leaving = set()
         newest_created = self._newest_before = dict(self._newest_created)
         before = dict(self.current)
+        self._taken_in |= dict.fromkeys(attempt.unchanged, attempt.done)
         for job_id, job in view.jobs.items():
             looked = self._look_of(attempt, job)
             phases = history.phases(job_id, attempt.start, attempt.end)

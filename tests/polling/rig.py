@@ -25,7 +25,7 @@ from exporter.settings.schema import Settings
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID
 from exporter.simulator.server import SimulatedService
-from exporter.storage.store import MemoryStore
+from exporter.storage.store import Store
 from exporter.web.publisher import Publisher
 
 START = 1_750_000_000.0
@@ -286,12 +286,15 @@ class Rig:
             sessions.append(RecordedSession(self.clock, **options))
             return sessions[0]
 
+        if store is None:
+            store = await Store.temporary(problem=lambda: None)
+            self._stack.push_async_callback(store.close)
         context = ProcessContext(
             environ={},
             clocks=Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep),
             instruments=self.instruments,
             lockouts=self._lockouts,
-            store=store or MemoryStore(),
+            store=store,
             publish=self.publisher.publish,
             registry=self.registry,
             connect=connect,

@@ -13,7 +13,7 @@ from exporter.polling.registry import TargetRegistry
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.server import SimulatedService
 from exporter.storage.scopes import StateKey
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 A, B = "https://a", "https://b"
 OTHER = "0123456789abcdef0123456789abcdef"
@@ -122,7 +122,7 @@ def life(rig, path):
 
     @contextlib.asynccontextmanager
     async def life(*targets):
-        store = await StateFile.open(path, problem=rig.instruments.state_errors.inc)
+        store = await Store.open(path, problem=rig.instruments.state_errors.inc)
         pollers = [await rig.add(store=store, **options) for options in targets]
         rig.registry.targets = [poller.target for poller in pollers]
         try:

@@ -16,7 +16,7 @@ from exporter.jobs.tracked import base_of
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, add
 from exporter.polling.label_limit import LIMITED_LABELS, LabelLimiter
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 OVER = "modelarts_exporter_label_values_over_limit"
 CREATED = "modelarts_training_jobs_created_total"
@@ -278,7 +278,7 @@ async def test_a_restart_and_a_reload_change_no_name(rig, tmp_path, caplog):
 
     @contextlib.asynccontextmanager
     async def life(limit, before=None):
-        store = await StateFile.open(tmp_path / "state.db", problem=pytest.fail)
+        store = await Store.open(tmp_path / "state.db", problem=pytest.fail)
         poller = await rig.add(store=store, jobs={"max_label_values": limit})
         try:
             yield poller

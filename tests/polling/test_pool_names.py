@@ -13,7 +13,7 @@ from exporter.modelarts import pools
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import LIST_POOLS, AccessKey, Accounts
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 POOL_INFO = "modelarts_training_pool_info"
 JOB_INFO = "modelarts_training_job_info"
@@ -99,7 +99,7 @@ async def test_asked_for_at_the_first_poll_and_with_every_sweep(rig):
 async def test_asked_for_at_the_first_poll_of_a_process_that_goes_on(rig, tmp_path):
     await serve(rig)
     for cost in ({"list": 1}, {"phase": 1, "list": 1}):
-        store = await StateFile.open(tmp_path / "state.db", problem=pytest.fail)
+        store = await Store.open(tmp_path / "state.db", problem=pytest.fail)
         poller = await rig.add(store=store)
         try:
             assert await rig.cost(poller) == cost | {"pools": 1}

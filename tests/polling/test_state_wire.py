@@ -10,7 +10,7 @@ from polling.rig import INTERVAL, POLLS, events, states, until
 from exporter.errors import StateError
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import PROJECT_ID
-from exporter.storage.store import MemoryStore, StateFile
+from exporter.storage.store import Store
 
 OTHER = "0123456789abcdef0123456789abcdef"
 JOBS = "modelarts_training_jobs"
@@ -28,7 +28,7 @@ def life(rig, path):
 
     @contextlib.asynccontextmanager
     async def life(**options):
-        store = await StateFile.open(path, problem=rig.instruments.state_errors.inc)
+        store = await Store.open(path, problem=rig.instruments.state_errors.inc)
         poller = await rig.add(store=store, **options)
         poller.store = store
         try:
@@ -294,7 +294,7 @@ async def test_row_54_the_disk_is_full(rig, life):
         assert events(rig.samples()) == shown
 
 
-class Flaky(MemoryStore):
+class Flaky(Store):
     """Fails while it is told to."""
 
     fails = False
@@ -304,6 +304,7 @@ class Flaky(MemoryStore):
         self.commits += 1
         if self.fails:
             raise StateError("state file state.db: the disk is full")
+        await super().commit(target, change, whole)
 
 
 async def test_row_54_a_release_that_cannot_be_committed_waits(rig, clock):
@@ -311,7 +312,7 @@ async def test_row_54_a_release_that_cannot_be_committed_waits(rig, clock):
     await rig.serve()
     ids = rig.populate(5)
     clock.patience = 1.0
-    store = Flaky()
+    store = await Flaky.temporary(problem=lambda: None)
     poller = await rig.add(store=store, sweep_interval=1e6)
     async with rig.running(poller):
         await rig.polled(poller, 1)

@@ -8,7 +8,7 @@ import pytest
 from exporter.clock import Clocks
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 CREATED = "modelarts_training_jobs_created_total"
 HOUR = 3600.0
@@ -236,14 +236,14 @@ def clocks(rig):
 async def restarted(rig, poller, store, path, clocks, **options):
     await store.close()
     rig.publisher.pollers.remove(poller)
-    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    store = await Store.open(path, problem=lambda: None, clocks=clocks)
     return await rig.add(store=store, **options), store
 
 
 async def test_the_option_is_switched_on_with_a_state_file(rig, tmp_path, clocks):
     path = tmp_path / "state.db"
     await rig.serve()
-    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    store = await Store.open(path, problem=lambda: None, clocks=clocks)
     poller = await rig.add(store=store, jobs={"unified": False})
     usual, hidden = set(rig.populate(30)), fine_tuning(rig, 5) | fine_tuning(rig, 2, age=9 * HOUR)
     assert await poller.poll()
