@@ -181,13 +181,14 @@ class Sync:
                 self._supported.by_phase = False
         newest = await reader.read_newest(known.find, fleet.newest_created[reader.workspace])
         missing = [job for job in active if job.id not in reader.jobs]
-        if reader.workspace in fleet.unified and not newest.unified:
-            reader.unresolved.update(job.id for job in missing)  # they may only be hidden again
-            return newest
         unresolved = missing[_MAX_LOOKUPS:] + await look_up_missing(
             reader, missing[:_MAX_LOOKUPS], self._supported, witness=newest.witness
         )
         reader.unresolved.update(job.id for job in unresolved)
+        if reader.workspace in fleet.unified and not reader.unified:
+            # A search did not ask for fine-tuning jobs: those that are missing may only be hidden.
+            reader.unresolved |= reader.deleted
+            reader.deleted.clear()
         return newest
 
     async def _resolve_missing(
