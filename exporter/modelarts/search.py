@@ -32,7 +32,9 @@ from exporter.modelarts.decode.jobs import decode_page
 PAGE = 50
 """The most jobs the service returns at once."""
 
-_SHORTEST_PAGE = 25
+SHORTEST_PAGE = 25
+"""Requests for pages have a higher limit than this."""
+
 _BAD_REQUEST = 400
 _ASK_AGAIN_SECONDS = 12 * 3600.0
 _MAX_STEPS_BACK = 6
@@ -159,7 +161,7 @@ def next_request(frontier: int, mode: Mode | None) -> SearchRequest:
     if mode == "row":
         return SearchRequest(frontier - 1, PAGE, frontier - 1)
     limit = max(
-        range(PAGE, _SHORTEST_PAGE, -1), key=lambda limit: _end_of_page_at(frontier - 1, limit)
+        range(PAGE, SHORTEST_PAGE, -1), key=lambda limit: _end_of_page_at(frontier - 1, limit)
     )
     page = (frontier - 1) // limit
     return SearchRequest(page, limit, page * limit)
@@ -232,6 +234,18 @@ class Search:
     async def read_newest(self, is_known: Callable[[str], bool]) -> SearchResult:
         """Read the newest jobs, down to the first page with a job whose id ``is_known``."""
         await self._walk(is_known)
+        return self.result
+
+    async def read_at(self, request: SearchRequest) -> SearchResult:
+        """Read one page, wherever it is; the result is complete if the list ends with the page.
+
+        Items listed twice count as duplicates, a page longer than requested as inconsistent.
+        """
+        page = await self._fetch(request)
+        self._keep_page(page)
+        self.result.duplicates = len(page.jobs) - len(self.result.jobs)
+        self.result.inconsistent = int(page.size > request.limit)
+        self.result.complete = page.size < request.limit
         return self.result
 
     async def _walk(self, stop_at: Callable[[str], bool], max_pages: int | None = None) -> "_Walk":
