@@ -67,9 +67,13 @@ class Gap(NamedTuple):
         """Number of listed jobs, as far as known."""
         return max(0, self.lower.row - self.upper.row)
 
+    def overlaps(self, upper: Edge | Boundary, lower: Edge | Boundary) -> bool:
+        """Whether a stretch between two edges, or its only edge, is in the gap at least partly."""
+        return upper.created > self.lower.created and lower.created < self.upper.created
+
     def without(self, upper: Boundary, lower: Boundary) -> "list[Gap]":
-        """Return what remains of the gap when a stretch was read."""
-        if upper.created <= self.lower.created or lower.created >= self.upper.created:
+        """Return what remains of the gap when a stretch between two edges was read."""
+        if not self.overlaps(upper, lower):
             return [self]
         parts = Gap(self.upper, upper), Gap(lower, self.lower)
         return [part for part in parts if part.upper.created > part.lower.created]
@@ -127,6 +131,8 @@ class Comparison:
         )
         missing = known.keys() - set(stretch.ids)
         unknown = stretch.listed_between(*compared) - known.keys()
+        if stretch.ends and any(_is_after(known[job_id], stretch) for job_id in missing):
+            await self._pages.confirm_end(stretch)
         self.missing |= {job_id: known[job_id] for job_id in missing}
         self.unknown |= unknown
         self._unfinished |= compared != whole
@@ -180,20 +186,13 @@ class Comparison:
     async def _reach(self, gap: Gap, stretch: Stretch) -> Stretch:
         """Read on where the stretch is in the middle of a group, until it has edges in the gap."""
         for _ in range(_MAX_GROUP_PAGES):
-            if not stretch.ids:
+            if not stretch.ids and stretch.start:
                 raise ListChangedError
-            starts_in_last_group = (
-                math.nextafter(stretch.created[0], -math.inf) == gap.lower.created
-            )
-            if not stretch.has_edges or (
-                stretch.created[-1] == gap.upper.created and not stretch.ends
-            ):
+            if not stretch.has_edges or stretch.lower.created == gap.upper.created:
                 stretch = await self._pages.extended_down(stretch)
-            elif starts_in_last_group and stretch.start:
+            elif stretch.upper.created == gap.lower.created:
                 stretch = await self._pages.extended_up(stretch)
-            elif stretch.upper.created > gap.lower.created and (
-                stretch.lower.created < gap.upper.created
-            ):
+            elif gap.overlaps(stretch.upper, stretch.lower):
                 return stretch
             else:
                 raise ListChangedError
@@ -220,3 +219,9 @@ class Comparison:
             raise TooDifferentError(
                 f"{self._sampled_different} of {self._sampled} pages of the list differ"
             )
+
+
+def _is_after(known: TrackedJob, stretch: Stretch) -> bool:
+    """Whether a job would be listed after a stretch."""
+    created = known.job.created
+    return created is not None and created < min(stretch.created, default=math.inf)

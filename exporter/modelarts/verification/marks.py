@@ -9,8 +9,9 @@ import msgspec
 
 _MAX_MARKS = 256
 _NEVER = -math.inf
-_ROWS_PER_PAGE = 40
-"""Jobs verified by a page: it overlaps the one before, more so where ``offset`` counts pages."""
+_ROWS_PER_PAGE = 36
+"""Jobs that a page verifies at least, as a rule: it overlaps the one before, and more so where
+``offset`` counts pages."""
 
 
 class Range(NamedTuple):
@@ -82,8 +83,8 @@ class Verification(msgspec.Struct, frozen=True, array_like=True):
             interval: seconds.
             jobs: length of the list.
         """
-        pause = interval / max(1, math.ceil(jobs / _ROWS_PER_PAGE))
-        return not 0 <= now - self.scrubbed < pause
+        period = interval / max(1, math.ceil(jobs / _ROWS_PER_PAGE))
+        return now // period != self.scrubbed // period  # one page for each period, without drift
 
     def with_verified(self, ranges: Iterable[Range], at: float) -> "Verification":
         """Return the record after some parts were verified at ``at``, in unix seconds."""

@@ -65,18 +65,18 @@ class Pages:
         """Find out what ``offset`` means, unless that is known.
 
         Returns:
-            The whole list, if it is too short to find out.
+            The whole list, if it is that short.
         """
         if self._mode() is not None:
             return None
         self._spend(2)
         result = await self._reader.read_pages(2)
         self.requests += result.pages
-        if self._mode() is not None:
-            return None
-        if not result.complete:
+        if result.complete:
+            return self._checked(0, result)
+        if self._mode() is None:
             raise ListChangedError
-        return self._checked(0, result)
+        return None
 
     async def read(self, first: int, last: int, *, containing: int | None = None) -> Stretch:
         """Read the page with the row ``containing`` and most of the rows ``first`` to ``last``.
@@ -106,6 +106,12 @@ class Pages:
         first = max(0, stretch.start + 1 - PAGE)
         more = await self.read(first, stretch.start + 1, containing=stretch.start)
         return _join(stretch, more)
+
+    async def confirm_end(self, stretch: Stretch) -> None:
+        """Check that the list really ends with the stretch, not only a page that is too short."""
+        page = await self.read(stretch.end, stretch.end + 1)
+        if page.end > stretch.end:
+            raise ListChangedError
 
     def _mode(self) -> Mode | None:
         return self._reader.paging_mode

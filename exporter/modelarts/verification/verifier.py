@@ -85,7 +85,7 @@ class Verifier:
     Args:
         interval: seconds in which every page should be verified once (``poll.sweep_interval``).
         clock: unix seconds.
-        max_requests: of one round.
+        max_requests: of one round; at least 50, or it may not get to the differences.
     """
 
     def __init__(

@@ -5,8 +5,9 @@ import json
 import random
 from collections import Counter
 
+from jobs.examples import job
+
 from exporter.jobs.tracked import TrackedJob
-from exporter.modelarts.decode.jobs import decode_page
 from exporter.modelarts.search import PAGE, Paging
 from exporter.modelarts.verification.marks import Verification
 from exporter.modelarts.verification.verifier import Verifier
@@ -86,7 +87,9 @@ class Known:
         self._sort()
 
     def _sort(self):
-        self._times = sorted(time for time in self.created.values() if time is not None)
+        rows = [(time, job_id) for job_id, time in self.created.items() if time is not None]
+        self._rows = sorted(rows)
+        self._times = [time for time, _ in self._rows]
 
     async def count(self):
         return len(self.created), len(self.created) - len(self._times)
@@ -98,13 +101,10 @@ class Known:
         return self._times[-1 - rank] if rank < len(self._times) else None
 
     async def between(self, oldest, newest):
-        found = {
-            job_id: tracked(job_id, time)
-            for job_id, time in self.created.items()
-            if time is not None and oldest <= time <= newest
-        }
-        self.largest = max(self.largest, len(found))
-        return found
+        start = bisect.bisect_left(self._times, oldest)
+        end = bisect.bisect_right(self._times, newest)
+        self.largest = max(self.largest, end - start)
+        return {job_id: tracked(job_id, time) for time, job_id in self._rows[start:end]}
 
     def apply(self, reader, findings):
         """Look up what is missing, as the service would answer, and take what was read."""
@@ -121,12 +121,8 @@ class Known:
 
 
 def tracked(job_id, created):
-    body = {
-        "items": [{"metadata": {"id": job_id, "create_time": round(created * 1000)}}],
-        "total": 1,
-    }
-    (job,) = decode_page(json.dumps(body).encode(), workspace="0", now=NOW).jobs
-    return TrackedJob(job, None, False, False, (), 0, None, None, None)
+    finished = job(job_id, created=created, phase="Completed", pool="public")
+    return TrackedJob(finished, None, False, False, (), 0, None, None, None)
 
 
 class Instruments(Counter):
