@@ -19,11 +19,16 @@ from exporter.jobs.tracked import TrackedJob
 from exporter.modelarts.search import PAGE
 from exporter.modelarts.verification.known_list import KnownList
 from exporter.modelarts.verification.marks import Range
-from exporter.modelarts.verification.pages import ListChangedError, Pages, UnverifiableError
+from exporter.modelarts.verification.pages import (
+    LimitReachedError,
+    ListChangedError,
+    Pages,
+    UnverifiableError,
+)
 from exporter.modelarts.verification.stretch import Edge, Stretch
 
 _MAX_COMPARED = 10_000
-"""Known jobs held in memory to be compared with one stretch."""
+"""Known jobs held in memory to be compared with one stretch, and missing ones at which to stop."""
 _MAX_GROUP_PAGES = 30
 _EVEN_PARTS = 32
 _SMALLEST_SAMPLE = 24
@@ -120,6 +125,8 @@ class Comparison:
 
     async def add(self, stretch: Stretch) -> bool:
         """Compare a stretch, which has edges; return whether it is as known."""
+        if len(self.missing) >= _MAX_COMPARED:
+            raise LimitReachedError
         upper, lower = await self._boundary(stretch.upper), await self._boundary(stretch.lower)
         self._gaps = [part for gap in self._gaps for part in gap.without(upper, lower)]
         if upper.created <= lower.created:
@@ -146,9 +153,9 @@ class Comparison:
 
         Raises:
             TooDifferentError: it differs nearly everywhere.
-            UnverifiableError, ListChangedError, OutOfRequestsError, PollError: as `Pages`.
+            UnverifiableError, ListChangedError, LimitReachedError, PollError: as `Pages`.
         """
-        if self._gaps[:1] and self._gaps[0].upper is TOP and any(gap.differs for gap in self._gaps):
+        if any(gap.differs for gap in self._gaps) and self._gaps[0].upper is TOP:
             await self.add(await self._pages.read(0, PAGE))  # jobs created since the poll?
         large = max(2 * PAGE, self._rows // _EVEN_PARTS)
         while differing := [gap for gap in self._gaps if gap.differs]:

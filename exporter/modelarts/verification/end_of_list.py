@@ -40,12 +40,12 @@ async def find_end(pages: Pages, *, guess: int, limit: int) -> Stretch:
 
     Args:
         pages: of the list.
-        guess: the number of rows it probably has.
-        limit: the number of rows that it probably does not have.
+        guess: the number of rows that it probably has.
+        limit: where to stop looking for the end of a list that has more rows.
 
     Raises:
         TooDifferentError: the list is longer than ``limit``.
-        UnverifiableError, ListChangedError, OutOfRequestsError, PollError: as `Pages`.
+        UnverifiableError, ListChangedError, LimitReachedError, PollError: as `Pages`.
     """
     shortest, longest = 0, None
     row, step = guess, PAGE

@@ -63,7 +63,7 @@ class Round:
 
         Raises:
             TooDifferentError: the whole list should be read.
-            UnverifiableError, ListChangedError, OutOfRequestsError, PollError: as `Pages`.
+            UnverifiableError, ListChangedError, LimitReachedError, PollError: as `Pages`.
         """
         jobs, without_time = await self._known.count()
         if without_time:
@@ -74,29 +74,29 @@ class Round:
             return
         whole = await self._pages.detect_mode()
         if whole is not None:
-            await self._begin(whole)
+            await self._begin(whole, jobs)
             self.scrubbed = True
             return
         if as_long_as_known:
             await self.comparison.end_at(jobs)
         else:
-            await self._find_end(jobs)
+            guess = self._honest.guess(jobs, self._totals)
+            limit = jobs + _implausible(jobs)
+            await self._begin(await find_end(self._pages, guess=guess, limit=limit), jobs)
         await self.comparison.bisect()
         if due:
             self.scrubbed = await self.comparison.read_from(self.verification.next_range.newest)
             await self.comparison.bisect()
 
-    async def _find_end(self, jobs: int) -> None:
-        """Find out by requests whether the list is as long as the ``jobs`` known."""
-        most = max(PAGE, round(jobs * _MAX_SHARE))
-        guess = self._honest.guess(jobs, self._totals)
-        stretch = await find_end(self._pages, guess=guess, limit=jobs + most)
-        await self._begin(stretch)
-        if abs(stretch.end - jobs) >= most:
-            raise TooDifferentError(f"{jobs} jobs are known, but the service lists {stretch.end}")
-
-    async def _begin(self, last: Stretch) -> None:
-        """Begin with the last rows of the list."""
+    async def _begin(self, last: Stretch, jobs: int) -> None:
+        """Begin with the last rows of the list, where ``jobs`` are known."""
         self._honest.learn(last.end, self._totals, self._now)
+        if abs(last.end - jobs) >= _implausible(jobs):
+            raise TooDifferentError(f"{jobs} jobs are known, but the service lists {last.end}")
         await self.comparison.end_at(last.end)
         await self.comparison.add(last)
+
+
+def _implausible(jobs: int) -> int:
+    """Return how many jobs must be gone or new for the whole list to be read."""
+    return max(PAGE, round(jobs * _MAX_SHARE))

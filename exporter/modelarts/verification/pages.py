@@ -15,8 +15,8 @@ class ListChangedError(Exception):
     """Pages contradict each other, as if the list had changed in between."""
 
 
-class OutOfRequestsError(Exception):
-    """The requests of this round are used up."""
+class LimitReachedError(Exception):
+    """The round has used up its requests, or found as many differences as fit into memory."""
 
 
 def request_for(first: int, last: int, mode: Mode, *, containing: int) -> SearchRequest:
@@ -53,7 +53,7 @@ class Pages:
     Attributes:
         requests: sent so far.
 
-    All methods raise `UnverifiableError`, `ListChangedError`, `OutOfRequestsError`, or `PollError`.
+    All methods raise `UnverifiableError`, `ListChangedError`, `LimitReachedError`, or `PollError`.
     """
 
     def __init__(self, reader: WorkspaceReader, *, budget: int) -> None:
@@ -118,7 +118,7 @@ class Pages:
 
     def _spend(self, number: int) -> None:
         if self.requests + number > self._budget:
-            raise OutOfRequestsError
+            raise LimitReachedError
 
     def _checked(self, start: int, result: SearchResult) -> Stretch:
         created = [job.created for job in result.jobs.values()]

@@ -40,8 +40,8 @@ from exporter.modelarts.verification.known_list import KnownList
 from exporter.modelarts.verification.marks import Verification
 from exporter.modelarts.verification.one_round import Round
 from exporter.modelarts.verification.pages import (
+    LimitReachedError,
     ListChangedError,
-    OutOfRequestsError,
     Pages,
     UnverifiableError,
 )
@@ -51,9 +51,8 @@ MAX_REQUESTS = 100
 """Requests of one round; the next one goes on."""
 
 _TRY_AGAIN_SECONDS = 3600.0
-_STALLED = 3
-_HOPELESS = 6
-"""Rounds in a row without anything new; as many as `_STALLED` more were followed by a sweep."""
+_STALLED_ROUNDS = 3
+"""Rounds in a row that differ and bring nothing new: enough to do something else."""
 
 Verdict = Literal["agrees", "differs", "sweep", "unverifiable"]
 
@@ -100,11 +99,13 @@ class Verifier:
         self._missing: frozenset[str] = frozenset()
         self._unknown: frozenset[str] = frozenset()
         self._stalled = 0
+        self._sweep_wanted = self._swept_in_vain = False
 
     def swept(self) -> None:
         """Take note that the whole list was read: what prevented verification may be gone."""
         self._unverifiable = ""
-        self._missing = self._unknown = frozenset()
+        self._swept_in_vain |= self._sweep_wanted
+        self._sweep_wanted = False
 
     async def verify(
         self,
@@ -138,41 +139,48 @@ class Verifier:
         except UnverifiableError as error:
             return self._give_up(str(error), verification, pages.requests)
         except TooDifferentError as error:
-            self._stalled += _STALLED
             return self._stop(str(error), verification, pages.requests)
         except ListChangedError:
             # Pages that contradict others prove nothing, nor do the others.
             return self._judge(Findings("differs", verification, requests=pages.requests))
-        except OutOfRequestsError:
+        except LimitReachedError:
             pass  # the next round goes on
-        found = round_.comparison
         return self._judge(
             Findings(
-                "agrees" if finished and not found.differs else "differs",
+                "agrees" if finished and not round_.comparison.differs else "differs",
                 round_.verification,
-                found.missing,
-                frozenset(found.unknown),
+                round_.comparison.missing,
+                frozenset(round_.comparison.unknown),
                 requests=pages.requests,
-            )
+            ),
+            scrubbed=round_.scrubbed,
         )
 
-    def _judge(self, findings: Findings) -> Findings:
+    def _judge(self, findings: Findings, *, scrubbed: bool = False) -> Findings:
         """Return the findings, unless round after round brings the same, or nothing."""
         missing, unknown = frozenset(findings.missing), findings.unknown
-        if findings.verdict == "agrees" or missing - self._missing or unknown - self._unknown:
+        if (
+            missing - self._missing
+            or unknown - self._unknown
+            or (scrubbed and findings.verdict == "agrees")
+        ):
             self._stalled = 0
+            self._sweep_wanted = self._swept_in_vain = False
+        elif findings.verdict == "agrees":
+            return findings  # only the length of the list was looked at
         else:
             self._stalled += 1
         self._missing, self._unknown = missing, unknown
-        if self._stalled < _STALLED:
+        if self._stalled < _STALLED_ROUNDS:
             return findings
         reason = "the list differs from what is known, and the reason cannot be found"
         return self._stop(reason, findings.verification, findings.requests)
 
     def _stop(self, reason: str, verification: Verification, requests: int) -> Findings:
-        """Ask for a sweep; if it does not help, do without verification."""
-        if self._stalled >= _HOPELESS:
+        """Ask for a sweep; if one has not helped, do without verification."""
+        if self._swept_in_vain:
             return self._give_up(reason, verification, requests)
+        self._sweep_wanted = True
         return Findings("sweep", verification, reason=reason, requests=requests)
 
     def _give_up(self, reason: str, verification: Verification, requests: int) -> Findings:

@@ -84,9 +84,10 @@ class Known:
         self.service = service
         self.created = {f"job-{n}": time / 1000 for n, time in service.jobs.items()}
         self.largest = 0
-        self._sort()
+        self.sort()
 
-    def _sort(self):
+    def sort(self):
+        """Take note of changes of ``created``."""
         rows = [(time, job_id) for job_id, time in self.created.items() if time is not None]
         self._rows = sorted(rows)
         self._times = [time for time, _ in self._rows]
@@ -112,7 +113,7 @@ class Known:
             if int(job_id.removeprefix("job-")) not in self.service.jobs:
                 del self.created[job_id]
         self.created |= {job_id: job.created for job_id, job in reader.jobs.items()}
-        self._sort()
+        self.sort()
 
     @property
     def is_right(self):
@@ -147,14 +148,22 @@ class Rig:
         )
         self.reader = None
 
-    async def round(self, *, totals=None, apply=True):
-        self.reader = WorkspaceReader(self.source, "0", deadline=1e9)
+    def poll(self):
+        """Learn of new jobs, as an incremental poll does."""
+        newest = max(self.known.created.values(), default=0)
+        listed = {f"job-{n}": time / 1000 for n, time in self.service.jobs.items()}
+        self.known.created |= {job_id: time for job_id, time in listed.items() if time > newest}
+        self.known.sort()
+
+    async def round(self, *, apply=True, unified=False):
+        """Do a round, and what a poll does with its findings."""
+        self.reader = WorkspaceReader(self.source, "0", deadline=1e9, unified=unified)
         total, count = self.service.totals()
         findings = await self.verifier.verify(
             self.reader,
             self.known,
             self.verification,
-            totals={"count": count, "total": total} if totals is None else totals,
+            totals={"count": count, "total": total},
         )
         if apply:
             self.verification = findings.verification

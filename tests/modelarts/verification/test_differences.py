@@ -189,6 +189,18 @@ async def test_what_is_held_in_memory_is_bounded():
     assert rig.known.is_right
 
 
+@pytest.mark.slow
+async def test_what_a_round_finds_is_bounded():
+    rig = Rig(spread(SIZE), "row")
+    for first in (20_000, 80_000, 140_000):
+        rig.service.delete(*range(first, first + 8000))
+
+    found = await rig.settle()
+
+    assert [len(findings.missing) for findings in found] == [16_000, 8000, 0]
+    assert rig.known.is_right
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("share", [0.2, 0.5, 1])
 async def test_where_too_much_is_gone_or_new_the_list_is_read_as_a_whole(mode, share):
