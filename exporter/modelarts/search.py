@@ -34,7 +34,9 @@ from exporter.modelarts.id_set import IdSet
 PAGE = 50
 """The most jobs the service returns at once."""
 
-_SHORTEST_PAGE = 25
+SHORTEST_PAGE = 25
+"""Requests for pages have a higher limit than this."""
+
 _BAD_REQUEST = 400
 _ASK_AGAIN_SECONDS = 12 * 3600.0
 _MAX_STEPS_BACK = 6
@@ -175,7 +177,7 @@ def next_request(frontier: int, mode: Mode | None) -> SearchRequest:
     if mode == "row":
         return SearchRequest(frontier - 1, PAGE, frontier - 1)
     limit = max(
-        range(PAGE, _SHORTEST_PAGE, -1), key=lambda limit: _end_of_page_at(frontier - 1, limit)
+        range(PAGE, SHORTEST_PAGE, -1), key=lambda limit: _end_of_page_at(frontier - 1, limit)
     )
     page = (frontier - 1) // limit
     return SearchRequest(page, limit, page * limit)
@@ -269,6 +271,18 @@ class Search:
             return any((known.job.created or before) < before for known in found)
 
         await self._walk(was_known)
+        return self.result
+
+    async def read_at(self, request: SearchRequest) -> SearchResult:
+        """Read one page, wherever it is; the result is complete if the list ends with the page.
+
+        Items listed twice count as duplicates, a page longer than requested as inconsistent.
+        """
+        page = await self._fetch(request)
+        await self._keep_page(page)
+        self.result.duplicates = len(page.jobs) - len(self.result.jobs)
+        self.result.inconsistent = int(page.size > request.limit)
+        self.result.complete = page.size < request.limit
         return self.result
 
     async def _walk(

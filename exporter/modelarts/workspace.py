@@ -15,8 +15,10 @@ from exporter.modelarts.search import (
     Filter,
     FilterIgnoredError,
     Find,
+    Mode,
     Paging,
     Search,
+    SearchRequest,
     SearchResult,
     Take,
     UnifiedJobs,
@@ -115,6 +117,16 @@ class WorkspaceReader:
         self._take = take
         self._listed: list[IdSet] = []
 
+    @property
+    def paging_mode(self) -> Mode | None:
+        """The meaning of ``offset`` at this target; None until it is known."""
+        return self._source.paging.mode
+
+    @property
+    def asks_for_unified(self) -> bool:
+        """Whether searches are to ask for fine-tuning jobs."""
+        return self._unified is not None
+
     async def read_all(self) -> SearchResult:
         """Read all jobs that the service lists.
 
@@ -140,8 +152,17 @@ class WorkspaceReader:
 
     async def read_page(self) -> SearchResult:
         """Read the first page of the list, with the newest jobs; raises as `read_all`."""
+        return await self.read_pages(1)
+
+    async def read_pages(self, number: int) -> SearchResult:
+        """Read the first pages of the list, ``number`` at most; two show what ``offset`` means."""
         search = self._search()
-        return await self._run(search, search.read_all(max_pages=1))
+        return await self._run(search, search.read_all(max_pages=number))
+
+    async def read_at(self, request: SearchRequest) -> SearchResult:
+        """Read one page of the list, wherever it is, as `Search.read_at`; raises as `read_all`."""
+        search = self._search()
+        return await self._run(search, search.read_at(request))
 
     async def read_newest(self, find: Find, before: float) -> SearchResult:
         """As `exporter.modelarts.search.Search.read_newest`."""
