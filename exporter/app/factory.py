@@ -159,6 +159,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
         identity,
         api=plan.api,
         longest_pause=plan.poll.timeout,
+        verify_interval=plan.poll.sweep_interval,
         retry_unreachable=context.retry_unreachable,
         paging=Paging(
             None if given.pagination == "auto" else given.pagination,

@@ -11,6 +11,7 @@ from exporter.commands.console import in_background, show_progress_line
 from exporter.errors import PollError
 from exporter.jobs.job import PHASES, UNKNOWN_PHASE
 from exporter.modelarts.client import LIST_POOLS
+from exporter.modelarts.verification.marks import pages_to_verify
 from exporter.polling.poller import Poller
 from exporter.polling.status import PollCost, PollerStatus
 from exporter.settings.schema import PollSettings
@@ -55,8 +56,10 @@ class Finding(NamedTuple):
         """API requests a day with the configured intervals."""
         if self.poll is None or self.sweep is None:
             return None
-        polls = self.poll.requests * _DAY_SECONDS / settings.interval
-        return round(polls + self.sweep.requests * _DAY_SECONDS / settings.sweep_interval)
+        polls = _DAY_SECONDS / settings.interval
+        rounds = _DAY_SECONDS / settings.sweep_interval
+        pages = min(polls, rounds * pages_to_verify(self.listed or 0))
+        return round(polls * self.poll.requests + pages)
 
 
 async def read_targets(running: Exporter, *, quick: bool) -> list[Finding]:
@@ -142,7 +145,8 @@ def _rows(finding: Finding, settings: PollSettings) -> Rows:
         yield "a poll costs", _cost(finding.poll)
         yield "a sweep costs", _cost(finding.sweep)
         schedule = (
-            f"a poll every {settings.interval:g} s and a sweep every {settings.sweep_interval:g} s"
+            f"a poll every {settings.interval:g} s and the list verified in "
+            f"{settings.sweep_interval:g} s"
         )
         yield "a day costs", f"{_calls(finding.requests_per_day(settings) or 0)}, with {schedule}"
 

@@ -9,7 +9,7 @@ committed.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from typing import NamedTuple
@@ -48,6 +48,8 @@ class Fleet:
         unified: workspaces whose baseline includes fine-tuning jobs (``unified_jobs``).
         incomplete: workspaces of which finished jobs were lost: their list must be read as a whole,
             and what was known before is not new.
+        verification: by workspace, when which part of its list was last compared with what is
+            known (`exporter.modelarts.verification.marks`), encoded.
     """
 
     open: Mapping[str, TrackedJob] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class Fleet:
     names_in_jobs: Mapping[str, NewestName] = field(default_factory=dict)
     unified: frozenset[str] = frozenset()
     incomplete: frozenset[str] = frozenset()
+    verification: Mapping[str, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """The number of all jobs, finished ones included."""
@@ -107,34 +110,42 @@ def apply(fleet: Fleet, changes: Mapping[str, Change]) -> Fleet:
     """
     if not changes:
         return fleet
-    open_jobs, recent, failures = dict(fleet.open), dict(fleet.recent), dict(fleet.failures)
     listed, counted = Counter(fleet.listed), Counter(fleet.counted)
-    for job_id, (before, after) in changes.items():
-        for known, number in ((before, -1), (after, 1)):
+    for change in changes.values():
+        for known, number in ((change.before, -1), (change.after, 1)):
             if known is not None:
                 listed[known.job.workspace] += number
                 if known.job.phase in TERMINAL and fleet.counts(known):
                     counted[group_of(known.job)] += number
-        for jobs in (open_jobs, recent, failures):
-            jobs.pop(job_id, None)
-        if after is None:
-            continue
-        if after.job.phase not in TERMINAL:
-            open_jobs[job_id] = after
-            continue
-        if ended_since(after, fleet.recent_since):
-            recent[job_id] = after
-        if after.job.phase in FAILED:
-            failures[job_id] = after
+    changed = [change.after for change in changes.values() if change.after is not None]
+    finished = [known for known in changed if known.job.phase in TERMINAL]
     return replace(
         fleet,
-        open=open_jobs,
-        recent=recent,
-        failures=_latest(failures),
+        open=_changed(
+            fleet.open, changes, (known for known in changed if known.job.phase not in TERMINAL)
+        ),
+        recent=_changed(
+            fleet.recent,
+            changes,
+            (known for known in finished if ended_since(known, fleet.recent_since)),
+        ),
+        failures=_latest(
+            _changed(
+                fleet.failures, changes, (known for known in finished if known.job.phase in FAILED)
+            )
+        ),
         listed={workspace: number for workspace, number in listed.items() if number},
         counted={group: number for group, number in counted.items() if number},
-        names_in_jobs=_newest_names(fleet.names_in_jobs, changes),
+        names_in_jobs=_newest_names(fleet.names_in_jobs, changed),
     )
+
+
+def _changed(
+    jobs: Mapping[str, TrackedJob], changes: Mapping[str, Change], after: Iterable[TrackedJob]
+) -> dict[str, TrackedJob]:
+    """Return some jobs without those that have changed, and with others."""
+    rest = {job_id: known for job_id, known in jobs.items() if job_id not in changes}
+    return rest | {known.job.id: known for known in after}
 
 
 def advance(
@@ -192,12 +203,11 @@ def _latest(failures: dict[str, TrackedJob]) -> dict[str, TrackedJob]:
 
 
 def _newest_names(
-    names: Mapping[str, NewestName], changes: Mapping[str, Change]
+    names: Mapping[str, NewestName], jobs: Iterable[TrackedJob]
 ) -> Mapping[str, NewestName]:
     newest = dict(names)
-    for _, after in changes.values():
-        if after is not None:
-            note_pool_name(newest, after.job)
+    for known in jobs:
+        note_pool_name(newest, known.job)
     return newest
 
 

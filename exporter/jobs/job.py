@@ -184,6 +184,7 @@ class View(NamedTuple):
         unified: by workspace, whether its whole list was read with fine-tuning jobs.
         hidden: ids of jobs that existed before, but only fine-tuning searches show them.
         forgotten: ids of jobs that are no longer looked for; nothing is known about them.
+        verification: as in `exporter.jobs.fleet.Fleet`; of the workspaces that were verified.
     """
 
     jobs: dict[str, Job]
@@ -201,6 +202,7 @@ class View(NamedTuple):
     unified: Mapping[str, bool] = {}
     hidden: frozenset[str] = frozenset()
     forgotten: frozenset[str] = frozenset()
+    verification: Mapping[str, bytes] = {}
 
     def without(self, ids: Collection[str]) -> "View":
         """Return the view with some jobs left out."""

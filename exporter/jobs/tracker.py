@@ -123,7 +123,7 @@ def observe(
     types = _learn_types(fleet, view)
     for read in view.jobs.values():
         before = fleet.find(read.id) or stored.get(read.id)
-        after = _observe_job(before, read, fleet, view, types, now, events)
+        after = _observe_job(before, read, fleet, view, types, now=now, events=events)
         if after is not None and after is not before:
             changes[read.id] = Change(before, after)
     changes |= _moved(fleet, stored, changes, types)
@@ -144,6 +144,7 @@ def observe(
         pool_types=fleet.pool_types if view.pool_types is None else view.pool_types,
         unified=_unified(fleet, view),
         incomplete=fleet.incomplete - view.unified.keys(),
+        verification={**fleet.verification, **view.verification},
     )
     return Observation(after_fleet, events, changes)
 
@@ -172,6 +173,7 @@ def _observe_job(
     fleet: Fleet,
     view: View,
     types: PoolTypes,
+    *,
     now: float,
     events: list[Event],
 ) -> TrackedJob | None:

@@ -95,10 +95,12 @@ class UnifiedJobs:
         """Whether the next search asks for them."""
         return self.wanted and self.rejected is None
 
-    def try_again(self, now: float) -> None:
+    def try_again(self, now: float) -> bool:
         """Ask again if it was rejected long ago: the service may accept it by now."""
-        if self.rejected is not None and now - self.rejected >= _ASK_AGAIN_SECONDS:
-            self.rejected = None
+        if self.rejected is None or now - self.rejected < _ASK_AGAIN_SECONDS:
+            return False
+        self.rejected = None
+        return True
 
 
 @dataclass

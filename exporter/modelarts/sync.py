@@ -3,7 +3,8 @@
 A *sweep* reads everything that the service lists. An *incremental* poll reads, for each workspace,
 the jobs in active phases, the newest jobs down to one that is known, and the jobs that were active
 and are in neither: its cost depends on what changed, not on what happened in the past. Jobs that it
-cannot resolve stay as they were, and a sweep follows.
+cannot resolve stay as they were. *Verification* finds, beside the polls, what they do not see
+(`exporter.modelarts.verification`). A sweep follows only where that is not possible.
 
 Fine-tuning jobs are listed only where a search asks for them (``unified_jobs``). A workspace that
 was read without them changes over in a sweep, which reads both lists: what only the new list shows
@@ -12,17 +13,25 @@ direction, nothing tells whether a job is deleted or hidden again: it is forgott
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+import logging
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from exporter.errors import InconsistentPagesError
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import Job, View
-from exporter.jobs.tracked import TrackedJob
 from exporter.modelarts.known_jobs import KnownJobs
 from exporter.modelarts.missing import SupportedFilters, look_up_missing
 from exporter.modelarts.search import SearchResult, Take
+from exporter.modelarts.verification.known_list import KnownList
+from exporter.modelarts.verification.lists import ListVerifiers, Round
+from exporter.modelarts.verification.marks import Verification, oldest_verification
 from exporter.modelarts.workspace import FilterRefusedError, JobSource, WorkspaceReader
+
+if TYPE_CHECKING:
+    from exporter.jobs.tracked import TrackedJob
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -30,7 +39,11 @@ _PLAUSIBLY_DELETED = 50
 _PLAUSIBLY_DELETED_SHARE = 0.1
 _SAMPLE = 20
 _MAX_LOOKUPS = 450
-"""Jobs that left the active ones and are looked up in one poll; a sweep resolves any others."""
+"""Jobs that left the active ones and are looked up in one poll; the next one resolves others."""
+_MAX_SUSPECTS = 20
+"""Jobs that no lookup finds and for which a verification reads the list."""
+_TRY_AGAIN_SECONDS = 3600.0
+"""What was learned about filters is forgotten after so long."""
 
 
 class Sync:
@@ -38,11 +51,15 @@ class Sync:
 
     Args:
         source: where to read from; each of its workspaces is a search of its own.
+        verify_interval: seconds in which every page of the lists should be verified once.
     """
 
-    def __init__(self, source: JobSource) -> None:
+    def __init__(self, source: JobSource, verify_interval: float) -> None:
         self._source = source
+        self._verify_interval = verify_interval
+        self._verifiers = ListVerifiers(source, verify_interval)
         self._supported = SupportedFilters()
+        self._supported_since = source.clock()
         self._totals = _Totals()
         self._sweeping: list[WorkspaceReader] = []
 
@@ -58,15 +75,24 @@ class Sync:
     def needs_sweep(self, view: View, fleet: Fleet) -> bool:
         """Whether a sweep is needed.
 
-        Jobs are unresolved, the service's totals disagree, or a workspace is to be read with
-        fine-tuning jobs from now on, or no longer. ``view`` is of an incremental poll, ``fleet`` is
-        everything known after it.
+        A workspace is to be read with fine-tuning jobs from now on, or no longer. Or its list
+        cannot be verified, and jobs are unresolved, the service's totals disagree, or nothing was
+        verified for long. ``view`` is of a poll or a verification, ``fleet`` is everything known
+        after it.
         """
         requested = self._source.unified.requested
-        changes_over = any(
-            (workspace in fleet.unified) != requested for workspace in self._source.workspaces
+        if any((each in fleet.unified) != requested for each in self._source.workspaces):
+            return True
+        unverifiable = self._verifiers.unverifiable.keys()
+        if not unverifiable:
+            return False
+        oldest = oldest_verification(fleet.verification, unverifiable)
+        return (
+            bool(view.unresolved)
+            or self._totals.disagree(view, fleet, unverifiable)
+            or oldest is None
+            or oldest < self._source.clock() - self._verify_interval
         )
-        return changes_over or bool(view.unresolved) or self._totals.disagree(view, fleet)
 
     async def first_pages(self, *, deadline: float) -> list[SearchResult]:
         """Read one page of each workspace.
@@ -100,6 +126,8 @@ class Sync:
             newest = await self._read_changes(reader, fleet, known, active.get(workspace, []))
             return reader, newest
 
+        if self._source.clock() - self._supported_since >= _TRY_AGAIN_SECONDS:
+            self._try_filters_again()
         with self._source.client.urgent():
             return _combine(await _gather(map(read_workspace, self._source.workspaces)))
 
@@ -126,7 +154,8 @@ class Sync:
         Raises:
             PollError: something could not be read; there is no partial view.
         """
-        self._supported = SupportedFilters()
+        started = self._source.clock()
+        self._try_filters_again()
         if fleet.unified:
             self._source.unified.rejected = None  # much depends on it: make sure
         self._source.unified.try_again(self._source.clock())
@@ -161,13 +190,74 @@ class Sync:
             readings = await _gather(map(read_workspace, self._source.workspaces))
         finally:
             self._sweeping = []
-        return await asyncio.to_thread(self._finish_sweep, readings)  # slow for many jobs
+        return await asyncio.to_thread(self._finish_sweep, readings, started)  # slow for many jobs
 
-    def _finish_sweep(self, readings: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
+    async def verify(
+        self, fleet: Fleet, lists: Callable[[str], KnownList], view: View, *, deadline: float
+    ) -> tuple[View, bool]:
+        """Look for changes that incremental polls do not see, where the lists differ.
+
+        Args:
+            fleet: everything known.
+            lists: the known jobs of a workspace, in the order of its list.
+            view: of the incremental poll before.
+            deadline: monotonic seconds.
+
+        Returns:
+            What was read, and whether a sweep must follow.
+
+        Raises:
+            PollError: something could not be read; there is no partial view.
+        """
+        await self._ask_for_unified_again(deadline)
+        suspects = _group_by_workspace(
+            fleet.open[job_id].job for job_id in view.unresolved if job_id in fleet.open
+        )
+        rounds = await _gather(
+            self._verifiers.verify(
+                workspace,
+                fleet,
+                lists(workspace),
+                self._supported,
+                totals=view.totals.get(workspace, {}),
+                suspects=suspects.get(workspace, [])[:_MAX_SUSPECTS],
+                deadline=deadline,
+            )
+            for workspace in self._source.workspaces
+        )
+        for _, findings in rounds:
+            if findings.reason:
+                log.debug("list not verified: %s", findings.reason)
+        return _view_of(rounds, fleet), any(each.verdict == "sweep" for _, each in rounds)
+
+    def _try_filters_again(self) -> None:
+        self._supported = SupportedFilters()
+        self._supported_since = self._source.clock()
+
+    async def _ask_for_unified_again(self, deadline: float) -> None:
+        """Find out with one request whether fine-tuning jobs can be asked for by now."""
+        unified = self._source.unified
+        if unified.try_again(self._source.clock()):
+            reader = WorkspaceReader(
+                self._source,
+                self._source.workspaces[0],
+                deadline=deadline,
+                background=True,
+                unified=True,
+            )
+            await reader.read_page()
+
+    def _finish_sweep(
+        self, readings: Sequence[tuple[WorkspaceReader, SearchResult]], started: float
+    ) -> View:
         view = _combine(readings)
         view = view._replace(
-            unified={reader.workspace: result.unified for reader, result in readings}
+            unified={reader.workspace: result.unified for reader, result in readings},
+            verification=dict.fromkeys(
+                self._source.workspaces, Verification.complete(started).encode()
+            ),
         )
+        self._verifiers.swept()
         self._totals.learn(view, _listed(readings))
         return view
 
@@ -238,12 +328,12 @@ class _Totals:
             for workspace, totals in view.totals.items()
         }
 
-    def disagree(self, view: View, fleet: Fleet) -> bool:
-        """Whether a reliable total differs from the number of known jobs."""
+    def disagree(self, view: View, fleet: Fleet, workspaces: Collection[str]) -> bool:
+        """Whether a reliable total of some workspaces differs from the number of known jobs."""
         return any(
             view.totals[workspace][name] != fleet.listed.get(workspace, 0)
             for workspace, name in self._reliable.items()
-            if name and workspace in view.totals
+            if name and workspace in workspaces and workspace in view.totals
         )
 
 
@@ -303,6 +393,31 @@ def _combine(readings: Sequence[tuple[WorkspaceReader, SearchResult]]) -> View:
         requests=sum(reader.requests for reader in readers),
         hidden=frozenset().union(*(reader.hidden for reader in readers)),
         forgotten=frozenset().union(*(reader.forgotten for reader in readers)) - jobs.keys(),
+    )
+
+
+def _view_of(rounds: Sequence[Round], fleet: Fleet) -> View:
+    """Return what a verification has read, as a view."""
+    readers = [reader for reader, _ in rounds]
+    jobs = {
+        job_id: job
+        for reader in readers
+        for job_id, job in reader.jobs.items()
+        if job_id not in reader.misplaced
+    }
+    return View(
+        jobs=jobs,
+        deleted=frozenset().union(*(reader.deleted for reader in readers)) - jobs.keys(),
+        read=len(jobs),
+        without_phase=frozenset().union(*(reader.without_phase for reader in readers)),
+        problems=tuple(problem for reader in readers for problem in reader.problems),
+        unresolved=frozenset().union(*(reader.unresolved for reader in readers)) - jobs.keys(),
+        requests=sum(reader.requests for reader in readers),
+        verification={
+            reader.workspace: after
+            for reader, findings in rounds
+            if (after := findings.verification.encode()) != fleet.verification.get(reader.workspace)
+        },
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,7 +11,6 @@ from exporter.jobs.job import ACTIVE, TERMINAL, Job, JobPage, Problem
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.jobs import decode_job
-from exporter.modelarts.id_set import IdSet
 from exporter.modelarts.search import (
     Filter,
     FilterIgnoredError,
@@ -23,6 +23,9 @@ from exporter.modelarts.search import (
     Take,
     UnifiedJobs,
 )
+
+if TYPE_CHECKING:
+    from exporter.modelarts.id_set import IdSet
 
 _NOT_FOUND = "ModelArts.2775"
 _BAD_REQUEST = 400

@@ -66,6 +66,7 @@ def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple
             names_in_jobs=fleet.names_in_jobs,
             unified=fleet.unified & set(workspaces),
             incomplete=fleet.incomplete & set(workspaces),
+            verification={n: v for n, v in fleet.verification.items() if n in workspaces},
         ),
         {key: series for key, series in ledger.items() if key[1][0] in workspaces},
     )
@@ -92,6 +93,7 @@ def merge(one: Fleet, other: Fleet) -> Fleet:
         names_in_jobs={**one.names_in_jobs, **other.names_in_jobs},
         unified=one.unified | other.unified,
         incomplete=one.incomplete | other.incomplete,
+        verification={**one.verification, **other.verification},
     )
 
 
@@ -140,6 +142,7 @@ def restored_fleet(
         names_in_jobs=saved.pool_names,
         unified=saved.unified,
         incomplete=saved.incomplete,
+        verification=saved.verification,
     )
 
 

@@ -8,6 +8,8 @@ from exporter.jobs.tracked import TrackedJob
 from exporter.storage.scopes import StateKey
 from exporter.storage.store import Store
 
+_INFINITE = float("inf")
+
 
 class TargetJobs:
     """Looks up jobs. As `exporter.modelarts.known_jobs.KnownJobs`.
@@ -57,3 +59,39 @@ class TargetJobs:
     ) -> Mapping[str, TrackedJob]:
         """Return, by id, the jobs of a workspace that a reading of its whole list has omitted."""
         return await self._store.omitted(self._key, workspace, was_read)
+
+
+class TargetList:
+    """The known jobs of a workspace, as `exporter.modelarts.verification.known_list.KnownList`.
+
+    Args:
+        store: has all jobs.
+        key: the name of the target's state.
+        workspace: its id.
+    """
+
+    def __init__(self, store: Store, key: StateKey, workspace: str) -> None:
+        self._store = store
+        self._key = key
+        self._workspace = workspace
+
+    async def count(self) -> tuple[int, int]:
+        """Return the number of known jobs, and how many of them have no create time."""
+        return await self._store.count(self._key, self._workspace)
+
+    async def count_newer(self, created: float) -> int:
+        """Return the number of known jobs that are newer than ``created``, in unix seconds."""
+        if created == -_INFINITE:
+            number, _ = await self.count()
+            return number
+        if created == _INFINITE:
+            return 0
+        return await self._store.count_newer(self._key, self._workspace, created)
+
+    async def created_at(self, rank: int) -> float | None:
+        """Return the create time of the job at ``rank`` (0 = newest); None if there is none."""
+        return await self._store.created_at(self._key, self._workspace, rank)
+
+    async def between(self, oldest: float, newest: float) -> Mapping[str, TrackedJob]:
+        """Return the known jobs, by ID, with ``oldest <= create time <= newest``."""
+        return await self._store.jobs_between(self._key, self._workspace, oldest, newest)

@@ -36,7 +36,7 @@ class _Outcome(NamedTuple):
 
 
 class Poller:
-    """Reads one target until cancelled: changes at every interval, everything now and then.
+    """Reads one target until cancelled: changes at every interval, and beside it all the rest.
 
     Args:
         target: what to read.
@@ -84,11 +84,14 @@ class Poller:
         self._history = jobs.history
         self._clocks = clocks
         self._polling = asyncio.Lock()
-        self._polled_since_sweep: set[str] = set()
-        """Jobs that polls have read, or found gone, since the current sweep began."""
+        self._polled_meanwhile: set[str] = set()
+        """Jobs that polls have read, or found gone, since the reading beside them began."""
         self._no_sweep_before = 0.0
         self._sweep_due: float | None = None
-        self._sweep_rescheduled = asyncio.Event()
+        self._unverified: View | None = None
+        """The last incremental poll, as long as no verification has followed."""
+        self._polled = asyncio.Event()
+        self._verification_error = ""
         self._introduced = False
 
     @property
@@ -131,13 +134,13 @@ class Poller:
         before = other.status()
         self.ended_polls, self.error = other.ended_polls, before.error
         self._last_success, self._costs = before.last_success, dict(before.costs)
-        self._introduced = "sweep" in self._costs
+        self._introduced = bool(self._costs)
 
     async def run(self) -> None:
         """Poll until cancelled. Anything else that ends it is a bug."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll_at_intervals())
-            group.create_task(self._sweep_when_due())
+            group.create_task(self._read_beside_polls())
             group.create_task(self.state.run())
 
     async def poll(self) -> bool:
@@ -148,6 +151,22 @@ class Poller:
     async def sweep(self) -> bool:
         """Read everything while polls go on; True if that succeeded."""
         return await self._attempt("sweep", self._sweep)
+
+    async def verify(self) -> bool:
+        """Look for what polls do not see, after the last of them; True if that succeeded."""
+        view, self._unverified = self._unverified, None
+        error = ""
+        try:
+            if view is not None and await self._verify(view):
+                await self.state.publish()
+        except (PollError, StateError) as failure:
+            error = str(failure)
+        except Exception:  # as in a poll
+            log.exception("verification failed unexpectedly", extra={"target": self.name})
+        if error and error != self._verification_error:
+            log.warning("list not verified: %s", error, extra={"target": self.name})
+        self._verification_error = error
+        return not error
 
     async def read(self) -> View:
         """Read everything, without changing the state.
@@ -199,21 +218,22 @@ class Poller:
                 self._instruments.started_late()
                 due = now
 
-    async def _sweep_when_due(self) -> None:
-        """Sweep after the sweep interval, or when a poll has asked for it."""
+    async def _read_beside_polls(self) -> None:
+        """After every poll, verify the lists; sweep if something has asked for it."""
         while True:
-            due = self._sweep_due
-            started = self._clocks.monotonic()
-            if due is None or started < due:
-                self._sweep_rescheduled.clear()
-                await wait(self._sweep_rescheduled, due, self._clocks)
-                continue
-            if not await self.sweep():
-                ended = self._clocks.monotonic()
-                rest = max(self._settings.interval, _REST_FACTOR * (ended - started))
-                self._no_sweep_before = ended + min(rest, self._settings.sweep_interval)
-                self._sweep_due = self._no_sweep_before
-            self._introduce()
+            due, started = self._sweep_due, self._clocks.monotonic()
+            if due is not None and started >= due:
+                if not await self.sweep():
+                    ended = self._clocks.monotonic()
+                    rest = max(self._settings.interval, _REST_FACTOR * (ended - started))
+                    self._no_sweep_before = ended + min(rest, self._settings.sweep_interval)
+                    self._sweep_due = self._no_sweep_before
+                self._introduce()
+            elif self._unverified is not None:
+                await self.verify()
+            else:
+                self._polled.clear()
+                await wait(self._polled, due, self._clocks)
 
     # --- Reading ----------------------------------------------------------------------------------
 
@@ -226,7 +246,7 @@ class Poller:
             kind = result.kind
             seconds = self._clocks.monotonic() - started
             self._costs[kind] = PollCost(result.view.requests, seconds)
-            self._plan_sweep(kind, result.view)
+            self._plan_reading(kind, result.view)
         except PollError as error:
             result = error
         except StateError as error:
@@ -249,19 +269,36 @@ class Poller:
         if kind == "sweep" or not self.target.pools.attempted:
             view = await self._with_pool_names(view)
         events = await self.state.apply(view, reading)
-        self._polled_since_sweep |= view.jobs.keys() | view.deleted
+        self._polled_meanwhile |= view.jobs.keys() | view.deleted
         return _Outcome(kind, view, events)
 
     async def _sweep(self) -> _Outcome:
         """Jobs that polls have read meanwhile are left out: the polls may have read them later."""
         async with self._polling:
-            polled = self._polled_since_sweep = set()
+            polled = self._polled_meanwhile = set()
         view, _ = await self._everything(background=True, is_superseded=polled.__contains__)
         view = await self._with_pool_names(view)
         async with self._polling:  # a poll that is half done may have read older things
             view = await asyncio.to_thread(view.without, polled)
             events = await self.state.apply(view)
         return _Outcome("sweep", view, events)
+
+    async def _verify(self, polled_view: View) -> bool:
+        """Return whether anything was found. As in a sweep, what polls have read meanwhile wins."""
+        async with self._polling:
+            polled = self._polled_meanwhile = set()
+        async with self._limit(self._settings.sweep_timeout) as deadline:
+            view, sweep = await self.target.sync.verify(
+                self.state.fleet, self.state.known_list, polled_view, deadline=deadline
+            )
+        async with self._polling:
+            if view.jobs or view.deleted or view.verification:
+                await self.state.apply(view.without(polled))
+        if sweep or self.target.sync.needs_sweep(view, self.state.fleet):
+            self._ask_for_sweep()
+        facts = {"target": self.name, "requests": view.requests, "deleted": len(view.deleted)}
+        log.debug("list verified", extra=facts)
+        return bool(view.jobs or view.deleted or view.verification)
 
     async def _read_in_time(self) -> tuple[PollKind, View, WholeReading | None]:
         async with self._limit(self._settings.timeout):
@@ -314,17 +351,21 @@ class Poller:
         except TimeoutError:
             raise TimedOutError(f"not done within {seconds:g} s") from None
 
-    def _plan_sweep(self, kind: PollKind, view: View) -> None:
-        """After a successful poll: when to read everything next."""
+    def _plan_reading(self, kind: PollKind, view: View) -> None:
+        """After a successful poll: what to read beside the next ones."""
         now = self._clocks.monotonic()
         if kind == "sweep":
-            self._sweep_due = now + self._settings.sweep_interval
+            self._sweep_due, self._unverified = None, None
             self._no_sweep_before = now + _REST_FACTOR * self._costs[kind].seconds
-        elif self._sweep_due is None:
-            self._sweep_due = now  # the state is from an earlier process
-        elif self.target.sync.needs_sweep(view, self.state.fleet):
-            self._sweep_due = min(self._sweep_due, max(now, self._no_sweep_before))
-        self._sweep_rescheduled.set()
+            return
+        self._unverified = view
+        if self.target.sync.needs_sweep(view, self.state.fleet):
+            self._ask_for_sweep()
+        self._polled.set()
+
+    def _ask_for_sweep(self) -> None:
+        if self._sweep_due is None:
+            self._sweep_due = max(self._clocks.monotonic(), self._no_sweep_before)
 
     def _conclude(self, kind: PollKind, outcome: _Outcome | PollError, seconds: float) -> None:
         now = self._clocks.wall()
@@ -349,7 +390,8 @@ class Poller:
 
     def _introduce(self) -> None:
         """Log once, after the first complete reading, how the target is read."""
-        if self._introduced or (cost := self._costs.get("sweep")) is None:
+        cost = self._costs.get("sweep") or self._costs.get("incremental")
+        if self._introduced or cost is None:
             return
         self._introduced = True
         target = self.target

@@ -16,11 +16,12 @@ from exporter.metrics.idle import advance_activity, first_activity, idle_bases
 from exporter.metrics.per_job import new_restarts
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.metrics.zero_init import ZeroInit
+from exporter.modelarts.verification.marks import oldest_verification
 from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
 from exporter.polling.handover import Handover, merge, restored_fleet, restrict, whole_state
 from exporter.polling.inheritance import inherit
-from exporter.polling.known_jobs import TargetJobs
+from exporter.polling.known_jobs import TargetJobs, TargetList
 from exporter.polling.label_limit import LabelLimiter
 from exporter.polling.render import Rendered, RenderedGauges, render_gauges
 from exporter.polling.target import Target
@@ -105,6 +106,10 @@ class TargetState:
     def known(self) -> TargetJobs:
         """Looks up jobs that are only in the store."""
         return TargetJobs(self._store, self._key or self._target.identity.key, lambda: self.fleet)
+
+    def known_list(self, workspace: str) -> TargetList:
+        """The known jobs of a workspace, in the order of its list."""
+        return TargetList(self._store, self._key or self._target.identity.key, workspace)
 
     async def load(self) -> None:
         """Load the saved state, as far as it is not in memory already.
@@ -235,6 +240,9 @@ class TargetState:
                 jobs=len(self.fleet), without_series=self._gauges.without_series
             )
             self._instruments.label_values(self._label_limiter.over_limit())
+            self._instruments.verified(
+                oldest_verification(self.fleet.verification, self._target.identity.workspaces)
+            )
 
     async def limit_labels(self, view: View, known: Mapping[str, TrackedJob] = {}) -> View:
         """Replace label values beyond ``jobs.max_label_values``.
@@ -329,6 +337,9 @@ class TargetState:
                     newest_created=observed.fleet.newest_created,
                     unified=observed.fleet.unified,
                     incomplete=observed.fleet.incomplete,
+                    verification=dict(
+                        observed.fleet.verification.items() - self.fleet.verification.items()
+                    ),
                     pool_names=dict(
                         observed.fleet.names_in_jobs.items() - self.fleet.names_in_jobs.items()
                     ),

@@ -29,6 +29,7 @@ class Target:
     Args:
         identity: as configured.
         api: limits on its requests.
+        verify_interval: seconds in which every page of its lists should be verified once.
         longest_pause: seconds; a ``Retry-After`` is honored up to this.
         retry_unreachable: whether to retry if there is no connection at all.
         paging: what is known about ``offset`` there.
@@ -55,6 +56,7 @@ class Target:
         *,
         api: ApiSettings,
         longest_pause: float,
+        verify_interval: float,
         retry_unreachable: bool,
         paging: Paging,
         unified: UnifiedJobs,
@@ -72,6 +74,7 @@ class Target:
         self.unified = unified
         self._api = api
         self._longest_pause = longest_pause
+        self._verify_interval = verify_interval
         self._retry_unreachable = retry_unreachable
         self._session = session
         self._instruments = instruments
@@ -122,9 +125,10 @@ class Target:
         self._session.target = self.name
         client = self._make_client(project_id)
         clocks, workspaces = self._clocks, self.identity.workspaces
-        self._sync = Sync(
-            JobSource(client, self.paging, workspaces, self._instruments, clocks.wall, self.unified)
+        source = JobSource(
+            client, self.paging, workspaces, self._instruments, clocks.wall, self.unified
         )
+        self._sync = Sync(source, self._verify_interval)
         max_wait = 1 / self._api.max_requests_per_second
         self._pools = PoolNames(
             client, workspaces, target=self.name, max_wait=max_wait, clocks=clocks

@@ -207,7 +207,10 @@ class PollSettings(Group):
         "Timeout of a sweep; 30m is enough for 360,000 jobs at 5 requests per second.", "30m"
     )
     sweep_interval: Positive = _option(
-        "Time from one sweep, which reads all jobs that the API lists, to the next.", "1h"
+        "Time in which every page of the job list is verified once, with at most one page beside "
+        "each poll. Where that is not possible: time from one sweep, which reads the whole list, to "
+        "the next.",
+        "24h",
     )
     stale_after: Positive = _option(
         "Withdraw the series of job states after this time without a successful poll. "

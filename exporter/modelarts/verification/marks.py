@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -83,7 +83,7 @@ class Verification(msgspec.Struct, frozen=True, array_like=True):
             interval: seconds.
             jobs: length of the list.
         """
-        period = interval / max(1, math.ceil(jobs / _ROWS_PER_PAGE))
+        period = interval / max(1, pages_to_verify(jobs))
         return now // period != self.scrubbed // period  # one page for each period, without drift
 
     def with_verified(self, ranges: Iterable[Range], at: float) -> "Verification":
@@ -98,6 +98,25 @@ class Verification(msgspec.Struct, frozen=True, array_like=True):
     def with_scrubbed(self, at: float) -> "Verification":
         """Return the record after a page was read for verification at ``at``, in unix seconds."""
         return Verification(self.marks, at)
+
+
+def pages_to_verify(jobs: int) -> int:
+    """Return how many requests it takes to verify a list of so many jobs once."""
+    return math.ceil(jobs / _ROWS_PER_PAGE)
+
+
+def oldest_verification(encoded: Mapping[str, bytes], workspaces: Iterable[str]) -> float | None:
+    """Return when the part of some lists that was verified longest ago was, in unix seconds.
+
+    None = some part never was.
+
+    Args:
+        encoded: records by workspace.
+        workspaces: of interest.
+    """
+    times = [Verification.decode(encoded.get(each, b"")).oldest for each in workspaces]
+    known = [at for at in times if at is not None]
+    return min(known) if known and len(known) == len(times) else None
 
 
 def _is_valid(verification: Verification) -> bool:

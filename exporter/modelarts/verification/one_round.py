@@ -1,6 +1,6 @@
 """One round of verification: the end of the list, what differs, and one page of the scrub."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from exporter.modelarts.search import PAGE
 from exporter.modelarts.verification.differences import Comparison, TooDifferentError
@@ -55,11 +55,12 @@ class Round:
         after = self._before.with_verified(self.comparison.agreeing, self._now)
         return after.with_scrubbed(self._now) if self.scrubbed else after
 
-    async def run(self, *, interval: float) -> None:
+    async def run(self, *, interval: float, suspects: Collection[float]) -> None:
         """Do the round.
 
         Args:
             interval: seconds that a whole scrub should take.
+            suspects: create times (unix seconds) of jobs to look for.
 
         Raises:
             TooDifferentError: the whole list should be read.
@@ -70,7 +71,7 @@ class Round:
             raise UnverifiableError("jobs without a create time are known")
         due = self._before.is_due(self._now, interval=interval, jobs=jobs)
         as_long_as_known = self._honest.shows(jobs, self._totals, self._now)
-        if as_long_as_known and not due:
+        if as_long_as_known and not due and not suspects:
             return
         whole = await self._pages.detect_mode()
         if whole is not None:
@@ -84,6 +85,9 @@ class Round:
             limit = jobs + _implausible(jobs)
             await self._begin(await find_end(self._pages, guess=guess, limit=limit), jobs)
         await self.comparison.bisect()
+        for created in suspects:
+            await self.comparison.read_from(created)
+            await self.comparison.bisect()
         if due:
             self.scrubbed = await self.comparison.read_from(self.verification.next_range.newest)
             await self.comparison.bisect()

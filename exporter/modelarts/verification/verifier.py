@@ -29,7 +29,7 @@ poll was committed, and while no sweep is running::
 After a sweep, call ``verifier.swept()``; its verification is ``Verification.complete(time)``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -114,6 +114,7 @@ class Verifier:
         verification: Verification,
         *,
         totals: Mapping[str, int | None],
+        suspects: Collection[float] = (),
     ) -> Findings:
         """Do a round.
 
@@ -122,6 +123,7 @@ class Verifier:
             known: what is known of the list. If it changes during the round, that costs requests.
             verification: of the latest round whose findings were kept.
             totals: the numbers of jobs in the list as just reported by the service, by field name.
+            suspects: create times (unix seconds) of jobs to look for in the list.
 
         Raises:
             PollError: a page could not be read.
@@ -134,7 +136,7 @@ class Verifier:
         round_ = Round(pages, known, verification, totals=totals, honest=self._total, now=now)
         finished = False
         try:
-            await round_.run(interval=self._interval)
+            await round_.run(interval=self._interval, suspects=suspects)
             finished = True
         except UnverifiableError as error:
             return self._give_up(str(error), verification, pages.requests)
