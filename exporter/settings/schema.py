@@ -208,8 +208,8 @@ class PollSettings(Group):
     )
     sweep_interval: Positive = _option(
         "Time in which every page of the job list is verified once, with at most one page beside "
-        "each poll. Where that is not possible: time from one sweep, which reads the whole list, to "
-        "the next.",
+        "each poll. Where that is not possible: time from one sweep, which reads the whole list, "
+        "to the next.",
         "24h",
     )
     stale_after: Positive = _option(
@@ -313,7 +313,7 @@ class LogSettings(Group):
     """The log on standard error."""
 
     level: Annotated[LogLevel, types.choice(LogLevel, warn="warning")] = _option(
-        "Minimum level.", "info"
+        "Minimum level; `warn` means `warning`.", "info"
     )
     format: Annotated[LogFormat, types.choice(LogFormat)] = _option(
         "Text, or one JSON object per line.", "text"
