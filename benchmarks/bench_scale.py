@@ -26,7 +26,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -105,6 +105,11 @@ def options(service: Peer, state: Path | None, **more: str) -> dict[str, str]:
     """Environment of an exporter of the service."""
     kept = {} if state is None else {"state__file": str(state)}
     return environment(f"http://127.0.0.1:{service.port}", **_OPTIONS | kept | more)
+
+
+def at_most(name: str, values: Sequence[float], unit: str, limit: float | None) -> Figure:
+    """A figure with an upper limit."""
+    return Figure(name, values, unit, limit, most=True)
 
 
 class Scrapes:
@@ -196,17 +201,17 @@ def serving(sizes: Sizes, state: Path | None) -> list[Figure]:
     ratio = [many / few for many, few in zip(long, short, strict=True)]
     times = [value / percentile(idle.times, 50) for value in reading.times]
     return [
-        Figure(f"{name}: CPU of a poll relative to few jobs", ratio, "times", 1.5, most=True),
+        at_most(f"{name}: CPU of a poll relative to few jobs", ratio, "times", 1.5),
         Figure(f"{name}: CPU of a poll", long, "ms"),
         Figure(f"{name}: CPU of a poll, few jobs", short, "ms"),
-        Figure(f"{name}: memory", [memory[0]], "MB", 120, most=True),
+        at_most(f"{name}: memory", [memory[0]], "MB", 120),
         Figure(f"{name}: memory, few jobs", [memory[1]], "MB"),
-        Figure(f"{name}: peak memory of the first reading", [peak], "MB", 200, most=True),
+        at_most(f"{name}: peak memory of the first reading", [peak], "MB", 200),
         Figure(f"{name}: time of the first reading", [seconds], "s"),
-        Figure(f"{name}: scrape meanwhile, relative to idle", times, "times", 2, most=True),
+        at_most(f"{name}: scrape meanwhile, relative to idle", times, "times", 2),
         Figure(f"{name}: scrape, idle", idle.times, "ms"),
-        Figure(f"{name}: loop blocked, at most: reading", [max(reading.blocked)], "ms", 50, True),
-        Figure(f"{name}: loop blocked, at most: changes", [max(busy.blocked)], "ms", 50, True),
+        at_most(f"{name}: loop blocked, at most: reading", [max(reading.blocked)], "ms", 50),
+        at_most(f"{name}: loop blocked, at most: changes", [max(busy.blocked)], "ms", 50),
         Figure(f"{name}: longest scrape: reading", [max(reading.times)], "ms"),
         Figure(f"{name}: longest scrape: changes", [max(busy.times)], "ms"),
     ]
@@ -217,9 +222,7 @@ def starts(sizes: Sizes) -> list[Figure]:
     seconds, used = [], []
     with listing(sizes.jobs) as service:
         with running(options(service, sizes.state)) as exporter:
-            deadline = time.monotonic() + _READING_SECONDS
-            while not is_ready(exporter.port) and time.monotonic() < deadline:
-                time.sleep(1.0)
+            wait_until_ready(exporter.port, _READING_SECONDS)
         for _ in range(_STARTS):
             port = free_port()
             more = {"web__listen_address": f"127.0.0.1:{port}", "poll__interval": "1m"}
@@ -231,8 +234,8 @@ def starts(sizes: Sizes) -> list[Figure]:
                 if polls(port) != {"incremental": 1, "sweep": 0}:
                     raise SystemExit("there was a sweep")
     return [
-        Figure("start until ready", seconds, "s", 1.5, most=True),
-        Figure("start until ready: CPU", used, "s", 1.0, most=True),
+        at_most("start until ready", seconds, "s", 1.5),
+        at_most("start until ready: CPU", used, "s", 1.0),
     ]
 
 
@@ -261,8 +264,8 @@ def deleted(sizes: Sizes) -> list[Figure]:
                 name = f"{what} deleted, {offset} mode"
                 requests, passed = exporter.requests - requests, exporter.polls - before
                 target = 3 if most == 40 else None
-                found.append(Figure(f"{name}: requests", [requests], "", most, True))
-                found.append(Figure(f"{name}: polls", [passed], "", target, True))
+                found.append(at_most(f"{name}: requests", [requests], "", most))
+                found.append(at_most(f"{name}: polls", [passed], "", target))
 
     for offset in ("page", "row"):
         run(look_for(offset))
@@ -291,9 +294,9 @@ def day(sizes: Sizes) -> list[Figure]:
     few, many = (run(pass_through(jobs)) for jobs in (sizes.day, sizes.jobs))
     most = 9000 * sizes.hours / 24
     return [
-        Figure(f"{sizes.hours} hours, {sizes.day} jobs: requests", [few], "", most, most=True),
+        at_most(f"{sizes.hours} hours, {sizes.day} jobs: requests", [few], "", most),
         Figure(f"{sizes.hours} hours, {sizes.jobs} jobs: requests", [many], ""),
-        Figure("the same, relative to fewer jobs", [many / few], "times", 1.15, most=True),
+        at_most("the same, relative to fewer jobs", [many / few], "times", 1.15),
     ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from common import PYTHON, Client, Peer, peer
+from common import PYTHON, Client, Peer, end, peer
 
 _MB = 2**20
 _SAYS = r"serving http://127\.0\.0\.1:(\d+)"
@@ -37,8 +37,7 @@ def begun(environ: Mapping[str, str]) -> Iterator[int]:
     try:
         yield process.pid
     finally:
-        process.terminate()
-        process.wait()
+        end(process)
 
 
 def is_ready(port: int) -> bool:
@@ -51,9 +50,9 @@ def is_ready(port: int) -> bool:
         return False
 
 
-def wait_until_ready(port: int) -> None:
-    """Wait until the exporter is ready, checking every 10 ms."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+def wait_until_ready(port: int, seconds: float = _PATIENCE_SECONDS) -> None:
+    """Wait until the exporter is ready, but no longer than that; checks every 10 ms."""
+    deadline = time.monotonic() + seconds
     while not is_ready(port):
         if time.monotonic() > deadline:
             raise SystemExit("the exporter did not become ready")

@@ -94,7 +94,7 @@ class VirtualExporter:
         """Wait for something, but no longer than so many intervals of polls.
 
         Raises:
-            SystemExit: it does not become true, or a poll has failed.
+            SystemExit: it has not become true by then.
         """
         for _ in range(round(polls * INTERVAL)):
             if condition():
