@@ -40,7 +40,7 @@ _PLAUSIBLY_DELETED_SHARE = 0.1
 _SAMPLE = 20
 _MAX_LOOKUPS = 450
 """Jobs that left the active ones and are looked up in one poll; the next one resolves others."""
-_MAX_SUSPECTS = 20
+_MAX_SUSPECTS = 2000
 """Jobs that no lookup finds and for which a verification reads the list."""
 _TRY_AGAIN_SECONDS = 3600.0
 """What was learned about filters is forgotten after so long."""
