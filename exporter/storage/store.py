@@ -390,6 +390,8 @@ class Store:
             generation.advance(connection)
         self._wholes.pop(old, None)
         self._loaded.pop(old, None)
+        if old in self._outdated:
+            self._outdated.add(new)
 
     def _load(
         self, target: StateKey, workspaces: frozenset[str], recent_since: float
