@@ -18,7 +18,7 @@ from exporter.storage.rows import damaged
 _SMALL_TABLES = ("scope", "series", "activity", "pool", "job_group", "hour")
 _ROWS = 500
 """Rows of a step."""
-_ENTRIES = 50_000
+_ENTRIES = 5000
 """Entries of an index that are counted in a step."""
 _SEEK = 10
 """What finding the first of them costs, as a number of entries."""
@@ -67,27 +67,22 @@ _JOBS = f"""
             WHERE i.job_group = j.job_group AND i.ended IS j.ended AND i.rowid = j.rowid)
         AND EXISTS (SELECT 1 FROM job AS i INDEXED BY job_by_created
             WHERE i.scope = j.scope AND i.created IS j.created AND i.rowid = j.rowid),
-        EXISTS (SELECT 1 FROM job_group AS g WHERE g.id = j.job_group AND g.scope = j.scope)
-        AND EXISTS (SELECT 1 FROM hour AS h WHERE h.scope = j.scope
-            AND h.hour = ifnull(CAST(j.created / 3600 AS INTEGER), {counts.NO_HOUR})),
         EXISTS (SELECT 1 FROM scope AS s WHERE s.id = j.scope)
     FROM job AS j NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?
 """
 
 
 def _jobs(connection: sqlite3.Connection) -> Iterator[None]:
-    """Each job is in all indexes, and where it is counted is there."""
+    """Each job is in all indexes."""
     last = 0
     while found := connection.execute(_JOBS, (last, _ROWS)).fetchall():
-        for *columns, in_indexes, is_counted, has_scope in found:
+        for *columns, in_indexes, has_scope in found:
             row = jobs.Row._make(columns)
             jobs.verify(row)
             if not has_scope:
                 raise damaged("job", row.id, "its workspace is missing")
             if not in_indexes:
                 raise damaged("job", row.id, "it is missing in an index")
-            if not is_counted:
-                raise damaged("job", row.id, "it is not counted")
         last = row.rowid or last
         yield
 
@@ -125,6 +120,6 @@ def _hours(connection: sqlite3.Connection) -> Iterator[None]:
         if listed != number:
             raise DamagedFileError("is damaged (an hour does not have the jobs that it counts)")
         seen += number + _SEEK
-        if seen > _ROWS:
+        if seen > _ENTRIES:
             seen = 0
             yield

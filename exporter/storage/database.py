@@ -118,8 +118,12 @@ class Database:
         Raises:
             HistoryLostError, StateError: as `working`.
         """
-        with self.working():
-            return not next(self._check, True)
+        with self.working() as connection:
+            try:
+                return not next(self._check, True)
+            except sqlite3.Error:
+                self._check = LAYOUT.check(connection)  # from the beginning
+                raise
 
     def checkpoint(self) -> None:
         """Checkpoint the WAL. If it fails the WAL grows until a commit fails and reports it."""

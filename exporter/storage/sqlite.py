@@ -140,18 +140,24 @@ def open_temporary(layout: Layout) -> Opened:
     """Open a private database: in memory if it is small, else in an unnamed temporary file.
 
     Without a directory for such files, all of it is in memory.
+
+    Raises:
+        StartError: it cannot be created.
     """
     directories = filter(None, map(os.environ.get, ("SQLITE_TMPDIR", "TMPDIR")))
     has_directory = any(
         Path(each).is_dir() and os.access(each, os.W_OK | os.X_OK)
         for each in (*directories, *_TEMPORARY_DIRECTORIES)
     )
-    connection = sqlite3.connect("" if has_directory else ":memory:", isolation_level=None)
-    if not has_directory:
-        connection.execute("PRAGMA temp_store = MEMORY")
-    with transaction(connection):
-        for step in range(1, max(layout.steps) + 1):
-            layout.steps[step](connection)
+    try:
+        connection = sqlite3.connect("" if has_directory else ":memory:", isolation_level=None)
+        if not has_directory:
+            connection.execute("PRAGMA temp_store = MEMORY")
+        with transaction(connection):
+            for step in range(1, max(layout.steps) + 1):
+                layout.steps[step](connection)
+    except sqlite3.Error as error:
+        raise StartError(f"temporary database: {explain(error)}") from error
     return Opened(connection, iter(()))
 
 

@@ -216,16 +216,18 @@ async def test_rows_that_are_wrong_or_missing_are_damage(path, caplog, end, stat
 INDEXES = ("job_by_id", "job_by_group", "job_by_created")
 
 
-def behind_the_back_of(index, path, statement):
-    """Change the table, but not this index."""
+def behind_the_back_of(indexes, path, *statements):
+    """Change the table, but not these indexes."""
+    names = ",".join(f"'{each}'" for each in indexes)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA writable_schema = ON")
-        query = "SELECT * FROM sqlite_master WHERE name = ?"
-        row = connection.execute(query, (index,)).fetchone()
-        connection.execute("DELETE FROM sqlite_master WHERE name = ?", (index,))
+        query = f"SELECT * FROM sqlite_master WHERE name IN ({names})"
+        rows = connection.execute(query).fetchall()
+        connection.execute(f"DELETE FROM sqlite_master WHERE name IN ({names})")
         connection.execute(f"PRAGMA schema_version = {reread(connection)}")
-        assert connection.execute(statement).rowcount == 1
-        connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
+        for statement in statements:
+            assert connection.execute(statement).rowcount == 1
+        connection.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def reread(connection):
@@ -234,22 +236,62 @@ def reread(connection):
 
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
-@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize(
+    "indexes", [*((each,) for each in INDEXES), INDEXES], ids=[*INDEXES, "all of them"]
+)
 @pytest.mark.parametrize(
     "statement",
     ["UPDATE job SET rowid = 99 WHERE rowid = 5", "DELETE FROM job WHERE rowid = 5"],
     ids=["other rows", "missing rows"],
 )
-async def test_an_index_that_disagrees_is_damage(path, caplog, end, index, statement):
+async def test_an_index_that_disagrees_is_damage(path, caplog, *, end, indexes, statement):
     await filled(path)
     if end == "killed":
         as_after_a_kill(path)
-    behind_the_back_of(index, path, statement)
+    behind_the_back_of(indexes, path, statement)
 
     if end == "killed":
         assert await moved_aside(path, caplog) == {"state.db", ASIDE}
     else:
         await found_later(path)
+
+
+@pytest.mark.parametrize("index", ["job_by_group", "job_by_created"])
+async def test_an_index_that_has_a_job_twice_is_damage(path, index):
+    await filled(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        row = connection.execute("SELECT * FROM job WHERE rowid = 5").fetchone()
+    behind_the_back_of([index], path, "DELETE FROM job WHERE rowid = 5")
+    change_file(path, "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, ?)", *row)
+
+    await found_later(path)
+
+
+async def test_an_open_job_that_an_index_does_not_find_is_noticed_at_the_start(path):
+    """Nothing would ask what became of it."""
+    await filled(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        row = connection.execute("SELECT * FROM job WHERE id = 'open'").fetchone()
+        connection.execute("DELETE FROM job WHERE id = 'open'")
+    values = ", ".join(
+        f"x'{each.hex()}'" if isinstance(each, bytes) else repr(each) for each in row
+    )
+    values = values.replace("None", "NULL")
+    behind_the_back_of(["job_by_group"], path, f"INSERT INTO job VALUES ({values})")
+    problems = []
+    async with opened(path, lambda: problems.append(1)) as store:
+        assert await loaded(store) == NOTHING
+    assert problems == [1]
+
+
+@pytest.mark.parametrize("table", ["scope", "series", "activity", "pool", "job_group"])
+async def test_an_index_of_what_a_start_reads_is_checked_at_the_start(path, table, caplog):
+    await filled(path)
+    start = pages_of(path, f"sqlite_autoindex_{table}_1") * 4096 - 12  # in its first row
+    whole = path.read_bytes()
+    write_file(path, whole[:start] + bytes([whole[start] ^ 1]) + whole[start + 1 :])
+
+    assert await moved_aside(path, caplog) == {"state.db", ASIDE}
 
 
 def pages_of(path, index):
@@ -285,7 +327,7 @@ async def test_a_known_job_is_never_taken_for_unknown(path, index):
 @pytest.mark.parametrize("moment", ["asked for", "committed"])
 async def test_a_job_that_an_index_does_not_find_fails_the_poll(path, caplog, moment):
     await filled(path)
-    behind_the_back_of("job_by_id", path, "UPDATE job SET rowid = 99 WHERE id = 'job-7'")
+    behind_the_back_of(["job_by_id"], path, "UPDATE job SET rowid = 99 WHERE id = 'job-7'")
     async with opened(path, lambda: None) as store:
         asked = store.jobs(T, ["job-7"], {"job-7": JOBS["job-7"].job.created})
         committed = store.commit(T, StateChange({"job-7": JOBS["job-7"]}))
@@ -440,22 +482,29 @@ async def test_what_is_checked_later_is_moved_aside_then(path):
     assert path.with_name(ASIDE).exists()
 
 
-async def test_a_check_that_cannot_read_tries_again(path, monkeypatch):
+async def test_a_check_that_cannot_read_begins_again_later(path, monkeypatch, caplog):
     await filled(path)
-    errors = [StateError("disk"), StateError("disk")]
+    change_file(path, "DELETE FROM job WHERE id = 'job-7'")
+    errors = [
+        sqlite3.OperationalError("disk I/O error"),
+        sqlite3.OperationalError("disk I/O error"),
+    ]
     problems = []
+    next_group = check.counts.next_group
+
+    def fail(*arguments):
+        if errors:
+            raise errors.pop()
+        return next_group(*arguments)
+
+    monkeypatch.setattr("exporter.storage.counts.next_group", fail)
     async with checking(path, lambda: problems.append(1)) as (store_, pauses):
-        step = store_._database.check_step
-
-        def check_step():
-            if errors:
-                raise errors.pop()
-            return step()
-
-        monkeypatch.setattr(store_._database, "check_step", check_step)
         pauses.may_go_on.set()
         await store_._checking
-        assert pauses.seconds[:4] == [store.CHECK_AFTER_SECONDS] * 3 + [store.CHECK_PAUSE_SECONDS]
+        assert pauses.seconds.count(store.CHECK_AFTER_SECONDS) == 1 + 2 + 1  # the last: for damage
+    assert len(problems) == 3
+    assert f"rows not checked: state file {path}: disk I/O error" in caplog.text
+    assert path.with_name(ASIDE).exists()
 
 
 async def test_a_close_ends_the_check(path):

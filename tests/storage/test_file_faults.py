@@ -181,6 +181,25 @@ async def test_an_untouched_file_is_never_written_anew(path, caplog):
     assert [each for each in caplog.records if each.levelno > logging.INFO] == []
 
 
+async def test_each_target_learns_that_the_history_is_lost(path):
+    async with opened(path, lambda: None) as store:
+        for target in (T, OTHER):
+            await store.commit(target, CHANGE)
+            await loaded(store, target)
+        overwritten(path)
+        with pytest.raises(HistoryLostError):
+            await store.commit(T, StateChange())
+        await loaded(store)
+        await store.commit(T, StateChange())
+        renamed = OTHER._replace(name="renamed")
+        await store.rename(OTHER, renamed, ["0"])
+        for target in (OTHER, renamed):
+            with pytest.raises(HistoryLostError):
+                await store.commit(target, StateChange())
+        assert await loaded(store, renamed) == SAVED._replace(incomplete=frozenset({"0"}))
+        await store.commit(renamed, StateChange())
+
+
 async def test_what_was_only_loaded_is_not_lost_when_the_file_is_overwritten(path):
     async with opened(path) as store:
         await store.commit(T, CHANGE)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import msgspec
 import pytest
 from storage.test_store import NEVER, NOW, OTHER, T, expected, group_of, known, loaded, opened
 
+from exporter.errors import StartError
 from exporter.jobs.job import PHASES, TERMINAL, UNKNOWN_PHASE
 from exporter.storage import jobs as jobs_table
-from exporter.storage.store import StateChange
+from exporter.storage.store import StateChange, Store
 
 HOUR = 3600.0
 CREATED = NOW - NOW % HOUR
@@ -206,3 +208,12 @@ async def test_without_a_directory_for_temporary_files_all_is_in_memory(monkeypa
     async with opened(None) as store:
         await fill(store)
         assert len(temporary_files()) == before
+
+
+async def test_a_temporary_store_that_cannot_be_created(monkeypatch):
+    def fail(*_, **__):
+        raise sqlite3.OperationalError("out of memory")
+
+    monkeypatch.setattr("sqlite3.connect", fail)
+    with pytest.raises(StartError, match=r"^temporary database: out of memory$"):
+        await Store.temporary(problem=lambda: pytest.fail("counted"))

@@ -317,6 +317,7 @@ async def test_a_job_that_two_renamed_workspaces_have_becomes_one(store):
         {"a": known(name="new")}, {"0": NOW, "1": NOW}
     )
     assert await store.count(OTHER, "1") == (0, 0)
+    assert await store.jobs_between(OTHER, "1", 0, NOW) == {}
 
 
 async def test_a_commit_survives_a_power_cut_and_its_log_stays_small(path):
