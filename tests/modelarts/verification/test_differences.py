@@ -190,6 +190,18 @@ async def test_what_is_held_in_memory_is_bounded():
 
 
 @pytest.mark.slow
+async def test_a_group_too_large_to_compare_needs_a_sweep():
+    gone = range(40_000, 52_000)
+    rig = Rig(spread(100_000) | dict.fromkeys(gone, FIRST + 45_000_500), "row")
+    rig.service.delete(*gone)
+
+    found = await rig.settle()
+
+    assert [findings.verdict for findings in found] == ["differs", "differs", "sweep"]
+    assert not any(findings.missing for findings in found)
+
+
+@pytest.mark.slow
 async def test_what_a_round_finds_is_bounded():
     rig = Rig(spread(SIZE), "row")
     for first in (20_000, 80_000, 140_000):
