@@ -355,7 +355,7 @@ READS = {
     "jobs": lambda store: store.jobs(T, ["job-7"]),
     "unchanged": lambda store: store.unchanged(T, {"job-7": JOBS["job-7"].job}),
     "jobs_between": lambda store: store.jobs_between(T, "0", NEVER, NOW),
-    "in_groups": lambda store: store.in_groups(T, ["0"], expected(JOBS).finished),
+    "omitted": lambda store: store.omitted(T, "0", lambda job_id: job_id != "job-7"),
     "commit": lambda store: store.commit(T, StateChange({"job-7": JOBS["job-7"]})),
     "deletion": lambda store: store.commit(T, StateChange(deleted=["job-7"])),
 }

@@ -153,15 +153,36 @@ async def test_the_last_failures_of_all_groups(store):
     assert failures == expected(jobs).failures
 
 
-async def test_the_jobs_of_some_groups(store):
-    jobs = {str(number): known(str(number), user=f"user-{number % 3}") for number in range(9)}
+async def test_finished_jobs_whose_flavor_type_is_unknown(store):
+    jobs = {
+        "a": known("a", pool="p", flavor_type="unknown"),
+        "b": known("b", pool="p"),
+        "c": known("c", pool="q", flavor_type="unknown"),
+        "d": known("d", pool="p", flavor_type="unknown", phase="Running"),
+    }
     await store.commit(T, StateChange(jobs))
-    groups = {group_of(jobs["1"].job), group_of(jobs["1"].job)._replace(user="nobody")}
 
-    found = await store.in_groups(T, ["0"], groups)
+    assert await store.of_unknown_type(T, ["0"], {"p"}) == {"a": jobs["a"]}
+    assert await store.of_unknown_type(T, ["1"], {"p"}) == {}
 
-    assert found == {key: job for key, job in jobs.items() if job.job.user == "user-1"}
-    assert await store.in_groups(T, ["1"], groups) == {}
+
+async def test_jobs_that_a_reading_of_the_list_has_omitted(store):
+    jobs = {each: known(each) for each in "abc"}
+    await store.commit(T, StateChange(jobs))
+
+    assert await store.omitted(T, "0", "ab".__contains__) == {"c": jobs["c"]}
+    assert await store.omitted(T, "1", "ab".__contains__) == {}
+
+
+async def test_a_first_reading_that_was_interrupted_is_forgotten(store):
+    jobs = {each: known(each) for each in "abc"} | {"d": known("d", workspace="1")}
+    await store.commit(T, StateChange(jobs))
+
+    await store.start_over(T, ["0"])
+
+    assert await store.jobs(T, "abcd") == {"d": jobs["d"]}
+    assert (await store.count(T, "0"), await store.count(T, "1")) == ((0, 0), (1, 0))
+    assert await store.count_newer(T, "0", 0.0) == 0
 
 
 async def test_jobs_that_are_saved_exactly_as_they_are(store):
