@@ -174,7 +174,7 @@ class Poller:
         listed = [len(each.jobs) if each.complete else each.total for each in results]
         return FirstPages(
             listed=None if None in listed else sum(filter(None, listed)),
-            pools=None if names is None else len(names),
+            pools=None if names is None else len(names.names),
             cost=cost,
         )
 

@@ -68,6 +68,10 @@ CHAINS: Mapping[str, tuple[str, ...]] = {
         "flavor_detail.flavor_info.gpu.product_name",
         "flavor_info.npu.product_name",
         "flavor_info.gpu.product_name",
+        "flavor_detail.flavor_info.npu.unit_num",
+        "flavor_detail.flavor_info.gpu.unit_num",
+        "flavor_info.npu.unit_num",
+        "flavor_info.gpu.unit_num",
         TASKS,
         "flavor_id",
         "pool_info.pool_resource_flavor",
@@ -197,7 +201,7 @@ def find_hardware(
     job.nodes = _add(part.nodes for part in parts) if nodes is _ABSENT else nodes
     cards, cores, memory = map(job.total, ("cards", "cpu cores", "memory"))
     flavor_type = job.flavor_type or UNKNOWN
-    accelerator = "" if flavor_type == "CPU" else label(job.text("accelerator").lower())
+    accelerator = "" if flavor_type == "CPU" else label(job.text("accelerator").strip().lower())
     pool, pool_name = job.pool()
     return Hardware(
         pool=label(pool) or PUBLIC_POOL,
@@ -322,6 +326,9 @@ class _Part:
                 )
             elif field.endswith("flavor_type"):
                 found = self._check.choice(_at(self.resource, field), FLAVOR_TYPES, "flavor_type")
+            elif field.endswith("unit_num"):
+                has_cards = _known(self.per_node("cards", field))
+                found = ("Ascend" if "npu" in field else "GPU") if has_cards else ""
             else:
                 found = imply_flavor_type(_at(self.resource, field), cpu=field in _FLAVOR_NAMES)
             if found:
