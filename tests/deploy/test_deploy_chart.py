@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(600)  # helm may have to be fetched
 CASES = {path.stem.removesuffix("-values"): path for path in sorted(CHART.glob("ci/*-values.yaml"))}
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-RULES = {path.name: path for path in (DEPLOY / "prometheus").glob("*.yml")}
+RULES = {path.name: path for path in (DEPLOY / "prometheus").glob("modelarts.*.yml")}
 DASHBOARDS = {path.name: path for path in (ROOT / "grafana").glob("*.json")}
 
 each_case = pytest.mark.parametrize("case", CASES)
