@@ -255,7 +255,8 @@ class Search:
             async def was_read(page: JobPage) -> bool:
                 return any(job.id in walk.seen for job in page.jobs)
 
-            await self._walk(was_read)
+            newer = await self._walk(was_read)
+            self.result.ids.update(newer.seen)
         return self.result
 
     async def read_newest(self, find: Find, before: float) -> SearchResult:
@@ -371,7 +372,6 @@ class Search:
         # One or two jobs may have changed after the service applied the filter.
         if mismatched * 2 > len(page.jobs) or self.result.mismatched > PAGE:
             raise FilterIgnoredError
-        self.result.ids.update(job.id for job in page.jobs)
         adopted = [self._adopt(job) for job in accepted]
         self.result.add(adopted)
         if self._take is not None:
