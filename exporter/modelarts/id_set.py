@@ -29,7 +29,7 @@ class IdSet:
     def update(self, ids: "Iterable[str] | IdSet") -> None:
         """Add IDs."""
         if isinstance(ids, IdSet):
-            self._add(number for bucket in ids._buckets.values() for number in bucket)
+            self._add(number for bucket in ids._buckets.values() for number in bucket)  # noqa: SLF001
         else:
             self._add(map(_hash, ids))
 
