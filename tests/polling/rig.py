@@ -356,6 +356,12 @@ class Rig:
         ok = await getattr(poller, read)()
         return Step(ok, "incremental" if incremental else "sweep", before, self.samples())
 
+    async def poll_and_verify(self, poller, times=1):
+        """Poll, and verify the list after it, as a running poller does."""
+        for _ in range(times):
+            assert await poller.poll(), poller.error
+            assert await poller.verify(), poller._verification_error
+
     async def settle(self, poller):
         """One interval later: new counters show what they count."""
         self.clock.passes(INTERVAL)
