@@ -273,12 +273,15 @@ class TargetState:
         fleet = await self._advanced(self.fleet, self._clocks.wall())
         return WholeReading(self, fleet, frozenset(first))
 
-    async def save_part(self, fleet: Fleet, view: View) -> tuple[Fleet, dict[Base, float]]:
+    async def save_part(
+        self, fleet: Fleet, view: View, again: Collection[str]
+    ) -> tuple[Fleet, dict[Base, float]]:
         """Save a part of a baseline. It is not shown, and does not count as known yet.
 
         Args:
             fleet: with the parts before.
             view: of jobs that existed before.
+            again: ids of those of them that are in a part before, as read earlier.
 
         Returns:
             The fleet with this part, and when its new bases were last active.
@@ -287,14 +290,14 @@ class TargetState:
             StateError: it cannot be saved now.
         """
         now = self._clocks.wall()
-        known = await self._of_unknown_type(fleet, view)
+        key = self._key or self._target.identity.key
+        known = dict(await self._of_unknown_type(fleet, view))
+        if again:
+            known |= await self._store.jobs(key, again)
         view = await self.limit_labels(view, known)
         observed = await asyncio.to_thread(observe, fleet, view, now, known)
         names = observed.fleet.names_in_jobs.items() - fleet.names_in_jobs.items()
-        await self._store.commit(
-            self._key or self._target.identity.key,
-            StateChange(jobs=observed.jobs, pool_names=dict(names)),
-        )
+        await self._store.commit(key, StateChange(jobs=observed.jobs, pool_names=dict(names)))
         return observed.fleet, await self._first_activity(observed, now)
 
     async def apply(self, view: View, reading: WholeReading | None = None) -> int:

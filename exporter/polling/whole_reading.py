@@ -27,7 +27,9 @@ class Saver(Protocol):
     def known(self) -> KnownJobs:
         """Looks up jobs."""
 
-    async def save_part(self, fleet: Fleet, view: View) -> tuple[Fleet, dict[Base, float]]:
+    async def save_part(
+        self, fleet: Fleet, view: View, again: Collection[str]
+    ) -> tuple[Fleet, dict[Base, float]]:
         """Save a part of a baseline."""
 
 
@@ -50,7 +52,9 @@ class WholeReading:
         self._saver = saver
         self._first = first
         self._part: dict[str, Job] = {}
-        self._saved = IdSet()
+        self._again: set[str] = set()
+        """Jobs of the part that an earlier part has, too: pages overlap, and lists change."""
+        self._read = IdSet()
         self._saving = asyncio.Lock()
 
     def take(self, workspace: str) -> Take:
@@ -61,13 +65,14 @@ class WholeReading:
         return await self._saver.known.unchanged(jobs)
 
     async def _take_first(self, jobs: Sequence[Job]) -> Collection[str]:
-        taken = [job for job in jobs if job.phase != UNKNOWN_PHASE]
-        new = [job for job in taken if job.id not in self._saved]
-        self._saved.update(job.id for job in new)
-        self._part |= {job.id: job for job in new}
+        usable = {job.id: job for job in jobs if job.phase != UNKNOWN_PHASE}
+        known = {job.id for job in jobs if job.id in self._read}
+        self._again |= known & usable.keys() - self._part.keys()
+        self._part |= usable
+        self._read.update(usable)
         if len(self._part) >= PART:
             await self.save()
-        return {job.id for job in taken}
+        return known | usable.keys()
 
     async def save(self) -> None:
         """Save the part that was taken last.
@@ -77,9 +82,10 @@ class WholeReading:
         """
         async with self._saving:
             part, self._part = self._part, {}
+            again, self._again = self._again, set()
             if not part:
                 return
             view = View(part, hidden=frozenset(part))
-            self.fleet, activity = await self._saver.save_part(self.fleet, view)
+            self.fleet, activity = await self._saver.save_part(self.fleet, view, again)
             for base, at in activity.items():
                 self.activity[base] = max(at, self.activity.get(base, at))
