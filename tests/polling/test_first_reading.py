@@ -23,6 +23,21 @@ async def interrupted(rig, poller, page):
     rig.service.faults.clear()
 
 
+def move(rig, job_id, workspace):
+    job = rig.fleet[job_id]
+    rig.fleet.index.remove(job)
+    job.workspace = workspace
+    rig.fleet.index.add(job)
+
+
+async def succeeded(rig, before, **options):
+    """The poller after a reload."""
+    after = await rig.add(store=before.state._store, **options)
+    rig.publisher.pollers.remove(before)
+    await after.take_over(before)
+    return after
+
+
 async def test_parts_are_not_used_after_a_restart(rig, tmp_path):
     path, clocks = tmp_path / "state.db", Clocks(rig.clock.wall)
     await rig.serve()
@@ -51,20 +66,32 @@ async def test_what_happens_to_a_job_that_moves_to_a_new_workspace_counts(rig):
     before = await rig.add()
     assert await before.poll()
     for job_id in (old[0], new[0]):
-        job = rig.fleet[job_id]
-        rig.fleet.index.remove(job)
-        job.workspace = OTHER
-        rig.fleet.index.add(job)
+        move(rig, job_id, OTHER)
     rig.fleet.finish(new[0], "Failed")
-    after = await rig.add(workspaces=("0", OTHER), store=before.state._store)
-    rig.publisher.pollers.remove(before)
-    await after.take_over(before)
+    after = await succeeded(rig, before, workspaces=("0", OTHER))
     for _ in range(2):
         await rig.settle(after)
 
     assert rig.counted("jobs_finished") == {"Failed": 1}
     assert after.state.fleet.listed == {"0": 118, OTHER: 2}
     assert rig.value(JOBS) == 120
+
+
+async def test_a_job_that_moves_from_a_workspace_that_was_removed_is_one_job(rig):
+    await rig.serve()
+    old = [rig.fleet.create(workspace=OTHER).id for _ in range(2)]
+    for job_id in old:
+        rig.fleet.finish(job_id)
+    rig.populate(60, "Completed")
+    both = await rig.add(workspaces=("0", OTHER))
+    assert await both.poll()
+    one = await succeeded(rig, both)
+    move(rig, old[0], OTHER[::-1])
+    rig.clock.passes(2 * 86400.0)
+    after = await succeeded(rig, one, workspaces=("0", OTHER[::-1]))
+    await rig.settle(after)
+
+    assert after.state.fleet.listed == {"0": 60, OTHER[::-1]: 1}
 
 
 async def test_parts_that_were_left_behind_do_not_leave_the_numbers(rig):
@@ -75,15 +102,11 @@ async def test_parts_that_were_left_behind_do_not_leave_the_numbers(rig):
     assert await before.poll()
     for _ in range(60):
         rig.fleet.finish(rig.fleet.create(rig.fleet.now - 7200.0, workspace=OTHER))
-    options = {"store": before.state._store, "jobs": {"history": "2d"}, "retries": 0}
-    middle = await rig.add(workspaces=("0", OTHER), **options)
-    rig.publisher.pollers.remove(before)
-    await middle.take_over(before)
+    options = {"jobs": {"history": "2d"}, "retries": 0}
+    middle = await succeeded(rig, before, workspaces=("0", OTHER), **options)
     await interrupted(rig, middle, page=3)
     rig.clock.passes(3 * 86400.0)
-    after = await rig.add(workspaces=("0", OTHER, OTHER[::-1]), **options)
-    rig.publisher.pollers.remove(middle)
-    await after.take_over(middle)
+    after = await succeeded(rig, middle, workspaces=("0", OTHER, OTHER[::-1]), **options)
     await after.state.load()
 
     assert after.state.fleet.counted == {}
