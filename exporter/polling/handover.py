@@ -29,6 +29,7 @@ class Handover(NamedTuple):
         anomalies: those that were reported.
         label_limiter: knows which label values have names.
         refreshed: monotonic seconds of the last successful poll; None: no job states are shown.
+        whole: what the store would save again if its file was lost; None: nothing was committed.
     """
 
     key: StateKey
@@ -42,6 +43,7 @@ class Handover(NamedTuple):
     anomalies: Anomalies
     label_limiter: LabelLimiter
     refreshed: float | None
+    whole: Whole | None
 
 
 def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fleet, Ledger]:

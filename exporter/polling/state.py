@@ -210,6 +210,7 @@ class TargetState:
             anomalies=self._anomalies,
             label_limiter=self._label_limiter,
             refreshed=None if fresh is None else fresh - self._poll.stale_after,
+            whole=self._whole,
         )
 
     async def take_over(self, left: Handover) -> None:
@@ -223,6 +224,7 @@ class TargetState:
         self.unloaded = workspaces - left.loaded
         self.fleet, self._ledger = left.fleet, left.ledger
         self._last_active = dict(left.last_active)
+        self._whole = left.whole
         if workspaces != left.workspaces:
             self.fleet, self._ledger = await asyncio.to_thread(
                 restrict, left.fleet, left.ledger, workspaces & left.workspaces
