@@ -129,7 +129,7 @@ class TargetState:
                 await inherit(self._target, self.unloaded, self._store)
             now = self._clocks.wall()
             since = self._since(now)
-            saved = await self._store.load(key, self.unloaded, recent_since=since[0])
+            saved = await self._saved(key, since[0])
             restored = restored_fleet(saved, await self._counted(key, saved, since), since)
             before = await self._advanced(self.fleet, now)
             jobs = list(restored.whole_jobs())
@@ -154,6 +154,14 @@ class TargetState:
         """Which finished jobs are kept whole, and which ones count: those that ended since."""
         history = self._jobs.history
         return now - self._jobs.retention, now - history if history else EVERYTHING
+
+    async def _saved(self, key: StateKey, recent_since: float) -> SavedState:
+        """The saved state, without what an interrupted first reading of a list has left."""
+        saved = await self._store.load(key, self.unloaded, recent_since=recent_since)
+        if unread := self.unloaded - saved.newest_created.keys():
+            await self._store.start_over(key, unread)
+            saved = await self._store.load(key, self.unloaded, recent_since=recent_since)
+        return saved
 
     async def _counted(
         self, key: StateKey, saved: SavedState, since: tuple[float, float]

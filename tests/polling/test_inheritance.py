@@ -271,6 +271,9 @@ async def test_what_is_written_anew_is_whole(rig, life, path):
         await pollers[0].state._store.load(key(), [], recent_since=0.0)  # the checkpoint is done
         path.write_bytes(b"overwritten")
         rig.fleet.finish(ids[5], "Failed")
+        for poller in pollers:
+            assert not await poller.poll()  # finished jobs are lost: the next poll reads them
+            assert "written anew" in poller.error
         await settle(rig, pollers[0])
         rig.fleet.delete(ids[6])
         await settle(rig, *pollers)
