@@ -296,9 +296,7 @@ async def test_only_jobs_older_than_the_newest_one_known_end_the_search():
     for known, pages, oldest in ((range(70), 2, 21), (range(70, 120), 3, 0)):
         service = ListService(list(range(120)), "row")
 
-        found = await search(service, paging=Paging("row")).read_newest(
-            knowing(known), created(70)
-        )
+        found = await search(service, paging=Paging("row")).read_newest(knowing(known), created(70))
 
         assert (found.pages, min(numbers(found))) == (pages, oldest)
 

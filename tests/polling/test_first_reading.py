@@ -128,9 +128,7 @@ async def test_row_37_what_was_read_last_counts(rig, mode, first, then):
 @pytest.mark.usefixtures("_part")
 @pytest.mark.parametrize("between", ["polls", "lives"])
 @pytest.mark.parametrize("history", ["0", "30d"])
-async def test_one_that_was_interrupted_begins_again(  # noqa: PLR0917 - pytest's
-    rig, life, mode, between, history
-):
+async def test_one_that_was_interrupted_begins_again(rig, life, mode, between, history):
     """Jobs that were deleted meanwhile were never known, and those that ended are a baseline."""
     await rig.serve(behaviour=Behaviour(offset=mode))
     ids = rig.populate(300, "Completed")
