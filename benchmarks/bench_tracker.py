@@ -19,8 +19,8 @@ import msgspec
 from common import Figure, report
 from world import make_fleet
 
-from exporter.jobs.job import Job, View
 from exporter.jobs.fleet import Fleet
+from exporter.jobs.job import Job, View
 from exporter.jobs.tracker import Observation
 from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import Ledger, Series, SeriesKey

@@ -17,12 +17,20 @@ class TargetJobs:
     Args:
         store: has all jobs.
         key: the name of the target's state.
+        workspaces: of the target; the store may have others, which are no longer configured.
         fleet: returns what is in memory now.
     """
 
-    def __init__(self, store: Store, key: StateKey, fleet: Callable[[], Fleet]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        key: StateKey,
+        workspaces: Collection[str],
+        fleet: Callable[[], Fleet],
+    ) -> None:
         self._store = store
         self._key = key
+        self._workspaces = workspaces
         self._fleet = fleet
 
     async def find(self, jobs: Collection[Job]) -> Mapping[str, TrackedJob]:
@@ -40,7 +48,12 @@ class TargetJobs:
         if len(fleet) <= len(fleet.open) + len(fleet.recent) or len(found) == len(created):
             return found
         rest = {job_id: at for job_id, at in created.items() if job_id not in found}
-        return found | await self._store.jobs(self._key, rest.keys(), rest)
+        stored = await self._store.jobs(self._key, rest.keys(), rest)
+        return found | {
+            job_id: known
+            for job_id, known in stored.items()
+            if known.job.workspace in self._workspaces
+        }
 
     async def unchanged(self, jobs: Collection[Job]) -> Collection[str]:
         """Return the ids of those of these jobs that are as they are known."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 from exporter.clock import Clocks, wait
-from exporter.errors import PollError, StateError, TimedOutError
+from exporter.errors import HistoryLostError, PollError, StateError, TimedOutError
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import View
 from exporter.metrics.self_metrics import TargetInstruments
@@ -165,6 +165,7 @@ class Poller:
             if view is not None and await self._verify(view):
                 await self.state.publish()
         except (PollError, StateError) as failure:
+            self._expect_loss(failure)
             error = str(failure)
         except Exception:  # as in a poll
             log.exception("verification failed unexpectedly", extra={"target": self.name})
@@ -255,6 +256,7 @@ class Poller:
         except PollError as error:
             result = error
         except StateError as error:
+            self._expect_loss(error)
             result = PollError(str(error))
         except Exception:  # a bug in one poll must not take down the others
             log.exception("poll failed unexpectedly", extra={"target": self.name})
@@ -263,6 +265,10 @@ class Poller:
         await self.state.publish(lambda: self._conclude(kind, result, seconds))
         self.ended_polls += 1
         return not isinstance(result, PollError)
+
+    def _expect_loss(self, error: Exception) -> None:
+        if isinstance(error, HistoryLostError):
+            self.state.must_load_again()
 
     @property
     def _kind(self) -> PollKind:

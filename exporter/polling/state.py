@@ -105,7 +105,9 @@ class TargetState:
     @property
     def known(self) -> TargetJobs:
         """Looks up jobs that are only in the store."""
-        return TargetJobs(self._store, self._key or self._target.identity.key, lambda: self.fleet)
+        identity = self._target.identity
+        key = self._key or identity.key
+        return TargetJobs(self._store, key, identity.workspaces, lambda: self.fleet)
 
     def known_list(self, workspace: str) -> TargetList:
         """The known jobs of a workspace, in the order of its list."""
@@ -170,6 +172,10 @@ class TargetState:
             key = self._key or self._target.identity.key
             left = await self._store.finished_between(key, workspaces, *span)
         return advance(fleet, recent_since=recent_since, counted_since=counted_since, left=left)
+
+    def must_load_again(self) -> None:
+        """Load everything before the next poll: finished jobs in the store were lost."""
+        self.unloaded = frozenset(self._target.identity.workspaces)
 
     async def _rename_or_forget(self, old: StateKey, new: StateKey) -> None:
         """The state in memory is that of this target under another name, or of another project."""
@@ -362,7 +368,8 @@ class TargetState:
                 trace.log_released(self._target.name, released, ledger)
         self._anomalies.report(view)
         self.report()
-        self._fresh_until = self._clocks.monotonic() + self._poll.stale_after
+        if view.newest_created:  # a verification does not read what may have changed
+            self._fresh_until = self._clocks.monotonic() + self._poll.stale_after
         return len(observed.events)
 
     async def _look_up(self, view: View) -> Mapping[str, TrackedJob]:
@@ -453,7 +460,7 @@ class TargetState:
             await self._store.commit(self._key or self._target.identity.key, change, whole)
             self._whole = whole
         except HistoryLostError:
-            self.unloaded = frozenset(self._target.identity.workspaces)
+            self.must_load_again()
             raise
         except asyncio.CancelledError:
             self._commit_interrupted = True

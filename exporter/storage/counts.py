@@ -138,6 +138,13 @@ def groups_of(
             yield group, Group(scope.workspace, *labels), number
 
 
+def group_at(connection: sqlite3.Connection, scope: Scope, group: int) -> Group:
+    """The labels of a group of a scope."""
+    query = f"SELECT {_GROUP}, checksum FROM job_group WHERE id = ?"
+    _, _, *labels, _ = _verified(connection.execute(query, (group,)).fetchone())
+    return Group(scope.workspace, *labels)
+
+
 def count(connection: sqlite3.Connection, scope: int) -> tuple[int, int]:
     """How many jobs a scope has, and how many of them have no create time.
 

@@ -61,8 +61,8 @@ class Database:
         self._lost = lost
         self._refill = refill
         self._connection: sqlite3.Connection | None = None
-        self._check: Iterator[None] | None = None
-        """The rest of the check of all rows; None = done."""
+        self._check: Iterator[None] = iter(())
+        """What remains of the check of all rows."""
         self._fingerprint: tuple[int, ...] | None = None
         self._is_empty = False
         """Whether it was made anew and is still empty."""
@@ -87,7 +87,7 @@ class Database:
                 can_wait=is_copy,
             )
         self._connection = opened.connection
-        self._check = None if opened.is_checked else LAYOUT.check(opened.connection)
+        self._check = opened.check
         self._fingerprint = self._found()
 
     def _found(self) -> tuple[int, ...] | None:
@@ -118,10 +118,12 @@ class Database:
         Raises:
             HistoryLostError, StateError: as `working`.
         """
-        with self.working():
-            if self._check is not None and next(self._check, True):
-                self._check = None
-            return self._check is not None
+        with self.working() as connection:
+            try:
+                return not next(self._check, True)
+            except sqlite3.Error:
+                self._check = LAYOUT.check(connection)  # from the beginning
+                raise
 
     def checkpoint(self) -> None:
         """Checkpoint the WAL. If it fails the WAL grows until a commit fails and reports it."""
@@ -229,5 +231,5 @@ class Database:
         except OSError as error:
             self._problem()
             raise StateError(f"{self.name}: {error.strerror}") from error
-        self._connection = self._check = None
+        self._connection = None
         return aside

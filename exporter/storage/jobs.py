@@ -5,6 +5,7 @@ by group and end, and by create time. Its checksum covers all of it. An index ha
 job that it does not find is looked for in another one before it is taken for unknown.
 """
 
+import heapq
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -268,21 +269,31 @@ def load(
         for group, _ in finished
         for row in _of_group(connection, group, "AND ended >= ?", recent_since)
     ]
-    failures = [
-        row
-        for group, labels in finished
-        if labels.phase in _FAILED
-        for row in _of_group(
-            connection, group, "AND ended IS NOT NULL ORDER BY ended DESC LIMIT ?", MAX_FAILURES
-        )
-    ]
-    failures.sort(key=_by_end, reverse=True)
+    failed = [group for group, labels in finished if labels.phase in _FAILED]
+    failures = sorted(_latest(connection, failed, MAX_FAILURES), key=_by_end, reverse=True)
     return Loaded(
         open_jobs,
         decode_all(sorted(recent, key=_by_end), interner),
-        list(decode_all(failures[:MAX_FAILURES], interner).values()),
+        list(decode_all(failures, interner).values()),
         {labels: number for _, labels, number in groups if labels.phase in TERMINAL},
     )
+
+
+def _latest(connection: sqlite3.Connection, groups: Iterable[int], number: int) -> Iterator[Row]:
+    """The rows of the jobs of some groups that ended last."""
+    query = (
+        "SELECT ended, rowid FROM job INDEXED BY job_by_group"
+        " WHERE job_group = ? AND ended > ? ORDER BY ended DESC LIMIT ?"
+    )
+    latest: list[tuple[float, int]] = []
+    oldest = float("-inf")
+    for group in groups:
+        latest += connection.execute(query, (group, oldest, number))
+        latest = heapq.nlargest(number, latest)
+        if len(latest) == number:
+            oldest = latest[-1][0]
+    for _, rowid in latest:
+        yield Row._make(connection.execute(f"{_SELECT} WHERE rowid = ?", (rowid,)).fetchone())
 
 
 def finished_between(
@@ -292,23 +303,20 @@ def finished_between(
 
     Those whose end is unknown ended before any time except -inf.
     """
+    period = "ended >= ? AND ended < ?"
+    if since == ALWAYS:
+        period = f"({period} OR ended IS NULL)"
     query = (
-        "SELECT count(*) FROM job INDEXED BY job_by_group"
-        " WHERE job_group = ? AND ended >= ? AND ended < ?"
+        "SELECT job_group, count(*) FROM job INDEXED BY job_by_group"
+        " WHERE job_group IN (SELECT id FROM job_group WHERE scope = ?)"
+        f" AND {period} GROUP BY job_group"
     )
-    undated_query = (
-        "SELECT count(*) FROM job INDEXED BY job_by_group WHERE job_group = ? AND ended IS NULL"
-    )
-    found = {}
-    for group, labels, _ in counts.groups_of(connection, scopes):
-        if labels.phase in TERMINAL:
-            (number,) = connection.execute(query, (group, since, until)).fetchone()
-            if since == ALWAYS:
-                (undated,) = connection.execute(undated_query, (group,)).fetchone()
-                number += undated
-            if number:
-                found[labels] = number
-    return found
+    counted = {
+        counts.group_at(connection, scope, group): number
+        for scope in scopes.values()
+        for group, number in connection.execute(query, (scope.id, since, until)).fetchall()
+    }
+    return {group: number for group, number in counted.items() if group.phase in TERMINAL}
 
 
 def of_unknown_type(

@@ -61,8 +61,8 @@ class Layout(NamedTuple):
         steps: migrations by version, from 1 without a gap, each from the version before. Version 0
             is an empty file. All that are needed run in one transaction. What a schema contains
             besides is foreign.
-        check: reads everything, a little in each step. Like the migrations, it raises
-            `DamagedFileError` if that fails.
+        check: reads everything, a little in each step; the first one is taken whenever a file is
+            opened. Like the migrations, it raises `DamagedFileError` if that fails.
     """
 
     application_id: int
@@ -75,11 +75,11 @@ class Opened(NamedTuple):
 
     Attributes:
         connection: in autocommit mode.
-        is_checked: whether its rows were checked, or it is new.
+        check: the steps of the check that remain.
     """
 
     connection: sqlite3.Connection
-    is_checked: bool
+    check: Iterator[None]
 
 
 def open_file(
@@ -140,19 +140,25 @@ def open_temporary(layout: Layout) -> Opened:
     """Open a private database: in memory if it is small, else in an unnamed temporary file.
 
     Without a directory for such files, all of it is in memory.
+
+    Raises:
+        StartError: it cannot be created.
     """
     directories = filter(None, map(os.environ.get, ("SQLITE_TMPDIR", "TMPDIR")))
     has_directory = any(
         Path(each).is_dir() and os.access(each, os.W_OK | os.X_OK)
         for each in (*directories, *_TEMPORARY_DIRECTORIES)
     )
-    connection = sqlite3.connect("" if has_directory else ":memory:", isolation_level=None)
-    if not has_directory:
-        connection.execute("PRAGMA temp_store = MEMORY")
-    with transaction(connection):
-        for step in range(1, max(layout.steps) + 1):
-            layout.steps[step](connection)
-    return Opened(connection, is_checked=True)
+    try:
+        connection = sqlite3.connect("" if has_directory else ":memory:", isolation_level=None)
+        if not has_directory:
+            connection.execute("PRAGMA temp_store = MEMORY")
+        with transaction(connection):
+            for step in range(1, max(layout.steps) + 1):
+                layout.steps[step](connection)
+    except sqlite3.Error as error:
+        raise StartError(f"temporary database: {explain(error)}") from error
+    return Opened(connection, iter(()))
 
 
 def newer_version_error(path: Path, version: int, newest: int) -> ConfigError:
@@ -242,7 +248,7 @@ def _open(
     try:
         with _explained_damage(real):
             version = _examine(connection, path, real, layout, can_wait=can_wait)
-            is_checked = _prepare(connection, path, version, layout, can_wait=can_wait)
+            check = _prepare(connection, path, version, layout, can_wait=can_wait)
     except DamagedFileError as damage:
         traceback.clear_frames(damage.__traceback__)  # a cursor in them would keep the file open
         if move_aside is None:
@@ -260,7 +266,7 @@ def _open(
         connection.close()
         raise
     _warn_if_accessible(path, real)
-    return Opened(connection, is_checked)
+    return Opened(connection, check)
 
 
 @contextlib.contextmanager
@@ -269,7 +275,7 @@ def _explained_damage(real: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if _code(error) in _DAMAGE:
+        if is_damage(error):
             raise DamagedFileError(f"is damaged ({error})") from error
         if _code(error) == sqlite3.SQLITE_READONLY:
             checks.check_header(real)
@@ -298,7 +304,7 @@ def _examine(
         checks.check_schema(connection, _expected_schema(layout, version))
         checks.check_size(connection, real)
         if version < max(layout.steps) or not (can_wait or _was_stopped(connection)):
-            checks.check_integrity(connection)
+            checks.check_structure(connection)
     return version
 
 
@@ -328,20 +334,23 @@ def _expected_schema(layout: Layout, version: int) -> checks.SchemaObjects:
 
 def _prepare(
     connection: sqlite3.Connection, path: Path, version: int, layout: Layout, *, can_wait: bool
-) -> bool:
-    """Migrate, or check every row if that cannot wait. Return whether they are known to be good."""
+) -> Iterator[None]:
+    """Migrate, and check every row if that cannot wait. Return what remains of the check."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA journal_size_limit = {LONGEST_WAL_BYTES}")
     if version < max(layout.steps):
-        _migrate(connection, path, version, layout)
-        return not version
-    if can_wait or _was_stopped(connection):
-        return False
+        _migrate(connection, path, version, layout)  # has read all jobs
+        can_wait = True
+    check = layout.check(connection)
     with _errors_are_damage():
-        deque(layout.check(connection), 0)
-    return True
+        if can_wait or _was_stopped(connection):
+            next(check, None)
+        else:
+            log.info("checking state file %s: the exporter before was killed", path)
+            deque(check, 0)
+    return check
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, version: int, layout: Layout) -> None:

@@ -9,11 +9,12 @@ The store is a SQLite file, or without one a temporary database that ends with t
 """
 
 import asyncio
+import logging
 import sqlite3
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -26,6 +27,8 @@ from exporter.storage import counts, generation, jobs, scopes, tables
 from exporter.storage.database import Database
 from exporter.storage.scopes import StateKey, TargetScopes
 from exporter.storage.sqlite import transaction
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -356,10 +359,12 @@ class Store:
         pause, more = CHECK_AFTER_SECONDS, True
         while more:
             await self._clocks.sleep(pause)
-            pause = CHECK_AFTER_SECONDS
-            with suppress(StateError):
+            try:
                 more = await self._run(self._database.check_step)
                 pause = CHECK_PAUSE_SECONDS
+            except StateError as error:
+                log.warning("rows not checked: %s", error)
+                pause = CHECK_AFTER_SECONDS
 
     def _run(self, work: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
         """Run in the thread, after all earlier work, even if the caller is cancelled."""
@@ -415,6 +420,8 @@ class Store:
             generation.advance(connection)
         self._wholes.pop(old, None)
         self._loaded.pop(old, None)
+        if old in self._outdated:
+            self._outdated.add(new)
 
     def _start_over(self, target: StateKey, workspaces: frozenset[str]) -> None:
         with self._working(target) as connection:

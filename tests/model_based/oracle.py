@@ -34,7 +34,7 @@ class Attempt:
     """One poll or sweep on its way.
 
     Attributes:
-        kind: incremental or sweep.
+        kind: incremental, sweep or verify.
         start, end: positions in the world's record of events.
         began, done: ticks of the rig's own clock.
         shown: by job, how many of its events had happened and what was shown, in order.
@@ -164,11 +164,10 @@ class Oracle:
             self._newest_created[workspace] = max(
                 newest, self._newest_created.get(workspace, newest)
             )
-        self._check_complete(attempt, before, workspaces)
-        if attempt.kind == "sweep":
-            self.sweeps += 1
-        else:
-            self.polls += 1
+        if attempt.kind != "verify":  # which reads what it needs
+            self._check_complete(attempt, before, workspaces)
+        self.sweeps += attempt.kind == "sweep"
+        self.polls += attempt.kind == "incremental"
 
     def _look_of(self, attempt, job):
         if job.id in attempt.view.without_phase:

@@ -24,6 +24,7 @@ from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.self_metrics import Instruments
 from exporter.modelarts.sync import Sync
+from exporter.modelarts.verification.marks import oldest_verification
 from exporter.polling.registry import TargetRegistry
 from exporter.polling.whole_reading import WholeReading
 from exporter.settings.schema import Settings
@@ -432,16 +433,21 @@ class Rig:
             act()
         self.wire.sudden = []
         await asyncio.sleep(2 * INTERVAL)  # what was begun before is over, or nearly
-        sweeps, polls = self.oracle.sweeps, self.oracle.polls
+        since, polls = self.wall(), self.oracle.polls
         await self._until(
-            lambda: self.oracle.sweeps >= sweeps + 2 and self.oracle.polls >= polls + 2,
-            2 * self.config["sweep_interval"] + 4000.0,
-            "no poll and sweep succeeded although all is well",
+            lambda: self._verified_since(since) and self.oracle.polls >= polls + 2,
+            3 * self.config["sweep_interval"] + 8000.0,
+            "no poll and verification of all lists succeeded although all is well",
         )
         await asyncio.sleep(LONGEST_BIRTH + 2 * INTERVAL + 1.0)
         await self._until(lambda: not self.running and not self.dirty, 600.0, "always busy")
         self._compare()
         self.counts["compared"] += 1
+
+    def _verified_since(self, moment):
+        """Whether every page of every list was compared with what is known."""
+        oldest = oldest_verification(self.poller.state.fleet.verification, self.workspaces)
+        return oldest is not None and oldest > moment
 
     async def _until(self, condition, patience, complaint):
         end = asyncio.get_running_loop().time() + patience
@@ -537,6 +543,12 @@ class WatchedSync(Sync):
     async def sweep(self, fleet, known, **options):
         return await self._watched("sweep", super().sweep(fleet, known, **options))
 
+    async def verify(self, fleet, lists, view, **options):
+        found, sweep = await self._watched("verify", super().verify(fleet, lists, view, **options))
+        if not (found.jobs or found.deleted or found.verification):
+            self._rig.running.discard(ATTEMPT.get())
+        return found, sweep
+
     async def _watched(self, kind, reading):
         attempt = self._rig.reading(kind)
         ATTEMPT.set(attempt)
@@ -559,7 +571,7 @@ def _last_node_count(job, now):
 def _watched_observe(fleet, view, now, known):
     """What a poll is about to take, or a part of it."""
     attempt = ATTEMPT.get()
-    if view.newest_created:
+    if view.newest_created or attempt.kind == "verify":
         attempt.view = view._replace(jobs={**attempt.parts, **view.jobs})
     else:
         attempt.parts |= view.jobs

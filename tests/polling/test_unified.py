@@ -422,7 +422,7 @@ async def test_a_reload_adds_a_workspace(rig):
 async def test_a_workspace_of_two_that_changes_over(rig, tmp_path, clocks):
     path = tmp_path / "state.db"
     await rig.serve()
-    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    store = await Store.open(path, problem=lambda: None, clocks=clocks)
     poller = await rig.add(store=store, workspaces=("0", OTHER), jobs={"unified": False})
     rig.populate(3)
     assert await poller.poll()
@@ -444,7 +444,7 @@ async def test_a_workspace_of_two_that_changes_over(rig, tmp_path, clocks):
 async def test_a_state_file_is_overwritten(rig, tmp_path, clocks):
     path = tmp_path / "state.db"
     await rig.serve()
-    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    store = await Store.open(path, problem=lambda: None, clocks=clocks)
     poller = await rig.add(store=store)
     rig.populate(3)
     assert await poller.poll()

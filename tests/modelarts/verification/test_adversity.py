@@ -166,6 +166,28 @@ async def test_a_list_that_never_rests_is_followed(mode, seed):
     assert rig.known.is_right
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("number", [2, 4, 6, 8])
+async def test_a_list_that_changes_much_stops_a_round(mode, number):
+    rig = Rig(spread(20_000), mode)
+    rig.service.delete(3333)
+
+    def before(request):
+        if request == number:
+            for _ in range(2000):
+                rig.service.create()
+
+    rig.service.before = before
+    findings = await rig.round()
+
+    assert set(findings.missing) <= {"job-3333"}
+    assert findings.requests < 40
+    rig.service.before = lambda request: None
+    rig.poll()
+    await rig.settle()
+    assert rig.known.is_right
+
+
 # --- Services that do not do what they should -----------------------------------------------------
 
 
@@ -319,13 +341,17 @@ async def test_pages_that_are_shorter_than_requested(mode):
     assert "sweep" in {findings.verdict for findings in found}
 
 
+def renamed(item):
+    return item | {"metadata": item["metadata"] | {"id": "job-9999"}}
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     "spoil",
     [
         lambda query, items: items + items[-1:],
         lambda query, items: [*items[:-1], items[0]],
-        lambda query, items: [*items, *[items[-1] | {"metadata": {"id": f"x{n}"}} for n in "ab"]],
+        lambda query, items: [*items, renamed(items[-1])],
     ],
     ids=["a job twice on a page too long", "a job twice", "a page too long"],
 )

@@ -5,6 +5,10 @@ import random
 import pytest
 from modelarts.verification.lists import FIRST, Rig, groups, spread
 
+from exporter.modelarts.verification.differences import Comparison
+from exporter.modelarts.verification.pages import Pages
+from exporter.modelarts.workspace import WorkspaceReader
+
 MODES = ["row", "page"]
 SIZE = 200_000
 LOOKUP = 9
@@ -51,12 +55,30 @@ async def test_any_one_job_that_was_deleted(mode, size):
 async def test_the_cost_of_one_old_job_among_many(mode):
     chance = random.Random(11)
     rig = Rig(spread(SIZE), mode)
-    for victim in [0, SIZE - 1, *(chance.randrange(1, SIZE - 1) for _ in range(10))]:
+    for victim in [0, SIZE - 1, *(chance.randrange(1, SIZE - 1) for _ in range(5))]:
         rig.service.delete(victim)
         found = await rig.settle()
-        assert rig.known.is_right
         assert len(found) == 2
         assert cost(found[:1]) <= 20
+    assert rig.known.is_right
+
+
+async def test_a_part_that_fits_on_a_page_is_read_with_one_request():
+    jobs = spread(1000)
+    jobs[499] = jobs[500]
+    rig = Rig(jobs, "row")
+    rig.service.delete(499)  # the other one is in row 499
+    reader = WorkspaceReader(rig.source, "0", deadline=1e9)
+    pages = Pages(reader, budget=10)
+    comparison = Comparison(pages, rig.known)
+    await comparison.end_at(999)
+    await comparison.add(await pages.read(450, 500))
+    await comparison.add(await pages.read(546, 596))
+
+    await comparison.bisect()
+
+    assert set(comparison.missing) == {"job-499"}
+    assert pages.requests == 4  # these two, the top of the list, and what is between them
 
 
 @pytest.mark.slow
@@ -187,6 +209,18 @@ async def test_what_is_held_in_memory_is_bounded():
     assert len(found) == 4
     assert rig.known.largest == 10_000
     assert rig.known.is_right
+
+
+@pytest.mark.slow
+async def test_a_group_too_large_to_compare_needs_a_sweep():
+    gone = range(40_000, 52_000)
+    rig = Rig(spread(100_000) | dict.fromkeys(gone, FIRST + 45_000_500), "row")
+    rig.service.delete(*gone)
+
+    found = await rig.settle()
+
+    assert [findings.verdict for findings in found] == ["differs", "differs", "sweep"]
+    assert not any(findings.missing for findings in found)
 
 
 @pytest.mark.slow
