@@ -302,8 +302,8 @@ QUERIES = {
         "increase(modelarts_exporter_late_polls_total[1h]) > 0",
     ),
     "modelarts_exporter_oldest_verification_timestamp_seconds": Query(
-        "Which job lists have a part that was not verified for more than two days?",
-        "time() - modelarts_exporter_oldest_verification_timestamp_seconds > 2 * 86400",
+        "How many days ago was the page of the job list verified that has waited longest?",
+        "(time() - modelarts_exporter_oldest_verification_timestamp_seconds) / 86400",
     ),
     "modelarts_exporter_pagination_info": Query(
         "What does `offset` mean for each target?",
