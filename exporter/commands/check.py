@@ -14,6 +14,7 @@ from exporter.modelarts.client import LIST_POOLS
 from exporter.modelarts.verification.marks import pages_to_verify
 from exporter.polling.poller import Poller
 from exporter.polling.status import PollCost, PollerStatus
+from exporter.settings.durations import show
 from exporter.settings.schema import PollSettings
 
 OPTIONAL_PERMISSIONS = {LIST_POOLS: "names of resource pools"}
@@ -39,7 +40,8 @@ class Finding(NamedTuple):
         error: why it failed; "" if it did not.
         listed: number of jobs; None = unknown.
         pools: pools with a name; None = they could not be listed.
-        phases: jobs by phase; None if only one page was read.
+        phases: jobs by phase, finished ones as far as ``jobs.history`` goes; None if only one page
+            was read.
         poll: cost of an incremental poll, and
         sweep: of reading everything; None likewise.
     """
@@ -53,7 +55,7 @@ class Finding(NamedTuple):
     sweep: PollCost | None = None
 
     def requests_per_day(self, settings: PollSettings) -> int | None:
-        """API requests a day with the configured intervals."""
+        """API requests a day with the configured intervals: polls, and pages to verify."""
         if self.poll is None or self.sweep is None:
             return None
         polls = _DAY_SECONDS / settings.interval
@@ -92,7 +94,9 @@ def finding(status: PollerStatus) -> Finding:
     phases = status.fleet.jobs_by_phase()
     pools = None if status.pools_trouble else len(status.fleet.pool_names)
     costs = status.costs
-    return Finding(status, "", phases.total(), pools, phases, costs["incremental"], costs["sweep"])
+    return Finding(
+        status, "", len(status.fleet), pools, phases, costs["incremental"], costs["sweep"]
+    )
 
 
 async def _show_progress(running: Exporter, *, quick: bool) -> None:
@@ -146,12 +150,11 @@ def _rows(finding: Finding, settings: PollSettings) -> Rows:
         yield "not granted", f"{action}, for {OPTIONAL_PERMISSIONS[action]}; optional"
     if finding.poll and finding.sweep:
         yield "a poll costs", _cost(finding.poll)
-        yield "a sweep costs", _cost(finding.sweep)
-        schedule = (
-            f"a poll every {settings.interval:g} s and the list verified in "
-            f"{settings.sweep_interval:g} s"
-        )
-        yield "a day costs", f"{_calls(finding.requests_per_day(settings) or 0)}, with {schedule}"
+        yield "a sweep costs", f"{_cost(finding.sweep)}; the first start needs one"
+        polls, verified = show(settings.interval), show(settings.sweep_interval)
+        schedule = f"a poll every {polls}, and every job verified within {verified}"
+        calls = _calls(finding.requests_per_day(settings) or 0)
+        yield "a day costs", f"about {calls}, with {schedule}"
 
 
 def _job_rows(finding: Finding) -> Rows:

@@ -115,7 +115,7 @@ class Instruments:
             (*TARGET, "field"),
         )
         self.tracked_jobs = gauge(
-            "modelarts_exporter_tracked_jobs", "Jobs of the target that are held in memory."
+            "modelarts_exporter_tracked_jobs", "Jobs of the target that are known."
         )
         self.oldest_verification = gauge(
             "modelarts_exporter_oldest_verification_timestamp_seconds",

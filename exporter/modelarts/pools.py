@@ -32,7 +32,6 @@ class PoolNames:
 
     Attributes:
         timeout: seconds from asking to the response, at most, for each workspace.
-        attempted: whether names were ever requested.
         requests: number of requests of the last attempt.
         error: why the last attempt failed; "" if it succeeded for all workspaces.
         forbidden: whether that was because the permission is missing.
@@ -48,7 +47,6 @@ class PoolNames:
         clocks: Clocks,
     ) -> None:
         self.timeout = TIMEOUT_SECONDS + max_wait
-        self.attempted = False
         self.requests = 0
         self.error = ""
         self.forbidden = False
@@ -64,7 +62,6 @@ class PoolNames:
 
         After a timeout the remaining workspaces are not tried.
         """
-        self.attempted = True
         self.requests = 0
         failure: Exception | None = None
         succeeded = False

@@ -27,6 +27,10 @@ _REST_FACTOR = 4.0
 """An unscheduled sweep waits this many times the duration of the last one."""
 
 
+_POOL_NAMES_SECONDS = 3600.0
+"""How old the names of pools may become."""
+
+
 class _Outcome(NamedTuple):
     """A successful poll: its kind, what it has read, and the number of events that brought."""
 
@@ -86,6 +90,7 @@ class Poller:
         self._polling = asyncio.Lock()
         self._polled_meanwhile: set[str] = set()
         """Jobs that polls have read, or found gone, since the reading beside them began."""
+        self._pool_names_due = float("-inf")
         self._no_sweep_before = 0.0
         self._sweep_due: float | None = None
         self._unverified: View | None = None
@@ -275,7 +280,7 @@ class Poller:
 
     async def _poll(self) -> _Outcome:
         kind, view, reading = await self._read_in_time()
-        if kind == "sweep" or not self.target.pools.attempted:
+        if kind == "sweep" or self._clocks.monotonic() >= self._pool_names_due:
             view = await self._with_pool_names(view)
         events = await self.state.apply(view, reading)
         self._polled_meanwhile |= view.jobs.keys() | view.deleted
@@ -343,6 +348,7 @@ class Poller:
 
         Names must never make a poll fail.
         """
+        self._pool_names_due = self._clocks.monotonic() + _POOL_NAMES_SECONDS
         pools = await self.target.pools.fetch()
         requests = view.requests + self.target.pools.requests
         if pools is None:

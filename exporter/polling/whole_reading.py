@@ -12,12 +12,11 @@ from typing import Protocol
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import UNKNOWN_PHASE, Job, View
 from exporter.jobs.tracked import Base
-from exporter.modelarts.id_set import IdSet
 from exporter.modelarts.known_jobs import KnownJobs
 from exporter.modelarts.search import Take
 
-PART = 2000
-"""Jobs that are saved together."""
+PART = 500
+"""Jobs that are saved together; more would keep the event loop waiting for longer."""
 
 
 class Saver(Protocol):
@@ -27,9 +26,7 @@ class Saver(Protocol):
     def known(self) -> KnownJobs:
         """Looks up jobs."""
 
-    async def save_part(
-        self, fleet: Fleet, view: View, again: Collection[str]
-    ) -> tuple[Fleet, dict[Base, float]]:
+    async def save_part(self, fleet: Fleet, view: View) -> tuple[Fleet, dict[Base, float]]:
         """Save a part of a baseline."""
 
 
@@ -52,9 +49,6 @@ class WholeReading:
         self._saver = saver
         self._first = first
         self._part: dict[str, Job] = {}
-        self._again: set[str] = set()
-        """Jobs of the part that an earlier part has, too: pages overlap, and lists change."""
-        self._read = IdSet()
         self._saving = asyncio.Lock()
 
     def take(self, workspace: str) -> Take:
@@ -65,14 +59,17 @@ class WholeReading:
         return await self._saver.known.unchanged(jobs)
 
     async def _take_first(self, jobs: Sequence[Job]) -> Collection[str]:
-        usable = {job.id: job for job in jobs if job.phase != UNKNOWN_PHASE}
-        known = {job.id for job in jobs if job.id in self._read}
-        self._again |= known & usable.keys() - self._part.keys()
-        self._part |= usable
-        self._read.update(usable)
+        elsewhere = await self._known_elsewhere(jobs)
+        taken = [job for job in jobs if job.phase != UNKNOWN_PHASE and job.id not in elsewhere]
+        self._part |= {job.id: job for job in taken}
         if len(self._part) >= PART:
             await self.save()
-        return known | usable.keys()
+        return {job.id for job in taken}
+
+    async def _known_elsewhere(self, jobs: Sequence[Job]) -> Collection[str]:
+        """Jobs that another workspace listed before: what has happened to them counts."""
+        known = (await self._saver.known.find(jobs)).items()
+        return {job_id for job_id, each in known if each.job.workspace not in self._first}
 
     async def save(self) -> None:
         """Save the part that was taken last.
@@ -82,10 +79,9 @@ class WholeReading:
         """
         async with self._saving:
             part, self._part = self._part, {}
-            again, self._again = self._again, set()
             if not part:
                 return
             view = View(part, hidden=frozenset(part))
-            self.fleet, activity = await self._saver.save_part(self.fleet, view, again)
+            self.fleet, activity = await self._saver.save_part(self.fleet, view)
             for base, at in activity.items():
                 self.activity[base] = max(at, self.activity.get(base, at))

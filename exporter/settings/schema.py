@@ -204,7 +204,9 @@ class PollSettings(Group):
     )
     timeout: Positive = _option("Timeout of an incremental poll.", "2m")
     sweep_timeout: Positive = _option(
-        "Timeout of a sweep; 30m is enough for 360,000 jobs at 5 requests per second.", "30m"
+        "Timeout of a sweep and of a verification; 30m is enough for 360,000 jobs at 5 requests "
+        "per second.",
+        "30m",
     )
     sweep_interval: Positive = _option(
         "Time in which every page of the job list is verified once, with at most one page beside "

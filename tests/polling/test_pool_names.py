@@ -110,6 +110,21 @@ async def test_asked_for_at_the_first_poll_of_a_process_that_goes_on(rig, tmp_pa
         rig.publisher.pollers.clear()
 
 
+async def test_asked_for_again_after_an_hour(rig):
+    await serve(rig)
+    poller = await rig.add()
+    assert await poller.poll()
+
+    rename(rig.fleet, "vision", "robotics")
+    rig.clock.passes(3599.0)
+    assert await rig.cost(poller, "poll") == {"phase": 1, "list": 1}
+    assert named(rig) == NAMES
+    rig.clock.passes(1.0)
+    assert await rig.cost(poller, "poll") == {"phase": 1, "list": 1, "pools": 1}
+    assert named(rig)["pool-8c21e4aa"] == "robotics"
+    assert await rig.cost(poller, "poll") == {"phase": 1, "list": 1}
+
+
 async def test_a_new_name_takes_the_place_of_the_old_one(rig):
     await serve(rig, Behaviour())
     poller = await rig.add()
