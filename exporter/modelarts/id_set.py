@@ -26,10 +26,15 @@ class IdSet:
     def __len__(self) -> int:
         return self._length
 
-    def update(self, ids: Iterable[str]) -> None:
+    def update(self, ids: "Iterable[str] | IdSet") -> None:
         """Add IDs."""
-        for job_id in ids:
-            number = _hash(job_id)
+        if isinstance(ids, IdSet):
+            self._add(number for bucket in ids._buckets.values() for number in bucket)  # noqa: SLF001
+        else:
+            self._add(map(_hash, ids))
+
+    def _add(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
             bucket = self._buckets.setdefault(number % _BUCKETS, array("Q"))
             if number not in bucket:
                 bucket.append(number)

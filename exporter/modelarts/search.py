@@ -109,7 +109,7 @@ class SearchResult:
 
     Attributes:
         jobs: by id, each as last read; without those that were taken.
-        ids: those of all jobs read.
+        ids: those of all items read.
         witness: a job that was read.
         newest_created: create time (unix seconds) of the newest job; -inf if there is none.
         undecodable: ``#`` and a hash for every item without a usable id.
@@ -142,7 +142,6 @@ class SearchResult:
 
     def add(self, jobs: Collection[Job]) -> None:
         """Add jobs; later readings replace earlier ones."""
-        self.ids.update(job.id for job in jobs)
         for job in jobs:
             self.jobs[job.id] = job
             self.witness = self.witness or job
@@ -256,7 +255,8 @@ class Search:
             async def was_read(page: JobPage) -> bool:
                 return any(job.id in walk.seen for job in page.jobs)
 
-            await self._walk(was_read)
+            newer = await self._walk(was_read)
+            self.result.ids.update(newer.seen)
         return self.result
 
     async def read_newest(self, find: Find, before: float) -> SearchResult:
@@ -291,7 +291,8 @@ class Search:
         self, is_last: Callable[[JobPage], Awaitable[bool]] = _never, max_pages: int | None = None
     ) -> "_Walk":
         """Read from the newest job to the oldest, or to the first page that ``is_last``."""
-        walk = _Walk(self.result)
+        # One set of a million IDs is enough. But a second walk must not rely on what the first saw.
+        walk = _Walk(self.result, seen=IdSet() if self.result.pages else self.result.ids)
         while True:
             request = next_request(walk.frontier, self._paging.mode)
             page = await self._fetch(request)
@@ -390,8 +391,8 @@ class _Walk:
         rows_shifted: jobs appeared again further back, because others were created before them.
     """
 
-    def __init__(self, result: SearchResult) -> None:
-        self.seen = IdSet()
+    def __init__(self, result: SearchResult, *, seen: IdSet) -> None:
+        self.seen = seen
         self.frontier = 0
         self.rows_shifted = False
         self._result = result

@@ -425,6 +425,7 @@ def _listed(readings: Sequence[tuple[WorkspaceReader, SearchResult]]) -> dict[st
     """The number of jobs by workspace; one that several workspaces list counts where it belongs."""
     return {
         reader.workspace: len(result.ids)
+        - len(result.undecodable)
         - sum(_is_placed(job_id, readings) for job_id in reader.misplaced)
         for reader, result in readings
     }

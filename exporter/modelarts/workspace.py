@@ -126,8 +126,8 @@ class WorkspaceReader:
         return self._source.paging.mode
 
     @property
-    def asks_for_unified(self) -> bool:
-        """Whether searches are to ask for fine-tuning jobs."""
+    def wants_unified(self) -> bool:
+        """Whether searches are to ask for fine-tuning jobs, if the service accepts that."""
         return self._unified is not None
 
     async def read_all(self) -> SearchResult:

@@ -155,6 +155,8 @@ class Poller:
 
     async def sweep(self) -> bool:
         """Read everything while polls go on; True if that succeeded."""
+        if not self.state.has_baseline:
+            return await self.poll()  # the first one reads everything
         return await self._attempt("sweep", self._sweep)
 
     async def verify(self) -> bool:

@@ -287,14 +287,13 @@ class TargetState:
             StateError: it cannot be saved now.
         """
         now = self._clocks.wall()
-        known = await self._of_unknown_type(fleet, view)
+        key = self._key or self._target.identity.key
+        known = await self._store.jobs(key, view.jobs)  # the list may show a job twice
+        known |= await self._of_unknown_type(fleet, view)
         view = await self.limit_labels(view, known)
         observed = await asyncio.to_thread(observe, fleet, view, now, known)
         names = observed.fleet.names_in_jobs.items() - fleet.names_in_jobs.items()
-        await self._store.commit(
-            self._key or self._target.identity.key,
-            StateChange(jobs=observed.jobs, pool_names=dict(names)),
-        )
+        await self._store.commit(key, StateChange(jobs=observed.jobs, pool_names=dict(names)))
         return observed.fleet, await self._first_activity(observed, now)
 
     async def apply(self, view: View, reading: WholeReading | None = None) -> int:
@@ -379,7 +378,7 @@ class TargetState:
         known = await self.known.find_ids(created)
         return {**await self._of_unknown_type(self.fleet, view), **known}
 
-    async def _of_unknown_type(self, fleet: Fleet, view: View) -> Mapping[str, TrackedJob]:
+    async def _of_unknown_type(self, fleet: Fleet, view: View) -> dict[str, TrackedJob]:
         """The finished jobs whose flavor type a view may tell without mentioning them."""
         if not (pools := pools_with_news(fleet, view)):
             return {}

@@ -12,12 +12,11 @@ from typing import Protocol
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import UNKNOWN_PHASE, Job, View
 from exporter.jobs.tracked import Base
-from exporter.modelarts.id_set import IdSet
 from exporter.modelarts.known_jobs import KnownJobs
 from exporter.modelarts.search import Take
 
-PART = 2000
-"""Jobs that are saved together."""
+PART = 500
+"""Jobs that are saved together; more would keep the event loop waiting for longer."""
 
 
 class Saver(Protocol):
@@ -50,7 +49,6 @@ class WholeReading:
         self._saver = saver
         self._first = first
         self._part: dict[str, Job] = {}
-        self._saved = IdSet()
         self._saving = asyncio.Lock()
 
     def take(self, workspace: str) -> Take:
@@ -62,9 +60,7 @@ class WholeReading:
 
     async def _take_first(self, jobs: Sequence[Job]) -> Collection[str]:
         taken = [job for job in jobs if job.phase != UNKNOWN_PHASE]
-        new = [job for job in taken if job.id not in self._saved]
-        self._saved.update(job.id for job in new)
-        self._part |= {job.id: job for job in new}
+        self._part |= {job.id: job for job in taken}
         if len(self._part) >= PART:
             await self.save()
         return {job.id for job in taken}

@@ -219,6 +219,7 @@ class Rig:
         self._parsed = None, {}
         self._lockouts = KeyLockouts(clock.monotonic)
         self.registry = TargetRegistry()
+        self._store = None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self):
@@ -287,8 +288,7 @@ class Rig:
             return sessions[0]
 
         if store is None:
-            store = await Store.temporary(problem=lambda: None)
-            self._stack.push_async_callback(store.close)
+            store = await self._temporary_store()
         context = ProcessContext(
             environ={},
             clocks=Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep),
@@ -306,6 +306,13 @@ class Rig:
         self.publisher.pollers.append(poller)
         poller.show()
         return poller
+
+    async def _temporary_store(self):
+        """The store of all pollers of this process that have no state file."""
+        if self._store is None:
+            self._store = await Store.temporary(problem=lambda: None)
+            self._stack.push_async_callback(self._store.close)
+        return self._store
 
     def populate(self, number, phase="Running"):
         """Add jobs, a second apart; the newest is the last. Returns their ids."""
@@ -355,6 +362,12 @@ class Rig:
         before = self.samples()
         ok = await getattr(poller, read)()
         return Step(ok, "incremental" if incremental else "sweep", before, self.samples())
+
+    async def poll_and_verify(self, poller, times=1):
+        """Poll, and verify the list after it, as a running poller does."""
+        for _ in range(times):
+            assert await poller.poll(), poller.error
+            assert await poller.verify(), poller._verification_error
 
     async def settle(self, poller):
         """One interval later: new counters show what they count."""

@@ -268,7 +268,7 @@ async def test_what_is_written_anew_is_whole(rig, life, path):
         for job_id in ids[:5]:
             rig.fleet.finish(job_id, "Failed")
         await settle(rig, *pollers)
-        await pollers[0].state._store.load(key(), [])  # the checkpoint is done
+        await pollers[0].state._store.load(key(), [], recent_since=0.0)  # the checkpoint is done
         path.write_bytes(b"overwritten")
         rig.fleet.finish(ids[5], "Failed")
         await settle(rig, pollers[0])

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelarts.jobs_in_memory import JobsInMemory
 from polling.rig import START, Clock
 
 from exporter.clock import Clocks
@@ -146,12 +147,12 @@ def sync_of(service, paging):
         meter=meter,
         clocks=clocks,
     )
-    return Sync(JobSource(client, paging, WORKSPACES, meter, clock.wall))
+    return Sync(JobSource(client, paging, WORKSPACES, meter, clock.wall), 86400)
 
 
 async def sweep(sync):
     """Read everything, knowing nothing."""
-    return await sync.sweep(Known(), deadline=1e9, background=False)
+    return await sync.sweep(Known(), JobsInMemory(Known()), deadline=1e9, background=False)
 
 
 ages = st.one_of(st.integers(0, 3), st.integers(0, 100_000))  # with ties, or hardly any

@@ -46,7 +46,7 @@ async def settle(rig, poller):
 
 
 async def in_file(store, statement):
-    return await store._run(lambda: store._connection.execute(statement).fetchone()[0])
+    return await store._run(lambda: store._database._connection.execute(statement).fetchone()[0])
 
 
 async def test_a_restart_goes_on_where_it_was(rig, life):
@@ -59,14 +59,15 @@ async def test_a_restart_goes_on_where_it_was(rig, life):
         await settle(rig, poller)
         before = events(rig.samples())
         assert rig.counted("jobs_finished") == {"Failed": 1}
+        sweeps = rig.value(POLLS, kind="sweep", result="success")
 
     async with life() as poller:
         assert await rig.cost(poller) == {"phase": 1, "list": 1, "pools": 1}
         assert events(rig.samples()) == before
         assert rig.value(JOBS) == 210
-        assert (
-            poller._sweep_due <= poller._clocks.monotonic()
-        )  # and everything, but beside the polls
+        assert await poller.verify()
+        assert poller._sweep_due is None
+        assert rig.value(POLLS, kind="sweep", result="success") == sweeps
         assert set(rig.label_values("modelarts_training_job_info", "job_id")) == set(old)
 
 
@@ -344,3 +345,4 @@ async def test_row_54_a_release_that_cannot_be_committed_waits(rig, clock):
         await rig.polled(poller, ended + 2)
         await until(lambda: rig.counted("jobs_deleted") == {"Running": 1})
         assert rig.value(JOBS) == 4
+    await store.close()

@@ -84,7 +84,8 @@ class Verification(msgspec.Struct, frozen=True, array_like=True):
             jobs: length of the list.
         """
         period = interval / max(1, pages_to_verify(jobs))
-        return now // period != self.scrubbed // period  # one page for each period, without drift
+        # One page for each period, without drift; the first at once, since -inf // period is NaN.
+        return now // period != self.scrubbed // period
 
     def with_verified(self, ranges: Iterable[Range], at: float) -> "Verification":
         """Return the record after some parts were verified at ``at``, in unix seconds."""

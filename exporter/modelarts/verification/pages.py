@@ -2,9 +2,12 @@
 
 import itertools
 
+from exporter.errors import RejectedError
 from exporter.modelarts.search import PAGE, SHORTEST_PAGE, Mode, SearchRequest, SearchResult
 from exporter.modelarts.verification.stretch import Stretch
 from exporter.modelarts.workspace import WorkspaceReader
+
+_BAD_REQUEST = 400
 
 
 class UnverifiableError(Exception):
@@ -92,9 +95,15 @@ class Pages:
         self._spend(1)
         row = first if containing is None else containing
         request = request_for(first, last, mode, containing=row)
-        result = await self._reader.read_at(request)
-        self.requests += result.pages
-        return self._checked(request.start or 0, result)
+        start = request.start or 0
+        self.requests += 1
+        try:
+            result = await self._reader.read_at(request)
+        except RejectedError as error:
+            if error.status != _BAD_REQUEST or not start:
+                raise
+            return Stretch(start, (), (), ends=True)  # perhaps the list does not get that far
+        return self._checked(start, result)
 
     async def extended_down(self, stretch: Stretch) -> Stretch:
         """Return the stretch with older rows added."""
@@ -129,7 +138,7 @@ class Pages:
             raise UnverifiableError("the list has jobs without a create time")
         if not self._reader.misplaced.isdisjoint(result.jobs):
             raise UnverifiableError("the list has jobs of another workspace")
-        if result.unified != self._reader.asks_for_unified:
+        if result.unified != self._reader.wants_unified:
             raise UnverifiableError("the service no longer lists fine-tuning jobs")
         if result.duplicates or result.inconsistent:
             raise ListChangedError

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelarts.verification.lists import NOW, Rig, groups, spread
 
-from exporter.errors import UpstreamError
+from exporter.errors import RejectedError, UpstreamError
 from exporter.modelarts.search import Paging
 from exporter.modelarts.verification.marks import Verification
 from exporter.modelarts.workspace import JobSource
@@ -446,6 +446,36 @@ async def test_a_request_that_fails_fails_the_round():
         await rig.round()
     rig.service.before = lambda number: None
     assert set((await rig.round()).missing) == {"job-2700"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("gone", [1, 25, 300])
+async def test_pages_beyond_the_end_may_be_rejected(mode, gone):
+    rig = Rig(spread(5000), mode)
+    rig.service.delete(*range(gone))
+
+    def spoil(query, items):
+        if query["offset"] and not items:
+            raise RejectedError("offset out of range", status=400)
+        return items
+
+    rig.service.spoil = spoil
+    findings = await rig.round()
+
+    assert set(findings.missing) == {f"job-{n}" for n in range(gone)}
+    assert (await rig.round()).verdict == "agrees"
+
+
+@pytest.mark.parametrize(("size", "status"), [(5000, 404), (5000, 400), (30, 400)])
+async def test_any_other_rejection_fails_the_round(size, status):
+    rig = Rig(spread(size), "row")
+
+    def spoil(query, items):
+        raise RejectedError("rejected", status=status)
+
+    rig.service.spoil = spoil
+    with pytest.raises(RejectedError):
+        await rig.round()
 
 
 # --- Differences that stay ------------------------------------------------------------------------

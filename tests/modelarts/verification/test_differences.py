@@ -67,7 +67,7 @@ async def test_a_part_that_fits_on_a_page_is_read_with_one_request():
     jobs = spread(1000)
     jobs[499] = jobs[500]
     rig = Rig(jobs, "row")
-    rig.service.delete(499)  # the other one is at rank 499
+    rig.service.delete(499)  # the other one is the last job of the first page below
     reader = WorkspaceReader(rig.source, "0", deadline=1e9)
     pages = Pages(reader, budget=10)
     comparison = Comparison(pages, rig.known)
