@@ -158,6 +158,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
     target = Target(
         identity,
         api=plan.api,
+        pools_interval=plan.poll.pools_interval,
         longest_pause=plan.poll.timeout,
         retry_unreachable=context.retry_unreachable,
         paging=Paging(

@@ -11,17 +11,22 @@ from exporter.app.exporter import Exporter
 from exporter.commands.console import in_background, show_progress_line
 from exporter.errors import PollError
 from exporter.jobs.job import PHASES, UNKNOWN_PHASE
-from exporter.modelarts.client import LIST_POOLS
+from exporter.modelarts.client import GET_POOL, GET_QUOTAS, LIST_POOLS
 from exporter.polling.poller import Poller
 from exporter.polling.status import PollCost, PollerStatus
 from exporter.settings.schema import PollSettings
 
-OPTIONAL_PERMISSIONS = {LIST_POOLS: "names of resource pools"}
+OPTIONAL_PERMISSIONS = {
+    LIST_POOLS: "names of resource pools and how full they are",
+    GET_POOL: "places of waiting jobs in the queues of pools",
+    GET_QUOTAS: "quotas",
+}
 """IAM actions that nothing depends on, and what they give."""
 
 _DAY_SECONDS = 86_400
 _WIDTH = 100
 _NAME_WIDTH = 16
+_GRANTED = {True: "granted", False: "not granted", None: "not needed yet"}
 _PAGING = {
     "page": "page: offset counts pages",
     "row": "row: offset counts jobs",
@@ -57,7 +62,11 @@ class Finding(NamedTuple):
         if self.poll is None or self.sweep is None:
             return None
         polls = self.poll.requests * _DAY_SECONDS / settings.interval
-        return round(polls + self.sweep.requests * _DAY_SECONDS / settings.sweep_interval)
+        sweeps = self.sweep.requests * _DAY_SECONDS / settings.sweep_interval
+        pools = 0.0
+        if settings.pools_interval:
+            pools = self.status.pools_cost * _DAY_SECONDS / settings.pools_interval
+        return round(polls + sweeps + pools)
 
 
 async def read_targets(running: Exporter, *, quick: bool) -> list[Finding]:
@@ -137,14 +146,17 @@ def _rows(finding: Finding, settings: PollSettings) -> Rows:
     yield "result", "ok"
     yield from _job_rows(finding)
     yield "pool names", _pool_names(finding)
-    for action in status.missing_permissions:
-        yield "not granted", f"{action}, for {OPTIONAL_PERMISSIONS[action]}; optional"
+    for action, gives in OPTIONAL_PERMISSIONS.items():
+        granted = _GRANTED[status.permissions.get(action)]
+        yield granted, f"{action}, for {gives}; optional"
     if finding.poll and finding.sweep:
         yield "a poll costs", _cost(finding.poll)
         yield "a sweep costs", _cost(finding.sweep)
         schedule = (
             f"a poll every {settings.interval:g} s and a sweep every {settings.sweep_interval:g} s"
         )
+        if status.pools_cost:
+            yield "pools cost", f"{_calls(status.pools_cost)} every {settings.pools_interval:g} s"
         yield "a day costs", f"{_calls(finding.requests_per_day(settings) or 0)}, with {schedule}"
 
 
@@ -218,8 +230,13 @@ def _json(finding: Finding, settings: PollSettings) -> dict[str, Any]:
             {"action": action, "gives": OPTIONAL_PERMISSIONS[action]}
             for action in status.missing_permissions
         ],
+        "optional_permissions": [
+            {"action": action, "gives": gives, "granted": status.permissions.get(action)}
+            for action, gives in OPTIONAL_PERMISSIONS.items()
+        ],
         "poll": finding.poll and finding.poll._asdict(),
         "sweep": finding.sweep and finding.sweep._asdict(),
+        "pools_requests": status.pools_cost,
         "requests_per_day": finding.requests_per_day(settings),
     }
 

@@ -16,6 +16,7 @@ PHASES = (
     "Abnormal",
 )
 ACTIVE = frozenset(PHASES[:4])
+WAITING = PHASES[:2]
 TERMINAL = frozenset(PHASES[4:])
 UNKNOWN_PHASE = "Unknown"
 OTHER = "other"

@@ -92,10 +92,17 @@ class PoolSnapshot(NamedTuple):
     quotas: Mapping[str, Quota] = {}
     positions: Mapping[str, int] = {}
 
-    @property
-    def infos(self) -> dict[str, PoolInfo]:
-        """The labels of all pools by pool ID."""
-        return {pool_id: pool.info for pool_id, pool in self.pools.items()}
+    def infos(self, names: Mapping[str, str]) -> dict[str, PoolInfo]:
+        """Return the labels of the pools that have a name.
+
+        Args:
+            names: to show, by pool ID.
+        """
+        no_pool = Pool(PoolInfo(""))
+        return {
+            pool_id: self.pools.get(pool_id, no_pool).info._replace(name=name)
+            for pool_id, name in names.items()
+        }
 
     def cards(self, pool_id: str) -> dict[tuple[str, str], float]:
         """Return the cards of a pool by accelerator and state.

@@ -10,6 +10,8 @@ from exporter.clock import Clocks, wait
 from exporter.errors import PollError, StateError, TimedOutError
 from exporter.jobs.job import View
 from exporter.metrics.self_metrics import TargetInstruments
+from exporter.polling.pools import PoolMonitor
+from exporter.polling.render import Rendered
 from exporter.polling.state import TargetState
 from exporter.polling.status import FirstPages, PollCost, PollerStatus, PollKind
 from exporter.polling.target import Target
@@ -48,6 +50,7 @@ class Poller:
     Attributes:
         target: as given.
         state: what is known about the target.
+        pools: how full its resource pools are.
         ended_polls: how many polls have ended, well or badly.
         error: why the last poll failed; "" if it succeeded.
     """
@@ -81,6 +84,14 @@ class Poller:
         self._settings = poll
         self._history = jobs.history
         self._clocks = clocks
+        self.pools = PoolMonitor(
+            target,
+            instruments,
+            lambda: self.state.fleet,
+            interval=poll.pools_interval,
+            publish=publish,
+            clocks=clocks,
+        )
         self._polling = asyncio.Lock()
         self._polled_since_sweep: set[str] = set()
         """Jobs that polls have read, or found gone, since the current sweep began."""
@@ -93,6 +104,11 @@ class Poller:
     def name(self) -> str:
         """The name in log lines and tables."""
         return self.target.name
+
+    @property
+    def rendered(self) -> Rendered:
+        """The series to publish."""
+        return {**self.state.rendered, **self.pools.rendered}
 
     def status(self) -> PollerStatus:
         """A snapshot, consistent between two steps of the event loop."""
@@ -107,8 +123,10 @@ class Poller:
             fleet=self.state.fleet,
             history=self._history,
             pagination=self.target.paging.mode,
-            pools_trouble=self.target.pools_trouble,
-            missing_permissions=self.target.missing_permissions,
+            pools_trouble=self.target.pools.error,
+            permissions=self.target.pools.permissions,
+            pools=self.pools.snapshot,
+            pools_cost=self.target.pools.cost,
         )
 
     def show(self) -> None:
@@ -130,6 +148,7 @@ class Poller:
         self.ended_polls, self.error = other.ended_polls, before.error
         self._last_success, self._costs = before.last_success, dict(before.costs)
         self._introduced = "sweep" in self._costs
+        await self.pools.show()
 
     async def run(self) -> None:
         """Poll until cancelled. Anything else that ends it is a bug."""
@@ -137,11 +156,19 @@ class Poller:
             group.create_task(self._poll_at_intervals())
             group.create_task(self._sweep_when_due())
             group.create_task(self.state.run())
+            group.create_task(self.pools.run())
 
     async def poll(self) -> bool:
         """Read what may have changed, the first time everything; True if that succeeded."""
         async with self._polling:
             return await self._attempt(self._kind, self._poll)
+
+    async def poll_once(self) -> bool:
+        """Poll, and read how full the pools are; True if the poll succeeded."""
+        succeeded = await self.poll()
+        if succeeded:
+            await self.pools.read()
+        return succeeded
 
     async def sweep(self) -> bool:
         """Read everything while polls go on; True if that succeeded."""
@@ -170,11 +197,11 @@ class Poller:
             await self.target.connect()
             results = await self.target.sync.first_pages(deadline=deadline)
         cost = PollCost(len(results), self._clocks.monotonic() - started)
-        names = await self.target.pools.fetch()
+        names = await self.target.pools.list_pools()
         listed = [len(each.jobs) if each.complete else each.total for each in results]
         return FirstPages(
             listed=None if None in listed else sum(filter(None, listed)),
-            pools=None if names is None else len(names),
+            pools=None if names is None else len(names.names),
             cost=cost,
         )
 
@@ -232,6 +259,7 @@ class Poller:
         seconds = self._clocks.monotonic() - started
         await self.state.publish(lambda: self._conclude(kind, result, seconds))
         self.ended_polls += 1
+        self.pools.polled(succeeded=not isinstance(result, PollError))
         return not isinstance(result, PollError)
 
     @property
@@ -241,7 +269,7 @@ class Poller:
 
     async def _poll(self) -> _Outcome:
         kind, view = await self._read_in_time()
-        if kind == "sweep" or not self.target.pools.attempted:
+        if kind == "sweep" or self._settings.pools_interval or not self.target.pools.attempted:
             view = await self._with_pool_names(view)
         events = await self.state.apply(view)
         self._polled_since_sweep |= view.jobs.keys() | view.deleted
@@ -281,11 +309,11 @@ class Poller:
             )
 
     async def _with_pool_names(self, view: View) -> View:
-        """Read the names of pools, after the searches and outside their time limit.
+        """Add the names of pools, after the searches and outside their time limit.
 
-        Names must never make a poll fail.
+        They are requested if the monitor has not just done so. They never make a poll fail.
         """
-        pools = await self.target.pools.fetch()
+        pools = await self.target.pools.list_pools(max_age=self.pools.names_max_age)
         requests = view.requests + self.target.pools.requests
         if pools is None:
             return view._replace(requests=requests)
@@ -348,6 +376,6 @@ class Poller:
             "seconds": round(cost.seconds, 3),
             "identity": target.credentials.identity,
             "pagination": target.paging.mode or "auto",
-            "missing_permissions": ",".join(target.missing_permissions) or "none",
+            "missing_permissions": ",".join(self.status().missing_permissions) or "none",
         }
         log.info("first complete reading of the target", extra=facts)

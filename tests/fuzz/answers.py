@@ -33,7 +33,7 @@ from exporter.jobs.tracker import observe
 from exporter.metrics.counter_lines import counter_lines
 from exporter.metrics.counters import add
 from exporter.metrics.exposition import assemble
-from exporter.metrics.fleet import POOL_INFO
+from exporter.metrics.pools import POOL_INFO
 from exporter.modelarts.decode.jobs import decode_job, decode_page
 from exporter.modelarts.decode.pools import decode_pools
 from exporter.polling.label_limit import LabelLimiter

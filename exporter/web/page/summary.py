@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.job import TERMINAL
+from exporter.jobs.job import TERMINAL, WAITING
 from exporter.jobs.tracked import Fleet, TrackedJob
 
 ROWS = 50
@@ -17,7 +17,6 @@ FEW_ROWS = 20
 MAX_QUERY = 100
 """Maximum number of characters of a search query."""
 
-WAITING = ("Creating", "Pending")
 FAILED = ("Failed", "Abnormal")
 
 SearchWords: TypeAlias = Sequence[str]

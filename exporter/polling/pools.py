@@ -1,0 +1,106 @@
+"""Reads how full the resource pools of a target are, beside its polls and never in their way."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from exporter.clock import Clocks, wait
+from exporter.jobs.job import OTHER, PUBLIC_POOL
+from exporter.jobs.pool import PoolSnapshot
+from exporter.jobs.tracked import Fleet
+from exporter.metrics.exposition import render_block
+from exporter.metrics.pools import pool_blocks
+from exporter.metrics.self_metrics import TargetInstruments
+from exporter.polling.target import Target
+
+if TYPE_CHECKING:
+    from exporter.polling.render import Rendered
+
+
+class PoolMonitor:
+    """The pools of one target, read at every interval while its polls succeed.
+
+    Args:
+        target: whose pools.
+        instruments: of the target.
+        fleet: returns its jobs.
+        interval: seconds (``poll.pools_interval``); 0 = never.
+        publish: makes changes visible.
+        clocks: of the machine.
+
+    Attributes:
+        rendered: the series to publish.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        instruments: TargetInstruments,
+        fleet: Callable[[], Fleet],
+        *,
+        interval: float,
+        publish: Callable[[], Awaitable[int]],
+        clocks: Clocks,
+    ) -> None:
+        self.rendered: Rendered = {}
+        self._target = target
+        self._instruments = instruments
+        self._fleet = fleet
+        self._interval = interval
+        self._publish = publish
+        self._clocks = clocks
+        self._polls_succeed = asyncio.Event()
+
+    @property
+    def names_max_age(self) -> float:
+        """Seconds for which a poll uses the names of pools that were read here."""
+        return 2 * self._interval
+
+    @property
+    def snapshot(self) -> PoolSnapshot:
+        """What is known about the pools."""
+        return self._target.pools.snapshot if self._interval else PoolSnapshot()
+
+    def polled(self, *, succeeded: bool) -> None:
+        """A poll has ended. While polls fail nothing is read: it could lock an access key."""
+        if succeeded:
+            self._polls_succeed.set()
+        else:
+            self._polls_succeed.clear()
+
+    async def run(self) -> None:
+        """Read at every interval, from start to start, until cancelled."""
+        if not self._interval:
+            return
+        while True:
+            due = self._clocks.monotonic() + self._interval
+            await wait(self._polls_succeed, due, self._clocks)
+            if self._polls_succeed.is_set():
+                await self.read()
+            else:
+                await self.show()
+            await self._publish()
+            await self._clocks.sleep(max(0.0, due - self._clocks.monotonic()))
+
+    async def read(self) -> None:
+        """Read once, and render the series; a failure costs what could not be read."""
+        if not self._interval:
+            return
+        queues = await asyncio.to_thread(_pools_with_queues, self._fleet())
+        complete = await self._target.pools.read(
+            queues, max_age=self._interval / 2, seconds=self._interval
+        )
+        if complete:
+            self._instruments.pools_read(now=self._clocks.wall())
+        await self.show()
+
+    async def show(self) -> None:
+        """Render the series."""
+        blocks = await asyncio.to_thread(pool_blocks, self.snapshot, self._target.identity.labels)
+        self.rendered = {block.metric.name: render_block(block) for block in blocks}
+
+
+def _pools_with_queues(fleet: Fleet) -> frozenset[str]:
+    """Return the IDs of dedicated pools in which jobs wait. Looks at all jobs: takes a while."""
+    waiting = {known.job.pool for known in fleet.jobs.values() if known.job.phase == "Pending"}
+    return frozenset(waiting - {PUBLIC_POOL, OTHER})
