@@ -48,13 +48,11 @@ class PoolReader:
     Attributes:
         timeout: seconds from asking to the response, at most, for each workspace.
         requests: number of requests of the last call of `list_pools`.
-        cost: number of requests of the last call of `read`.
     """
 
     def __init__(self, target: str, clocks: Clocks) -> None:
         self.timeout = TIMEOUT_SECONDS
         self.requests = 0
-        self.cost = 0
         self._keep = 0.0
         self._failures = FailureLog(target)
         self._clocks = clocks
@@ -111,6 +109,13 @@ class PoolReader:
     def error(self) -> str:
         """Why the last attempt to list pools failed; "" if it succeeded for all workspaces."""
         return next((each.error for each in self._workspaces.values() if each.error), "")
+
+    @property
+    def cost(self) -> int:
+        """Number of requests of a reading once the cards of all nodes are known."""
+        if not self._usage.attempted:
+            return 0
+        return len(self._workspaces) + len((self._usage, self._quotas)) + len(self._queues)
 
     @property
     def permissions(self) -> dict[str, bool]:
@@ -179,7 +184,6 @@ class PoolReader:
         deadline = self._clocks.monotonic() + seconds
         client = self._connected()
         await self.list_pools(max_age=max_age, deadline=deadline)
-        self.cost = self.requests
         await self._attempt(self._usage, deadline, partial(client.pool_usage, decode_usage))
         if (unknown := self._unknown_flavors()) - self._looked_up:
             read_flavors = partial(self._read_flavors, client)
@@ -217,7 +221,6 @@ class PoolReader:
     async def _attempt(
         self, answer: OptionalAnswer[T], deadline: float, request: Callable[..., Awaitable[T]]
     ) -> bool:
-        self.cost += 1
         limit = self._seconds_until(deadline)
         return await answer.attempt(partial(request, deadline=deadline), limit)
 
@@ -229,7 +232,6 @@ class PoolReader:
             flavors |= page.flavors
             if not page.following:
                 break
-            self.cost += 1
         return flavors
 
     def _unknown_flavors(self) -> frozenset[str]:

@@ -79,11 +79,11 @@ class PoolMonitor:
                 await self.read()
             else:
                 await self.show()
-            await self._publish()
+                await self._publish()
             await self._clocks.sleep(max(0.0, due - self._clocks.monotonic()))
 
     async def read(self) -> None:
-        """Read once, and render the series; a failure costs what could not be read."""
+        """Read once, and publish that; a failure costs what could not be read."""
         if not self._interval:
             return
         queues = await asyncio.to_thread(_pools_with_queues, self._fleet())
@@ -93,6 +93,7 @@ class PoolMonitor:
         if complete:
             self._instruments.pools_read(now=self._clocks.wall())
         await self.show()
+        await self._publish()
 
     async def show(self) -> None:
         """Render the series."""
