@@ -433,7 +433,7 @@ def test_options_and_metrics_in_pages_exist(generate, name):
         for flag in re.findall(r"(?<!\S)--[a-z][a-z.-]+", span):
             assert flag in {option.flag for option in known} | {
                 option.no_flag for option in known
-            } | {"--read-only", "--cap-drop", "--help", *backfill, *CHECK_FLAGS}, span
+            } | {"--read-only", "--cap-drop", "--help", "--version", *backfill, *CHECK_FLAGS}, span
         for variable in re.findall(r"MODELARTS_EXPORTER_[A-Z_]+", span):
             assert variable in {option.variable for option in known}, span
 

@@ -106,7 +106,7 @@ class Exporter:
             await _end(tasks)
 
     async def _publish_until_ready(self) -> None:
-        """Show how the first polls get on, which publish when they end: that can take long."""
+        """Publish the progress of the first polls. They publish only when they end."""
         while not self.publisher.ready:
             await self._clocks.sleep(self._interval)
             await self.publisher.publish()

@@ -76,7 +76,7 @@ async def read_targets(running: Exporter, *, quick: bool) -> list[Finding]:
         running: the exporter, without a state file.
         quick: read one page of each workspace only.
     """
-    async with in_background(_show_progress(running)):
+    async with in_background(_show_progress(running, quick=quick)):
         if quick:
             return await asyncio.gather(*map(_read_first_pages, running.pollers))
         await running.poll_once()
@@ -102,15 +102,18 @@ def finding(status: PollerStatus) -> Finding:
     return Finding(status, "", phases.total(), pools, phases, costs["incremental"], costs["sweep"])
 
 
-async def _show_progress(running: Exporter) -> None:
+async def _show_progress(running: Exporter, *, quick: bool) -> None:
+    waiting_for = "Signing in, reading one page ..." if quick else "Signing in ..."
     while True:
         sweeps = [poller.target.sweep_progress for poller in running.pollers]
         jobs, total = (sum(numbers) for numbers in zip(*sweeps, strict=True))
         # The service's total may be wrong, and some targets may not have reported one yet.
         share = f"{jobs:,} of {total:,} jobs" if total >= jobs > 0 else f"{jobs:,} jobs"
-        begun = any(poller.ended_polls for poller in running.pollers)
-        other = "Polling once more ..." if begun else "Signing in ..."
-        show_progress_line(f"Reading the job list: {share}" if jobs else other)
+        if jobs:
+            waiting_for = "Reading pool names ..."
+        if any(poller.ended_polls for poller in running.pollers):
+            waiting_for = "Polling once more ..."
+        show_progress_line(f"Reading the job list: {share}" if jobs else waiting_for)
         await asyncio.sleep(0.9)
 
 
@@ -161,13 +164,15 @@ def _rows(finding: Finding, settings: PollSettings) -> Rows:
 
 
 def _job_rows(finding: Finding) -> Rows:
+    total = "unknown" if finding.listed is None else f"{finding.listed:,}"
+    if finding.listed == 0:
+        yield "jobs", "none; the service omits jobs this identity cannot list"
+    elif finding.listed and finding.phases is None:
+        yield "jobs", f"{total}, according to the service"
+    else:
+        yield "jobs", total
     if finding.phases is None:
-        listed = "an unknown number" if finding.listed is None else f"{finding.listed:,}"
-        yield "jobs", f"{listed}, according to the service"
         return
-    total = f"{finding.listed:,}"
-    none = "none; the service omits jobs this identity cannot list"
-    yield "jobs", total if finding.listed else none
     for phase in (*PHASES, UNKNOWN_PHASE):
         if number := finding.phases[phase]:
             yield f"  {phase}", f"{number:>{len(total)},}"

@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, TextIO
 
 from exporter.errors import StartError
 
@@ -44,24 +44,22 @@ def print_output(text: str | bytes) -> None:
         out.buffer.write(line)
         out.flush()
     except BrokenPipeError:
-        _discard_output()
+        _discard(out)
     except OSError as error:
-        _discard_output()
+        _discard(out)
         raise StartError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def print_note(text: str) -> None:
     """Write a line to standard error, since standard output may carry a document."""
     show_progress("")
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    _write_error(f"{text}\n")
 
 
 def show_progress(text: str) -> None:
     """Show a line that the next one overwrites; only if standard error is a terminal."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
+        _write_error(f"\r\x1b[K{text}")
 
 
 def show_progress_line(text: str) -> None:
@@ -92,8 +90,17 @@ def terminal_watcher() -> Callable[[], bool]:
     return lambda: bool(terminals) and not any(map(os.isatty, terminals))
 
 
-def _discard_output() -> None:
-    """Redirect standard output to /dev/null, or flushing it at exit would fail again."""
+def _write_error(text: str) -> None:
+    """Write to standard error. If that fails, there is nowhere to say so, and the work goes on."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
+    """Redirect a stream to /dev/null, or flushing it at exit would fail again."""
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+    os.dup2(devnull, stream.fileno())
     os.close(devnull)

@@ -23,6 +23,7 @@ from exporter.commands import check
 from exporter.commands.console import (
     in_background,
     open_standard_streams,
+    print_note,
     print_output,
     terminal_watcher,
 )
@@ -89,7 +90,7 @@ def run(words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _print_errors(problems: Sequence[str], code: int) -> int:
     for problem in problems:
-        print(f"{PROGRAM}: {problem}", file=sys.stderr)  # noqa: T201 - for people, not a log
+        print_note(f"{PROGRAM}: {problem}")
     return code
 
 

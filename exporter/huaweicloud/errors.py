@@ -64,7 +64,7 @@ def error_of(
     """
     status = response.status
     code, text = _code_and_text(response.body, secrets)
-    details = f"{status} {code} {text}".replace("  ", " ").strip()
+    details = f"{status} {code} {text}".replace("  ", " ").strip(" .")  # the sentence goes on
     request_id = response.headers.get("X-Request-Id", "")
     if _REQUEST_ID.fullmatch(request_id) and quote(request_id, _TEXT_LIMIT, secrets) == request_id:
         details += f" (request {request_id})"

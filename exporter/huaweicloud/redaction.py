@@ -63,7 +63,7 @@ _WELL_KNOWN = frozenset(
 
 
 def quote(text: str, limit: int, secrets: Iterable[str | None]) -> str:
-    """The text on one line, with at most so many characters, or the note that it is not shown.
+    """The text on one line, with at most ``limit`` characters, or the note that it is not shown.
 
     Args:
         text: from a service.

@@ -81,12 +81,10 @@ class UnifiedJobs:
         wanted: as configured (``jobs.unified``).
         rejected: unix seconds at which the service rejected the field ``unified_jobs``; None = it
             did not.
-        accepted: a search with the field has succeeded; what a filter causes is not its fault.
     """
 
     wanted: bool = True
     rejected: float | None = None
-    accepted: bool = False
 
     @property
     def requested(self) -> bool:
@@ -278,20 +276,19 @@ class Search:
         return page
 
     async def _search(self, query: dict[str, Any]) -> JobPage:
-        """Request a page; with fine-tuning jobs, unless that is what the service rejects."""
+        """Request a page, with fine-tuning jobs if the service accepts to be asked for them.
+
+        Only a first page without filters can tell whether it does: a filter may be what is wrong.
+        """
         if self._unified is None or not self.result.unified:
             return await self._request(query)
         try:
-            page = await self._request(query | {"unified_jobs": True})
+            return await self._request(query | {"unified_jobs": True})
         except RejectedError as error:
-            by_filter = self._filters and self._unified.accepted
-            if error.status != _BAD_REQUEST or self.result.pages or by_filter:
+            if error.status != _BAD_REQUEST or self.result.pages or self._filters:
                 raise
-        else:
-            self._unified.accepted = True
-            return page
         page = await self._request(query)  # if it fails too, the field is not what is wrong
-        self._unified.rejected, self._unified.accepted = self._clock(), False
+        self._unified.rejected = self._clock()
         self.result.unified = False
         return page
 

@@ -180,13 +180,14 @@ class Sync:
 
         newest = await reader.read_newest(is_known)
         missing = [job for job in active if job.id not in reader.jobs]
-        if reader.workspace in fleet.unified and not newest.unified:
-            reader.unresolved.update(job.id for job in missing)  # they may only be hidden again
-            return newest
         unresolved = missing[_MAX_LOOKUPS:] + await look_up_missing(
             reader, missing[:_MAX_LOOKUPS], self._supported, witness=_any_job(newest)
         )
         reader.unresolved.update(job.id for job in unresolved)
+        if reader.workspace in fleet.unified and not reader.unified:
+            # A search did not ask for fine-tuning jobs: those that are missing may only be hidden.
+            reader.unresolved |= reader.deleted
+            reader.deleted.clear()
         return newest
 
     async def _resolve_missing(

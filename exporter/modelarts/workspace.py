@@ -79,6 +79,7 @@ class WorkspaceReader:
         hidden, forgotten: as in `exporter.jobs.job.View`.
         requests: number of requests sent.
         latest_search: the result so far of the latest search.
+        unified: whether all searches so far asked for fine-tuning jobs.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class WorkspaceReader:
         self.forgotten: set[str] = set()
         self.requests = 0
         self.latest_search: SearchResult | None = None
+        self.unified = True
         self._source = source
         self._deadline = deadline
         self._background = background
@@ -207,6 +209,7 @@ class WorkspaceReader:
             result = await running
         finally:
             self.requests += search.result.pages
+            self.unified &= search.result.unified
             self._source.instruments.paged(
                 duplicates=search.result.duplicates, inconsistent=search.result.inconsistent
             )

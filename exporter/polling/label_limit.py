@@ -1,4 +1,4 @@
-"""At most so many values of each label that the service chooses; all others are ``other``.
+"""Limits the number of values of each label that the service chooses; the rest are ``other``.
 
 A project, or anybody who may create jobs in it, can bring any number of pools, flavors or recovery
 policies. Each is a series, or several, and counters never disappear. So the values are limited
@@ -67,6 +67,7 @@ class LabelLimiter:
         self._named = {label: set(_ALWAYS_ALLOWED) for label in LIMITED_LABELS}
         self._named_of_job = [self._named[label] for label in _LABEL_BY_FIELD.values()]
         self._over: dict[str, set[int]] = {label: set() for label in LIMITED_LABELS}
+        self._logged: set[str] = set()
 
     def resume(self, limit: int, target: str) -> None:
         """Continue under a new poller of the same target."""
@@ -168,12 +169,13 @@ class LabelLimiter:
             named.add(value)
         if not is_other and value in named:
             return value
-        self._count(label, value)
+        self._count(label, value, is_new=not is_other)
         return OTHER
 
-    def _count(self, label: str, value: str) -> None:
+    def _count(self, label: str, value: str, *, is_new: bool) -> None:
         over = self._over[label]
-        if not over:
+        if is_new and label not in self._logged:
+            self._logged.add(label)
             log.warning(
                 "a label has too many values; further ones are shown as %s",
                 OTHER,

@@ -17,7 +17,7 @@ class PollCost(NamedTuple):
 
 
 class FirstPages(NamedTuple):
-    """What one page of each workspace tells.
+    """What one page of each workspace shows.
 
     Attributes:
         listed: jobs that the service lists, as far as it says so or one page holds them all.

@@ -314,7 +314,7 @@ class LogSettings(Group):
     """The log on standard error."""
 
     level: Annotated[LogLevel, types.choice(LogLevel, warn="warning")] = _option(
-        "Minimum level.", "info"
+        "Minimum level; `warn` means `warning`.", "info"
     )
     format: Annotated[LogFormat, types.choice(LogFormat)] = _option(
         "Text, or one JSON object per line.", "text"

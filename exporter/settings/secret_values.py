@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 _ENDS = re.compile(r"\A[\s\ufeff]+|[\s\ufeff]+\Z")
-_QUOTES = ('"', "'")
+_QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019", "``")
 
 _PLAIN = re.compile(r"[A-Za-z0-9._/-]+")
 _NO_FOLDERS = (Path(), Path("/"))
@@ -24,8 +24,11 @@ def stripped(text: str) -> str:
 
 
 def is_in_quotes(text: str) -> bool:
-    """Whether a value still has the quotes of a shell: ``docker run --env-file`` keeps them."""
-    return len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES
+    """Whether a value still has quotes: ``docker run --env-file`` keeps those for a shell.
+
+    Word processors and chats turn them into typographic ones.
+    """
+    return len(text) > 1 and text[0] + text[-1] in _QUOTES
 
 
 def is_surely_a_path(written: str, path: str) -> bool:

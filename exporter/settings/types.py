@@ -238,8 +238,8 @@ def _url(value: Any) -> str:
 
 
 def _iam_url(value: Any) -> str:
-    """A base URL; ``/v3`` at the end is part of every request and removed, not sent twice."""
-    return re.sub(r"/v3(\.0)?$", "", _url(value))
+    """A base URL; what every request adds is removed, because other programs want it here."""
+    return re.sub(r"(?i)/v3(\.0|/auth|/auth/tokens)?$", "", _url(value))
 
 
 def without_path(url: str) -> str:

@@ -161,7 +161,7 @@ def _regular(path: Path) -> Path:
 
 
 def _warn_if_accessible(path: Path, real: Path) -> None:
-    """The file has names of jobs and users, and whoever can change it can change counters."""
+    """The file has names of jobs and users, and anyone who can change it can change counters."""
     mode = real.stat().st_mode & 0o777
     if mode & (_OTHERS_READ | _OTHERS_WRITE):
         access = "change" if mode & _OTHERS_WRITE else "read"

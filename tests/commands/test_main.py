@@ -394,6 +394,22 @@ def test_the_table_of_several_targets():
     assert sections[-1] == "2 of 3 targets failed."
 
 
+@pytest.mark.parametrize(
+    ("listed", "shown"),
+    [
+        (None, "unknown"),
+        (0, "none; the service omits jobs this identity cannot list"),
+        (38_000, "38,000, according to the service"),
+    ],
+)
+def test_the_table_of_a_quick_check(listed, shown):
+    found = check.Finding(finding("r/p").status, "", listed, 3)
+    assert check.table([found], [], INTERVALS).splitlines()[3:] == [
+        f"jobs            {shown}",
+        "pool names      3 pools",
+    ]
+
+
 def test_the_table_of_no_target():
     assert check.table([], [], INTERVALS) == "The configuration is ok."
     assert check.table([], ["web.listen_address: :80 is in use"], INTERVALS) == (
@@ -463,6 +479,29 @@ def test_the_document_for_machines():
         ],
     }
     assert json.loads(check.document([], [], INTERVALS)) == {"ok": True, "notes": [], "targets": []}
+
+
+async def test_the_progress_of_a_check(monkeypatch):
+    shown = []
+    poller = SimpleNamespace(target=SimpleNamespace(sweep_progress=(0, 0)), ended_polls=0)
+    steps = iter([((50, 120), 0), ((60, 55), 0), ((0, 0), 0), ((0, 0), 1)])
+
+    async def step(_seconds):
+        if (following := next(steps, None)) is None:
+            raise EOFError
+        poller.target.sweep_progress, poller.ended_polls = following
+
+    monkeypatch.setattr(check, "show_progress_line", shown.append)
+    monkeypatch.setattr(check.asyncio, "sleep", step)
+    with pytest.raises(EOFError):
+        await check._show_progress(SimpleNamespace(pollers=[poller]), quick=False)
+    assert shown == [
+        "Signing in ...",
+        "Reading the job list: 50 of 120 jobs",
+        "Reading the job list: 60 jobs",
+        "Reading pool names ...",
+        "Polling once more ...",
+    ]
 
 
 # --- check --offline ------------------------------------------------------------------------------

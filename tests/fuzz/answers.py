@@ -297,7 +297,9 @@ class Answers:
         """What was decoded can be counted and rendered."""
         view = View({job.id: job for job in page.jobs}, newest_created={"0": NOW})
         view = LabelLimiter(2, "r/p").apply(view, {})
-        observed = observe(Fleet(), view, NOW)
+        before = Fleet(newest_created={"0": float("-inf")})  # so that all of it is new
+        observed = observe(before, view, NOW)
+        assert [event.kind for event in observed.events].count("created") == len(view.jobs)
         ledger, _ = add({}, observed.events, observed.fleet.accelerators, NOW)
         labels = {"region": "r", "project": "p"}
         gauges = render_gauges(observed.fleet, labels, JobsSettings(), lambda _: False, NOW)

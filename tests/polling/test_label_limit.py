@@ -175,14 +175,16 @@ def test_values_seen_first_keep_their_names():
         life.restarts()
 
 
-def test_a_higher_limit_names_new_jobs_and_changes_no_known_one():
+def test_a_higher_limit_names_new_jobs_and_changes_no_known_one(caplog):
     life = Life(1)
     life.sees([job("a", pool="pool-a"), job("b", pool="pool-b")])
     life.restarts(limit=5)
+    caplog.clear()
     life.sees([job("b", pool="pool-b", duration=600.0), job("c", pool="pool-b")])
 
     assert life.fleet.jobs["b"].job.pool == OTHER
     assert life.fleet.jobs["c"].job.pool == "pool-b"
+    assert caplog.messages == []  # there are not too many values any more
 
 
 def test_a_lower_limit_takes_no_name_away():

@@ -3,9 +3,6 @@
 import pytest
 from polling.rig import INCONSISTENT, PAGINATION, REQUESTS, both_ways
 
-from exporter.errors import RejectedError
-from exporter.jobs.job import ACTIVE
-from exporter.modelarts.search import Filter, FilterIgnoredError, Search
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
 
@@ -208,52 +205,24 @@ async def test_row_33_total_and_count_make_no_sense(rig, start, mode, edits):
     assert rig.shown() == set(ids)
 
 
-ACTIVE_ONLY = Filter("phase", "in", tuple(sorted(ACTIVE)), lambda job: job.phase in ACTIVE)
-
-
-def filtered(rig, poller):
-    """A search of the target's with a filter."""
-    sync = poller.target._sync
-    return Search(
-        sync._source.client,
-        poller.target.paging,
-        workspace="0",
-        deadline=1e9,
-        clock=rig.clock.wall,
-        filters=[ACTIVE_ONLY],
-    )
-
-
 @either_mode
-@pytest.mark.parametrize("ignored", [True, False])
-async def test_row_34_a_filter_is_ignored(rig, start, mode, ignored):
+@pytest.mark.parametrize("how", ["ignored_filters", "rejected_filters"])
+async def test_row_34_the_phase_filter_is_ignored_or_rejected(rig, start, mode, how):
+    """The first page shows it, and the filter is not used again."""
     poller = await start(mode)
     ids = rig.populate(230)
-    for job_id in ids[::2]:
+    for job_id in ids[170:]:
         rig.fleet.finish(job_id)
     assert await poller.poll()
-    rig.service.behaviour.ignored_filters = frozenset({"phase"} if ignored else ())
+    assert (await rig.cost(poller))["phase"] == 4
+    setattr(rig.service.behaviour, how, frozenset({"phase"}))
+    rig.fleet.finish(ids[0], "Failed")
 
-    search = filtered(rig, poller)
+    assert (await rig.cost(poller))["phase"] == 1
+    assert (await rig.cost(poller))["phase"] == 0
 
-    if ignored:
-        with pytest.raises(FilterIgnoredError):
-            await search.read_all()
-    else:
-        found = await search.read_all()
-        assert set(found.jobs) == set(ids[1::2])
-        assert found.mismatched == 0
-
-
-async def test_row_34_a_filter_is_rejected(rig, start):
-    poller = await start("page")
-    assert await poller.poll()
-    rig.service.behaviour.rejected_filters = frozenset({"phase"})
-
-    with pytest.raises(RejectedError) as caught:
-        await filtered(rig, poller).read_all()
-
-    assert (caught.value.status, caught.value.code) == (400, "ModelArts.2789")
+    await rig.settle(poller)
+    assert rig.counted("jobs_finished") == {"Failed": 1}
 
 
 @either_mode

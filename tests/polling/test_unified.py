@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+from polling.rig import both_ways
 
 from exporter.clock import Clocks
 from exporter.simulator.behaviour import Behaviour
@@ -12,16 +13,21 @@ from exporter.storage.store import StateFile
 
 CREATED = "modelarts_training_jobs_created_total"
 HOUR = 3600.0
+OTHER = "5f0c2b7e9d3a4c1e8b6f7a2d4c9e1b30"
 
 
 def rejecting():
     return Behaviour(unified_jobs="rejected")
 
 
-def asked(rig, since=0):
+def searches(rig):
+    """What was asked for, oldest first."""
+    return [json.loads(each.body) for each in rig.service.requests if each.operation == "search"]
+
+
+def asked(rig):
     """How many searches asked for fine-tuning jobs, and how many did not."""
-    bodies = [json.loads(each.body) for each in rig.service.requests if each.operation == "search"]
-    return Counter(body.get("unified_jobs", False) for body in bodies[since:])
+    return Counter(body.get("unified_jobs", False) for body in searches(rig))
 
 
 def fine_tuning(rig, number, phase="Running", age=600.0):
@@ -65,7 +71,19 @@ async def test_fine_tuning_jobs_are_listed(rig):
 
     assert rig.shown() == usual | hidden | new
     assert created(rig) == 1
+    new |= fine_tuning(rig, 1, age=1.0)
+    await settle(rig, poller, "sweep")
+    assert rig.shown() == usual | hidden | new
+    assert created(rig) == 2
     assert asked(rig)[False] == 0
+
+
+async def test_the_first_pages_have_fine_tuning_jobs(rig):
+    await rig.serve()
+    poller = await rig.add()
+    fine_tuning(rig, 2)
+
+    assert (await poller.read_first_pages()).listed == 2
 
 
 async def test_a_deleted_fine_tuning_job_is_deleted(rig):
@@ -94,6 +112,21 @@ async def test_the_option_turns_it_off(rig):
     assert asked(rig)[True] == 0
 
 
+@pytest.mark.parametrize("option", [True, False], ids=["rejected", "switched off"])
+@both_ways
+async def test_without_it_deleted_jobs_are_deleted(rig, option):
+    await rig.serve(behaviour=rejecting())
+    poller = await rig.add(jobs={"unified": option})
+    first, second, *_ = rig.populate(3)
+    assert await poller.poll()
+    rig.fleet.delete(first)
+    rig.fleet.finish(second)
+    assert (await rig.step(poller)).ok
+    await settle(rig, poller)
+
+    assert (gone(rig), rig.counted("jobs_finished")) == ({"Running": 1}, {"Completed": 1})
+
+
 async def test_a_service_that_rejects_it_is_asked_once(rig):
     await rig.serve(behaviour=rejecting())
     poller = await rig.add()
@@ -101,6 +134,9 @@ async def test_a_service_that_rejects_it_is_asked_once(rig):
     assert await poller.poll()
     assert asked(rig)[True] == 1
 
+    first = asked(rig)[False]
+    assert await poller.sweep()
+    assert asked(rig) == {True: 1, False: 2 * first}
     await settle(rig, poller)
     await settle(rig, poller, "sweep")
     assert not poller.target.sync.needs_sweep(await empty_view(poller), poller.state.fleet)
@@ -125,8 +161,8 @@ async def test_any_400_may_mean_it(rig, code):
     assert not poller.target.unified.requested
 
 
-def refusing(code, times=1):
-    return Fault(do="status", status=400, code=code, operation="search", times=times)
+def refusing(code, times=1, nth=1):
+    return Fault("status", "search", status=400, code=code, times=times, nth=nth)
 
 
 async def test_a_400_without_it_is_not_its_fault(rig):
@@ -139,19 +175,39 @@ async def test_a_400_without_it_is_not_its_fault(rig):
     assert poller.target.unified.requested
 
     assert await poller.poll()
-    assert poller.target.unified.accepted
+    assert asked(rig) == {True: 2, False: 1}
 
 
-async def test_other_errors_are_not_its_fault(rig):
+@pytest.mark.parametrize("status", [403, 404])
+async def test_other_errors_are_not_its_fault(rig, status):
     await rig.serve()
     poller = await rig.add(retries=0)
-    rig.service.faults.add(_status(403))
+    rig.service.faults.add(Fault("status", "search", status=status, code="X.1", times=1))
     assert not await poller.poll()
     assert asked(rig)[False] == 0
 
 
-def _status(status):
-    return Fault(do="status", status=status, operation="search", times=1)
+async def test_a_400_for_a_later_page_is_not_its_fault(rig):
+    """The other list would not continue where this one ended."""
+    await rig.serve()
+    poller = await rig.add()
+    rig.populate(60)
+    rig.service.faults.add(refusing("X.1", nth=2))
+    assert not await poller.poll()
+    assert asked(rig)[False] == 0
+
+
+async def test_a_400_for_a_filter_is_not_its_fault(rig):
+    await rig.serve()
+    poller = await rig.add()
+    hidden = fine_tuning(rig, 3)
+    assert await poller.poll()
+    fault = rig.service.faults.add(refusing("X.1"))
+    assert await poller.poll()
+
+    assert fault.hits == 1
+    assert rig.shown() == hidden
+    assert asked(rig)[False] == 0
 
 
 async def test_a_reload_remembers_that_it_is_rejected(rig):
@@ -168,13 +224,27 @@ async def test_a_reload_remembers_that_it_is_rejected(rig):
     assert asked(rig)[True] == 1
 
 
+async def test_another_endpoint_is_asked_again(rig):
+    await rig.serve(behaviour=rejecting())
+    poller = await rig.add()
+    rig.populate(3)
+    assert await poller.poll()
+    successor = await rig.add(endpoint=rig.service.url.replace("127.0.0.1", "localhost"))
+    rig.publisher.pollers.remove(poller)
+    await successor.take_over(poller)
+    assert await successor.poll()
+    assert await successor.sweep()
+
+    assert asked(rig)[True] == 2
+
+
 # --- What becomes visible is hidden history -------------------------------------------------------
 
 
-async def watched(rig, **options):
+async def watched(rig):
     """A service with both kinds of jobs, of which the exporter has seen the usual ones."""
     await rig.serve(behaviour=rejecting())
-    poller = await rig.add(**options)
+    poller = await rig.add()
     usual = set(rig.populate(30))
     hidden = fine_tuning(rig, 20) | fine_tuning(rig, 2, age=30 * HOUR)
     assert await poller.poll()
@@ -192,17 +262,18 @@ async def test_a_service_accepts_it_later(rig):
     await settle(rig, poller)
     assert created(rig) == 1
 
+    newer = rig.fleet.create().id  # the sweep is the first to see it
     await settle(rig, poller, "sweep")
-    assert rig.shown() == everything | hidden | {new}
-    assert created(rig) == 1
+    assert rig.shown() == everything | hidden | {new, newer}
+    assert created(rig) == 2
 
     late = fine_tuning(rig, 1, age=1.0)
     await settle(rig, poller)
-    assert rig.shown() == everything | hidden | late | {new}
-    assert (created(rig), gone(rig)) == (2, {})
+    assert rig.shown() == everything | hidden | late | {new, newer}
+    assert (created(rig), gone(rig)) == (3, {})
     finish_all(rig)
     await settle(rig, poller)
-    assert rig.counted("jobs_finished") == {"Completed": 55}
+    assert rig.counted("jobs_finished") == {"Completed": 56}
 
 
 async def test_what_happens_while_both_lists_are_read(rig):
@@ -211,21 +282,21 @@ async def test_what_happens_while_both_lists_are_read(rig):
     rig.service.behaviour.unified_jobs = "taken"
     rig.clock.passes(13 * HOUR)
     rig.fleet.advance(rig.clock.service())
-    both = []
-    before = poller.target.sync._source.client.search
+    before, new = len(searches(rig)), set()
 
-    async def search(query, *arguments, **options):
-        if not query.get("unified_jobs") and not both:
-            both.append(rig.fleet.create().id)
-            rig.fleet.delete(next(iter(everything)))
-        return await before(query, *arguments, **options)
+    def happen(fleet):
+        new.add(fleet.create().id)
+        fleet.delete(min(everything))
 
-    poller.target.sync._source.client.search = search
+    # The list with fine-tuning jobs has two pages, the third request begins the other list.
+    rig.service.faults.add(Fault("act", "search", nth=3, times=1, action=happen))
     assert await poller.sweep()
+    sent = [body.get("unified_jobs", False) for body in searches(rig)[before:]]
+    assert sent[:3] == [True, True, False]
     await settle(rig, poller)
 
     assert created(rig) == 1
-    assert set(both) <= rig.shown()
+    assert rig.shown() == everything - {min(everything)} | new
 
 
 @pytest.fixture
@@ -292,6 +363,24 @@ async def test_a_reload_switches_it_on_and_off(rig):
     assert not off.target.sync.needs_sweep(await empty_view(off), off.state.fleet)
 
 
+async def test_a_reload_switches_it_off_when_all_such_jobs_have_ended(rig):
+    """Nothing is missing from what polls read, but the jobs are no longer listed."""
+    await rig.serve()
+    on = await rig.add()
+    usual = set(rig.populate(3))
+    fine_tuning(rig, 2, "Completed")
+    assert await on.poll()
+    off = await rig.add(jobs={"unified": False})
+    rig.publisher.pollers.remove(on)
+    await off.take_over(on)
+    assert await off.poll()
+    assert off.target.sync.needs_sweep(await empty_view(off), off.state.fleet)
+    await settle(rig, off, "sweep")
+
+    assert off.state.fleet.jobs.keys() == usual
+    assert gone(rig) == {}
+
+
 async def test_a_service_that_rejects_it_all_at_once(rig):
     """Nothing says that the jobs are deleted."""
     await rig.serve()
@@ -311,3 +400,59 @@ async def test_a_service_that_rejects_it_all_at_once(rig):
     await settle(rig, poller, "sweep")
     assert rig.shown() == usual - {min(usual)}
     assert (created(rig), gone(rig)) == (0, {"Running": 1})
+
+
+async def test_a_reload_adds_a_workspace(rig):
+    """Nothing changes for the one that is known."""
+    await rig.serve()
+    before = await rig.add()
+    rig.populate(3)
+    fine_tuning(rig, 2)
+    assert await before.poll()
+    after = await rig.add(workspaces=("0", OTHER))
+    rig.publisher.pollers.remove(before)
+    await after.take_over(before)
+    new = fine_tuning(rig, 1, age=1.0)
+    await settle(rig, after)
+
+    assert created(rig) == len(new)
+    assert asked(rig)[False] == 0
+
+
+async def test_a_workspace_of_two_that_changes_over(rig, tmp_path, clocks):
+    path = tmp_path / "state.db"
+    await rig.serve()
+    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    poller = await rig.add(store=store, workspaces=("0", OTHER), jobs={"unified": False})
+    rig.populate(3)
+    assert await poller.poll()
+    poller, store = await restarted(rig, poller, store, path, clocks)  # without the other
+    await settle(rig, poller, "sweep")
+    for number in range(2):
+        rig.fleet.create(workspace=OTHER, fine_tuning=bool(number))
+    poller, store = await restarted(rig, poller, store, path, clocks, workspaces=("0", OTHER))
+    fine_tuning(rig, 1, age=1.0)
+    await settle(rig, poller)
+    assert created(rig) == 2
+    await settle(rig, poller, "sweep")
+
+    assert len(rig.shown()) == 3 + 2 + 1
+    assert created(rig) == 2
+    await store.close()
+
+
+async def test_a_state_file_is_overwritten(rig, tmp_path, clocks):
+    path = tmp_path / "state.db"
+    await rig.serve()
+    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    poller = await rig.add(store=store)
+    rig.populate(3)
+    assert await poller.poll()
+    path.write_bytes(b"")
+    poller, store = await restarted(rig, poller, store, path, clocks)
+    fine_tuning(rig, 1, age=1.0)
+    await settle(rig, poller)
+
+    assert created(rig) == 1
+    assert asked(rig)[False] == 0
+    await store.close()

@@ -394,7 +394,7 @@ async def test_a_refusal_names_the_workspace(rig, monkeypatch, status, place, wr
     monkeypatch.setattr(RecordedSession, "__call__", answer)
     poller = await rig.add(workspaces=("0", WORKSPACE))
     assert not await poller.poll()
-    assert f"{status} ModelArts.0102 Bad parameters.; {place.format(wrong)}" in poller.error
+    assert f"{status} ModelArts.0102 Bad parameters; {place.format(wrong)}" in poller.error
 
 
 @pytest.mark.parametrize(

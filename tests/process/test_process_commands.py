@@ -172,7 +172,7 @@ async def test_simulate_prints_instructions_that_work(start, tmp_path):
     }
     exporter = start("-c", "\n".join(lines), command=("/bin/sh",), environ=environ)
     found = await up(await exporter.url())
-    assert sum(values(found, "modelarts_training_jobs")) > 60
+    assert sum(values(found, "modelarts_training_jobs")) > 0
     for url in re.findall(r"http://\S+/-/sim/\w+", service.stdout):
         assert (await get(url))[0] == 200
     assert [await program.stops() for program in (exporter, service)] == [0, 0]
@@ -230,6 +230,7 @@ async def test_check_beside_the_running_exporter(start, still, tmp_path):
         ("version 2>&-", 0, ""),
         ("version <&-", 0, ""),
         (f"{OFFLINE} 2>&-", 0, ""),
+        ("serve --nope 2>/dev/full", 2, ""),
         (
             "version >&-",
             1,

@@ -386,7 +386,19 @@ def test_the_path_of_the_vendors_endpoint_is_ignored_as_its_sdk_does(here, path)
 
 @pytest.mark.parametrize(
     ("given", "used"),
-    [("/v3", ""), ("/v3/", ""), ("/v3.0", ""), ("/iam/v3", "/iam"), ("/x", "/x"), ("/xv3", "/xv3")],
+    [
+        ("/v3", ""),
+        ("/v3/", ""),
+        ("/V3", ""),
+        ("/v3.0", ""),
+        ("/v3/auth/", ""),
+        ("/v3/auth/tokens", ""),
+        ("/iam/v3", "/iam"),
+        ("/iam/v3/auth/tokens", "/iam"),
+        ("/x", "/x"),
+        ("/xv3", "/xv3"),
+        ("/auth", "/auth"),
+    ],
 )
 def test_the_version_in_our_own_endpoint_of_iam_is_ignored(given, used):
     settings = load([*REGION, f"--target.iam-endpoint=https://iam{given}"], {})

@@ -164,7 +164,7 @@ class SeriesBuilder:
         return curves[labels]
 
     def _foresee(self) -> None:
-        """Every phase of every combination, as live: a missing series is no question."""
+        """Create every phase of every combination, as a live exporter does."""
         for family, labels in zero_samples(self._bases):
             self._curve(family.metric.name, labels)
         for name, labels in zero_series(self._bases):
@@ -180,7 +180,7 @@ class SeriesBuilder:
     # --- What was ---------------------------------------------------------------------------------
 
     def _show(self, moment: JobState, following: JobState | None) -> None:
-        """Count a self in the gauges, from its first moment to before the next self's."""
+        """Count a state of a job in the gauges, until the next state begins."""
         job = moment.job
         lo = self._grid.at(moment.at)
         hi = len(self._grid) if following is None else self._grid.at(following.at)

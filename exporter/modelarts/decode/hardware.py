@@ -68,6 +68,10 @@ CHAINS: Mapping[str, tuple[str, ...]] = {
         "flavor_detail.flavor_info.gpu.product_name",
         "flavor_info.npu.product_name",
         "flavor_info.gpu.product_name",
+        "flavor_detail.flavor_info.npu.unit_num",
+        "flavor_detail.flavor_info.gpu.unit_num",
+        "flavor_info.npu.unit_num",
+        "flavor_info.gpu.unit_num",
         TASKS,
         "flavor_id",
         "pool_info.pool_resource_flavor",
@@ -322,6 +326,9 @@ class _Part:
                 )
             elif field.endswith("flavor_type"):
                 found = self._check.choice(_at(self.resource, field), FLAVOR_TYPES, "flavor_type")
+            elif field.endswith("unit_num"):
+                has_cards = _known(self.per_node("cards", field))
+                found = ("Ascend" if "npu" in field else "GPU") if has_cards else ""
             else:
                 found = imply_flavor_type(_at(self.resource, field), cpu=field in _FLAVOR_NAMES)
             if found:
@@ -385,5 +392,5 @@ def imply_flavor_type(name: Text, *, cpu: bool = False) -> str:
 
 def spell(product: Text) -> str:
     """Return the product of an accelerator as a label value, the same whatever its case."""
-    name = label((product or "").lower())
+    name = label((product or "").strip().lower())
     return _SPELLINGS.get(name, name)

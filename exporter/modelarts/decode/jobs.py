@@ -211,7 +211,12 @@ def _hardware(
     is_usual = len(tasks) <= _MAX_CACHED_TASKS
     find = find_hardware if is_usual else find_hardware.__wrapped__
     hardware = find(decoded, engine, tasks, workers)
-    return hardware._replace(problems={**check.problems, **hardware.problems})
+    # An object of the wrong type is one problem, not one for each number that it should have.
+    whole = tuple(f"{path}." for path in invalid)
+    others = {
+        place: value for place, value in hardware.problems.items() if not place[0].startswith(whole)
+    }
+    return hardware._replace(problems={**check.problems, **others})
 
 
 def _workers(status: Status, tasks: tuple[Task, ...]) -> tuple[int | None, ...]:

@@ -204,7 +204,7 @@ def _array_decoder(most: int) -> msgspec.json.Decoder[Any]:
 
 
 def bounded_array(element: Any, most: int) -> Any:
-    """Return a type for arrays of at most so many elements, see `present`.
+    """Return a type for arrays of at most ``most`` elements, see `present`.
 
     A longer array is an error as soon as its first element too many is met.
     """

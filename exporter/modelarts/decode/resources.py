@@ -1,11 +1,16 @@
 """The JSON schema of what a job runs on: ``spec.resource`` and ``tasks[].task_resource``.
 
-As in `exporter.modelarts.decode.schema`: only the fields needed, each may be absent or null.
+As in `exporter.modelarts.decode.schema`: only the fields needed, each may be absent or null. Where
+an object belongs and something else is, all numbers of the object are NaN, see `Amount`.
 """
+
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-from exporter.modelarts.decode.lenient import Amount, Text
+from exporter.modelarts.decode.lenient import IF_INVALID, Amount, Text
+
+_NAN = float("nan")
 
 
 class Accelerator(msgspec.Struct, frozen=True, gc=False):
@@ -28,20 +33,29 @@ class Memory(msgspec.Struct, frozen=True, gc=False):
     unit: Text = None
 
 
+_NO_CPU = Cpu(_NAN)
+_NO_CARDS = Accelerator(_NAN)
+_NO_MEMORY = Memory(_NAN)
+
+
 class FlavorInfo(msgspec.Struct, frozen=True, gc=False):
     """``flavor_info`` of a flavor."""
 
-    cpu: Cpu | None = None
-    npu: Accelerator | None = None
-    gpu: Accelerator | None = None
-    memory: Memory | None = None
+    cpu: Annotated[Cpu | None, msgspec.Meta(extra={IF_INVALID: _NO_CPU})] = None
+    npu: Annotated[Accelerator | None, msgspec.Meta(extra={IF_INVALID: _NO_CARDS})] = None
+    gpu: Annotated[Accelerator | None, msgspec.Meta(extra={IF_INVALID: _NO_CARDS})] = None
+    memory: Annotated[Memory | None, msgspec.Meta(extra={IF_INVALID: _NO_MEMORY})] = None
+
+
+_NO_INFO = FlavorInfo(_NO_CPU, _NO_CARDS, _NO_CARDS, _NO_MEMORY)
+_FlavorInfo: TypeAlias = Annotated[FlavorInfo | None, msgspec.Meta(extra={IF_INVALID: _NO_INFO})]
 
 
 class Flavor(msgspec.Struct, frozen=True, gc=False):
     """``flavor_detail``."""
 
     flavor_type: Text = None
-    flavor_info: FlavorInfo | None = None
+    flavor_info: _FlavorInfo = None
 
 
 class CustomizedFlavor(msgspec.Struct, frozen=True, gc=False):
@@ -77,12 +91,22 @@ class Resource(msgspec.Struct, frozen=True, gc=False):
     policy: Text = None
     flavor_id: Text = None
     flavor_type: Text = None
-    flavor_info: FlavorInfo | None = None
-    flavor_detail: Flavor | None = None
+    flavor_info: _FlavorInfo = None
+    flavor_detail: Annotated[
+        Flavor | None, msgspec.Meta(extra={IF_INVALID: Flavor(None, _NO_INFO)})
+    ] = None
     node_count: Amount = None
     pool_id: Text = None
     pool_group_id: Text = None
     pool_name: Text = None
-    main_container_allocated_resources: AllocatedResources | None = None
-    main_container_customized_flavor: CustomizedFlavor | None = None
-    pool_info: PoolInfo | None = None
+    main_container_allocated_resources: Annotated[
+        AllocatedResources | None,
+        msgspec.Meta(extra={IF_INVALID: AllocatedResources(_NAN, _NAN, _NAN)}),
+    ] = None
+    main_container_customized_flavor: Annotated[
+        CustomizedFlavor | None,
+        msgspec.Meta(extra={IF_INVALID: CustomizedFlavor(_NAN, _NAN, _NAN)}),
+    ] = None
+    pool_info: Annotated[
+        PoolInfo | None, msgspec.Meta(extra={IF_INVALID: PoolInfo(_NAN, _NAN, _NAN)})
+    ] = None

@@ -317,14 +317,16 @@ def test_half_a_key_is_logged_if_another_source_has_a_whole_one(home, caplog):
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("quote", ["'", '"'])
-def test_quotes_that_a_shell_would_have_removed(home, quote):
-    quoted = {name: f"{quote}{value}{quote}" for name, value in KEY_VARIABLES.items()}
+@pytest.mark.parametrize(
+    ("opening", "closing"), ["''", '""', "\u201c\u201d", "\u2018\u2019"], ids=ascii
+)
+def test_quotes_that_a_shell_would_have_removed(home, opening, closing):
+    quoted = {name: f"{opening}{value}{closing}" for name, value in KEY_VARIABLES.items()}
     with pytest.raises(ConfigError) as caught:
         chosen(home, quoted)
     problem = "{} in the environment begins and ends with a quote; remove the quotes"
     assert list(caught.value.problems) == [problem.format(name) for name in KEY_VARIABLES]
-    profile = f"[basic]\nak = {quote}A{quote}\nsk = own-secret\n"
+    profile = f"[basic]\nak = {opening}A{closing}\nsk = own-secret\n"
     with pytest.raises(ConfigError, match=r"^ak in profile file .*/credentials begins and ends w"):
         chosen(home, profile=profile)
     credentials = chosen(home, profile=KEY_PROFILE)

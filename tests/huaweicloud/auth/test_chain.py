@@ -220,7 +220,7 @@ async def test_a_wrong_password_does_not_lock_the_user(cloud, http, user, time, 
     assert len(cloud.asked(SIGN_IN)) == 3
     message = await refused(search(http, cloud, user))
     assert message.startswith("user u of domain d was refused several times in a row")
-    assert "The username or password is wrong." in message
+    assert "The username or password is wrong; " in message
     (tmp_path / "password").write_text("changed\n")
     assert await search(http, cloud, user) == "ok"
     assert len(cloud.asked(SIGN_IN)) == 4
@@ -830,7 +830,7 @@ async def test_a_wrong_password_is_not_revealed_by_the_words_of_iam(
     user = signed_in(username="u", domain="d", password=password)
     assert await refused(search(http, cloud, user)) == (
         "signing in to IAM as user u of domain d: credentials not accepted: 401 The username or "
-        "password is wrong.; check target.auth.*"
+        "password is wrong; check target.auth.*"
     )
 
 

@@ -106,7 +106,7 @@ VALUES = {
     "accelerator": ([f"card-{number}" for number in range(7)], lambda found: found.accelerator),
     "flavor type": (
         ["GPU", "Ascend", "ascend-a", "nvidia-b", "ascend-c", "nvidia-d", "ascend-e", "nvidia-f",
-         "GPU", "vm.cpu.8u", "bm.gpu.v100", "Ascend-Powered-Engine"],
+         8, 8, 8, 8, "GPU", "vm.cpu.8u", "bm.gpu.v100", "Ascend-Powered-Engine"],
         lambda found: found.flavor_type,
     ),
     "cpu cores": ([8, 16.5, 24, 32, 64, 96], lambda found: found.cpu_cores),
@@ -119,7 +119,7 @@ OF_TASK = {
     "flavor type": "flavor_type", "cpu cores": "pool_info.core_num",
     "memory": "pool_info.mem_size",
 }  # fmt: skip
-EXPECTED_TYPES = ["GPU", "Ascend", *["Ascend", "GPU"] * 3, "GPU", "CPU", "GPU", "Ascend"]
+EXPECTED_TYPES = ["GPU", "Ascend", *["Ascend", "GPU"] * 5, "GPU", "CPU", "GPU", "Ascend"]
 
 
 def put(document, field, value):
@@ -631,7 +631,7 @@ def test_the_product_is_the_accelerator_before_its_type():
     [
         (["ascend-Snt9b", "ascend-snt9b", "Ascend-SNT9B"], "ascend-Snt9b"),
         (["ascend-snt9c", "ascend-Snt9c"], "ascend-snt9c"),
-        (["GP-Vnt1", "gp-vnt1"], "GP-Vnt1"),
+        (["GP-Vnt1", "gp-vnt1", " GP-Vnt1 "], "GP-Vnt1"),
         (["NVIDIA-A100", "nvidia-a100"], "nvidia-a100"),
     ],
 )

@@ -578,6 +578,11 @@ def test_a_garbled_resource_is_a_garbled_answer():
         {"main_container_allocated_resources": {"accelerator_num": "eight"}},
         {"pool_info": {"accelerator_num": [8]}},
         {"flavor_detail": {"flavor_info": {"npu": {"unit_num": True}}}},
+        {"main_container_allocated_resources": "eight"},
+        {"main_container_customized_flavor": 8, "pool_info": {"accelerator_num": 4}},
+        {"pool_info": [{"accelerator_num": 8}]},
+        {"flavor_detail": "8 cards", "flavor_info": {"npu": {"unit_num": 4}}},
+        {"flavor_info": {"npu": 8}},
     ],
 )
 def test_a_number_of_a_wrong_type_is_not_replaced_either(resource):
