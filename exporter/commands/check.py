@@ -150,8 +150,9 @@ def _rows(finding: Finding, settings: PollSettings) -> Rows:
     yield from _job_rows(finding)
     yield "pool names", _pool_names(finding)
     for action, gives in OPTIONAL_PERMISSIONS.items():
-        granted = _GRANTED[status.permissions.get(action)]
-        yield granted, f"{action}, for {gives}; optional"
+        granted = status.permissions.get(action)
+        if finding.poll or granted is not None:
+            yield _GRANTED[granted], f"{action}, for {gives}; optional"
     if finding.poll and finding.sweep:
         yield "a poll costs", _cost(finding.poll)
         yield "a sweep costs", _cost(finding.sweep)

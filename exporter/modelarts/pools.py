@@ -162,10 +162,11 @@ class PoolReader:
             max_age: seconds; the lists are not requested if they were within this time.
             deadline: monotonic seconds; in the background until then. None: not in the background.
         """
-        async with self._listing:
-            self.requests = 0
-            if not self._were_listed_within(max_age):
-                await self._list_workspaces(deadline)
+        self.requests = 0
+        if not self._were_listed_within(max_age):  # otherwise do not wait for another reading
+            async with self._listing:
+                if not self._were_listed_within(max_age):
+                    await self._list_workspaces(deadline)
         answers = self._workspaces.values()
         if not any(answer.latest and answer.failure is None for answer in answers):
             return None

@@ -1,8 +1,7 @@
 """Reads how full the resource pools of a target are, beside its polls and never in their way."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
 
 from exporter.clock import Clocks, wait
 from exporter.jobs.job import OTHER, PUBLIC_POOL
@@ -11,10 +10,8 @@ from exporter.jobs.tracked import Fleet
 from exporter.metrics.exposition import render_block
 from exporter.metrics.pools import pool_blocks
 from exporter.metrics.self_metrics import TargetInstruments
+from exporter.polling.render import Rendered
 from exporter.polling.target import Target
-
-if TYPE_CHECKING:
-    from exporter.polling.render import Rendered
 
 
 class PoolMonitor:
@@ -28,8 +25,6 @@ class PoolMonitor:
         publish: makes changes visible.
         clocks: of the machine.
 
-    Attributes:
-        rendered: the series to publish.
     """
 
     def __init__(
@@ -42,14 +37,20 @@ class PoolMonitor:
         publish: Callable[[], Awaitable[int]],
         clocks: Clocks,
     ) -> None:
-        self.rendered: Rendered = {}
         self._target = target
+        self._rendered: Rendered = {}
+        self._rendered_for = target.identity
         self._instruments = instruments
         self._fleet = fleet
         self._interval = interval
         self._publish = publish
         self._clocks = clocks
         self._polls_succeed = asyncio.Event()
+
+    @property
+    def rendered(self) -> Rendered:
+        """The series to publish; none if the target has turned out to be another project."""
+        return self._rendered if self._rendered_for == self._target.identity else {}
 
     @property
     def names_max_age(self) -> float:
@@ -72,8 +73,9 @@ class PoolMonitor:
         """Read at every interval, from start to start, until cancelled."""
         if not self._interval:
             return
+        due = self._clocks.monotonic()
         while True:
-            due = self._clocks.monotonic() + self._interval
+            due = max(due + self._interval, self._clocks.monotonic())
             await wait(self._polls_succeed, due, self._clocks)
             if self._polls_succeed.is_set():
                 await self.read()
@@ -97,8 +99,13 @@ class PoolMonitor:
 
     async def show(self) -> None:
         """Render the series."""
-        blocks = await asyncio.to_thread(pool_blocks, self.snapshot, self._target.identity.labels)
-        self.rendered = {block.metric.name: render_block(block) for block in blocks}
+        identity = self._target.identity
+        self._rendered = await asyncio.to_thread(_render, self.snapshot, identity.labels)
+        self._rendered_for = identity
+
+
+def _render(snapshot: PoolSnapshot, labels: Mapping[str, str]) -> Rendered:
+    return {block.metric.name: render_block(block) for block in pool_blocks(snapshot, labels)}
 
 
 def _pools_with_queues(fleet: Fleet) -> frozenset[str]:
