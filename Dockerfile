@@ -17,8 +17,11 @@ RUN python3 -m venv /opt/build \
  && /opt/build/bin/pip --python /opt/modelarts-exporter/bin/python install --only-binary=:all: --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
+COPY modelarts_exporter modelarts_exporter
+ARG REVISION=unknown
 # Compiled files are not checked against the sources (unchecked-hash): not every builder keeps file times.
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+RUN sed -i "s/[$]Format:%H[$]/${REVISION}/" exporter/__init__.py \
+ && /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/build/bin/pip --python /opt/modelarts-exporter/bin/python install --no-deps --no-index /dist/*.whl \
  && /opt/modelarts-exporter/bin/python -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/modelarts-exporter/lib
 
@@ -26,11 +29,17 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+# The time of the commit, as of "git log -1 --format=%cI".
+ARG CREATED=unknown
 LABEL org.opencontainers.image.title="modelarts-exporter" \
       org.opencontainers.image.description="Prometheus exporter for training jobs on Huawei Cloud ModelArts" \
+      org.opencontainers.image.url="https://github.com/modelarts-exporter/modelarts-exporter" \
+      org.opencontainers.image.source="https://github.com/modelarts-exporter/modelarts-exporter" \
+      org.opencontainers.image.documentation="https://github.com/modelarts-exporter/modelarts-exporter/blob/main/docs/README.md" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
 COPY --from=build /opt/modelarts-exporter /opt/modelarts-exporter
 ENV PATH=/opt/modelarts-exporter/bin:${PATH} PYTHONUNBUFFERED=1
 # The base image has no compiled standard library. This run compiles the part that the exporter and the

@@ -14,12 +14,15 @@ FUZZ_SEED ?= 1
 BIN := $(VENV)/bin
 # The number of processes is chosen in tests/conftest.py; ARGS="-n 0" runs the tests in this one.
 PARALLEL := -n auto --dist worksteal
+DOCKER ?= docker
+IMAGE ?=
+SBOM = $(BIN)/python release/sbom.py --time "$$(git log -1 --format=%ct)"
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Directories are listed, too: deleting a module changes only its directory.
-SOURCES := pyproject.toml README.md LICENSE $(shell find exporter -name __pycache__ -prune -o -print)
+SOURCES := pyproject.toml README.md LICENSE $(shell find exporter modelarts_exporter -name __pycache__ -prune -o -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test soak fuzz install lint types docs docs-check format lock bench screenshot image image-test clean prometheus
+.PHONY: help demo unit test soak fuzz install lint types docs docs-check format lock bench screenshot release sbom image image-test clean prometheus
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,11 +59,13 @@ lint: $(VENV)/.dev ## run the linter and check the format (ruff)
 types: $(VENV)/.dev ## check types (mypy, strict)
 	$(BIN)/mypy
 
-docs: $(VENV)/.dev $(VENV)/.package ## regenerate the generated pages of docs/
+docs: $(VENV)/.dev $(VENV)/.package ## regenerate the generated pages of docs/ and files of deploy/
 	$(BIN)/python docs/generate.py
+	$(BIN)/python deploy/generate.py
 
 docs-check: $(VENV)/.dev $(VENV)/.package
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python deploy/generate.py --check
 
 format: $(VENV)/.dev ## format and fix the code (ruff)
 	$(BIN)/ruff check --fix .
@@ -89,8 +94,22 @@ lock: ## update the lock files to the newest versions that pyproject.toml allows
 	cp "$$dir/build" requirements-build.lock; \
 	cp "$$dir/dev" requirements-dev.lock
 
+release: $(VENV)/.dev ## build wheel, sdist, chart and checksums of the last commit in dist/
+	rm -rf dist
+	$(BIN)/python release/build.py dist
+
+# The image is described from the inside: sbom.py gets the list of what is installed there.
+sbom: $(VENV)/.dev $(VENV)/.package ## list the packages of the wheel, and of an image, in dist/; options: IMAGE=modelarts-exporter
+	@mkdir -p dist
+	$(BIN)/python release/inventory.py | $(SBOM) > dist/wheel.cdx.json
+ifneq ($(IMAGE),)
+	$(DOCKER) run --rm --interactive --entrypoint python3 $(IMAGE) - < release/inventory.py \
+	  | $(SBOM) --image $(IMAGE) > dist/image.cdx.json
+endif
+
 image: ## build the container image modelarts-exporter (needs docker)
-	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag modelarts-exporter .
+	$(DOCKER) build --tag modelarts-exporter --build-arg REVISION="$$(git rev-parse HEAD)" \
+	  --build-arg CREATED="$$(git log -1 --format=%cI)" .
 
 image-test: ## build the image without a registry and run the demo in it, some minutes (needs root on Linux)
 	deploy/image_test.sh

@@ -154,7 +154,7 @@ def prometheus(folder: Path, exporters: list[Peer], manager: Peer) -> Iterator[P
     managers = [{"static_configs": [{"targets": [f"127.0.0.1:{manager.port}"]}]}]
     config = {
         "global": {"scrape_interval": interval, "evaluation_interval": interval},
-        "rule_files": [str(path) for path in sorted(_RULES.glob("*.yml"))],
+        "rule_files": [str(path) for path in sorted(_RULES.glob("modelarts.*.yml"))],
         "scrape_configs": [{"job_name": "modelarts", "static_configs": [{"targets": addresses}]}],
         "alerting": {"alertmanagers": managers},
     }

@@ -12,6 +12,7 @@ PACKAGES=(buildah podman runc debootstrap) # Debian's
 UID_IN_IMAGE=65532
 PORT=9978
 STATE=/var/lib/modelarts-exporter
+REVISION=0123456789abcdef0123456789abcdef01234567
 
 say() { printf '== %s\n' "$*"; }
 die() {
@@ -54,7 +55,7 @@ rm -rf --one-file-system "$root"
 
 say "building the image"
 buildah "${store[@]}" bud --isolation chroot --network host --pull-never --quiet \
-  --tag modelarts-exporter . >"$work/build.log" 2>&1 ||
+  --build-arg REVISION="$REVISION" --tag modelarts-exporter . >"$work/build.log" 2>&1 ||
   { tail -n 40 "$work/build.log" >&2 && die "the build failed"; }
 "${podman[@]}" image inspect --format 'user {{.User}}, entrypoint {{.Config.Entrypoint}}, command {{.Config.Cmd}}' modelarts-exporter
 
@@ -74,6 +75,14 @@ code=0
 run --rm -- serve >"$work/serve.log" 2>&1 || code=$?
 sed 's/^/   /' "$work/serve.log"
 [ "$code" = 2 ] || die "exit code $code"
+
+say "its bill of materials"
+run --rm --interactive --entrypoint python3 -- - <release/inventory.py >"$work/inventory.json"
+python3 release/sbom.py --time 0 --image modelarts-exporter <"$work/inventory.json" >"$work/image.cdx.json"
+for package in pypi/aiohttp generic/python deb/debian/libc6; do
+  grep -q "\"purl\": \"pkg:$package@" "$work/image.cdx.json" || die "without $package"
+done
+printf '   components: %s\n' "$(grep -c '"purl":' "$work/image.cdx.json")"
 
 say "the demo"
 # A new volume is owned by root; change the owner as compose.yaml does.
@@ -113,6 +122,7 @@ expect "root file system" "$(awk '$5 == "/" { split($6, o, ","); print o[1] }' "
 
 get /metrics >"$work/metrics"
 expect "modelarts_up" "$(awk '/^modelarts_up\{/ { print $2 }' "$work/metrics")" 1.0
+expect "revision" "$(sed -n 's/^modelarts_exporter_build_info{.*revision="\([^"]*\)".*/\1/p' "$work/metrics")" "$REVISION"
 printf '   series: %s\n' "$(grep -vc '^#' "$work/metrics")"
 get / | grep -q '<html' || die "no page at /"
 

@@ -10,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -19,6 +21,7 @@ import exporter
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
+URLS = PROJECT["urls"]
 GROUPS = PYPROJECT["dependency-groups"]
 # Joined here, or this file would be the first to contain them. The service's own containers have a
 # /home/ma-user.
@@ -95,13 +98,54 @@ def test_every_dependency_is_explained():
 
 def test_metadata():
     Version(exporter.__version__)
-    assert (ROOT / PROJECT["readme"]).is_file()
+    assert re.fullmatch("unknown|[0-9a-f]{40}", exporter.__revision__)
     assert "Apache License" in (ROOT / PROJECT["license-files"][0]).read_text()
     assert PROJECT["license"] == "Apache-2.0"
     assert not [item for item in PROJECT["classifiers"] if item.startswith("License ::")]
     assert (ROOT / "exporter/py.typed").is_file()
     module, function = PROJECT["scripts"][PROJECT["name"]].split(":")
     assert f"def {function}(" in (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+
+
+def test_the_package_index_shows_the_readme_with_absolute_links():
+    shown = ProjectMetadata(str(ROOT), PluginManager()).core.readme
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", shown)
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", shown)
+    assert len(pictures) >= 1
+    assert len(links) > 10
+    places = {
+        f"{URLS['Source']}/blob/v{exporter.__version__}/": links,
+        URLS["Source"].replace("//github.com/", "//raw.githubusercontent.com/")
+        + f"/v{exporter.__version__}/": pictures,
+    }
+    for place, found in places.items():
+        paths = [link.removeprefix(place).partition("#")[0] for link in found]
+        assert [path for path in paths if not (ROOT / path).is_file()] == []
+
+
+def test_one_address_of_the_repository_everywhere():
+    assert {url for url in URLS.values() if not url.startswith(URLS["Source"])} == set()
+    alerts = (ROOT / "deploy/prometheus/modelarts.alerts.yml").read_text()
+    runbooks = re.findall(r"runbook_url: (\S+)", alerts)
+    assert [url for url in runbooks if not url.startswith(f"{URLS['Source']}/blob/main/")] == []
+    labels = dict(
+        re.findall(r'opencontainers\.image\.(\w+)="(.+?)"', (ROOT / "Dockerfile").read_text())
+    )
+    assert labels["source"] == labels["url"] == URLS["Source"]
+    assert labels["documentation"] == URLS["Documentation"]
+    assert labels.keys() >= {"created", "revision", "version", "licenses", "title"}
+
+
+@pytest.mark.integration
+def test_the_package_also_runs_under_the_name_of_the_distribution():
+    done = subprocess.run(
+        [sys.executable, "-m", PROJECT["name"].replace("-", "_"), "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"modelarts-exporter {exporter.__version__}\n"
 
 
 def test_one_lowest_python_everywhere():
@@ -167,5 +211,5 @@ def test_the_installed_package_is_what_is_tested():
     assert metadata["Version"] == exporter.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     files = {str(path) for path in importlib.metadata.files(PROJECT["name"])}
-    assert "exporter/py.typed" in files
+    assert {"exporter/py.typed", "modelarts_exporter/__main__.py"} <= files
     assert not [name for name in files if name.startswith(("tests/", "docs/", "benchmarks/"))]

@@ -14,7 +14,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from exporter import __version__
+from exporter import __revision__, __version__
 
 TARGET = ("region", "project")
 
@@ -155,10 +155,10 @@ class Instruments:
         self.config_reload.set(1)  # otherwise the program would not have started
         self.build_info = gauge(
             "modelarts_exporter_build_info",
-            "Version of the exporter and of Python; always 1.",
-            ("version", "python_version"),
+            "Version and commit of the exporter, and version of Python; always 1.",
+            ("version", "revision", "python_version"),
         )
-        self.build_info.labels(__version__, platform.python_version()).set(1)
+        self.build_info.labels(__version__, __revision__, platform.python_version()).set(1)
 
     @property
     def shared(self) -> tuple[Counter | Gauge | Histogram, ...]:

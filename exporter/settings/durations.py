@@ -14,6 +14,8 @@ _MILLISECONDS = {
 _SHOWN = ("d", "h", "m", "s", "ms")
 _UNITS = re.compile("".join(f"(?:([0-9]{{1,12}}){unit})?" for unit in _MILLISECONDS))
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+PATTERN = f"{_SECONDS.pattern}|{_UNITS.pattern}"
+"""Every duration, and the empty string."""
 
 
 def parse(text: str) -> float | None:

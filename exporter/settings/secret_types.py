@@ -32,7 +32,9 @@ def _secret(value: Any, *, quotes: bool = False) -> SecretStr:
     return SecretStr(found)
 
 
-SECRET = OptionType(name="secret", parse=_secret, hidden=True, flag=False)
+SECRET = OptionType(
+    name="secret", parse=_secret, hidden=True, flag=False, schema={"type": "string"}
+)
 PASSWORD = replace(SECRET, parse=partial(_secret, quotes=True))
 """A secret that somebody chose, perhaps with quotes at its ends."""
 
@@ -72,7 +74,7 @@ def _id_token_file(value: Any) -> str:
     return str(PATH.take(value))
 
 
-SECRET_FILE = OptionType(name="path", parse=_secret_file, path=True)
+SECRET_FILE = replace(PATH, parse=_secret_file)
 """The path of a file that exists and can be opened now; its content is not checked."""
 
 ID_TOKEN_FILE = replace(PATH, parse=_id_token_file)

@@ -7,8 +7,8 @@ import math
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeAlias, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import GetCoreSchemaHandler, Secret
@@ -27,11 +27,27 @@ from exporter.settings.small_file import open_file
 
 _LONGEST_DURATION = 100 * 365 * 86_400.0
 _DURATIONS = "30s, 5m, 1h30m, 7d or seconds"
+_LARGEST_NUMBER = 999_999_999
+_WHOLE = "[0-9]{1,9}"
+_DECIMAL = r"[0-9]{1,9}(\.[0-9]{1,9})?"
 BOOLEAN_WORDS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
     ("false", "no", "off", "0"), False
 )
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _PORTS = range(65_536)
+
+JsonSchema: TypeAlias = dict[str, Any]
+_STRING: JsonSchema = {"type": "string", "minLength": 1}
+
+
+def _matching(pattern: str) -> JsonSchema:
+    """Strings that match a pattern, apart from surrounding blanks."""
+    return {"type": "string", "pattern": rf"^\s*({pattern})\s*$"}
+
+
+def _or_number(pattern: str, kind: str, at_least: float, at_most: float) -> JsonSchema:
+    """A number, or a string that matches a pattern."""
+    return _matching(pattern) | {"type": [kind, "string"], "minimum": at_least, "maximum": at_most}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +62,8 @@ class OptionType:
         flag: may be set on the command line, where process lists show it.
         many: takes several values.
         path: names a file; in the configuration file, relative to its directory.
+        schema: JSON Schema that all values from YAML obey which `parse` accepts. Not everything
+            that it allows is accepted.
     """
 
     name: str
@@ -54,6 +72,7 @@ class OptionType:
     flag: bool = True
     many: bool = False
     path: bool = False
+    schema: JsonSchema = field(default_factory=dict, compare=False)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -98,26 +117,35 @@ def duration(*, at_least: float) -> OptionType:
             )
         return seconds
 
-    return OptionType(name="duration", parse=parse)
+    schema = _or_number(durations.PATTERN, "number", at_least, _LONGEST_DURATION)
+    return OptionType(name="duration", parse=parse, schema=schema)
 
 
 def whole(*, at_least: int) -> OptionType:
     """A whole number."""
-    digits = _number("whole number", "[0-9]{1,9}", at_least)
-    return OptionType(name="whole number", parse=lambda value: int(digits(value)))
+    digits = _number("whole number", _WHOLE, at_least)
+    return OptionType(
+        name="whole number",
+        parse=lambda value: int(digits(value)),
+        schema=_or_number(_WHOLE, "integer", at_least, _LARGEST_NUMBER),
+    )
 
 
 def number(*, at_least: float) -> OptionType:
     """A number."""
-    digits = _number("number", r"[0-9]{1,9}(\.[0-9]{1,9})?", at_least)
-    return OptionType(name="number", parse=lambda value: float(digits(value)))
+    digits = _number("number", _DECIMAL, at_least)
+    return OptionType(
+        name="number",
+        parse=lambda value: float(digits(value)),
+        schema=_or_number(_DECIMAL, "number", at_least, _LARGEST_NUMBER),
+    )
 
 
 def _number(noun: str, pattern: str, at_least: float) -> Callable[[Any], str]:
     def digits(value: Any) -> str:
         text = str(value).strip() if isinstance(value, str) or _is_number(value) else ""
         if not re.fullmatch(pattern, text) or float(text) < at_least:
-            wrong = f"expected a {noun} from {at_least} to 999999999, got {quoted(value)}"
+            wrong = f"expected a {noun} from {at_least} to {_LARGEST_NUMBER}, got {quoted(value)}"
             raise InvalidValueError(wrong)
         return text
 
@@ -135,7 +163,12 @@ def _boolean(value: Any) -> bool:
     return BOOLEAN_WORDS[text]
 
 
-BOOLEAN = OptionType(name="true or false", parse=_boolean)
+BOOLEAN = OptionType(
+    name="true or false",
+    parse=_boolean,
+    schema=_matching("|".join(f"(?i:{word})" for word in BOOLEAN_WORDS))
+    | {"type": ["boolean", "integer", "string"], "minimum": 0, "maximum": 1},
+)
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -155,7 +188,7 @@ def text(
             raise invalid_value(value, noun, hint, hidden=hidden)
         return found
 
-    return OptionType(name=noun, parse=parse, hidden=hidden)
+    return OptionType(name=noun, parse=parse, hidden=hidden, schema=_matching(pattern))
 
 
 def choice(literal: Any, **aliases: str) -> OptionType:
@@ -170,7 +203,8 @@ def choice(literal: Any, **aliases: str) -> OptionType:
             raise unknown_word(value, words)
         return str(found)
 
-    return OptionType(name="one of " + ", ".join(words), parse=parse)
+    schema = _matching("|".join(f"(?i:{word})" for word in (*words, *aliases)))
+    return OptionType(name="one of " + ", ".join(words), parse=parse, schema=schema)
 
 
 PROJECT_ID = text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}")
@@ -193,7 +227,12 @@ def several(one: OptionType, noun: str, plural: str) -> OptionType:
                 raise InvalidValueError(f"duplicate {noun} {quoted(str(each))}")
         return found
 
-    return replace(one, name=f"list of {plural}", parse=parse, many=True)
+    # One string may contain several values, separated by commas.
+    item: JsonSchema = {"anyOf": [_STRING, one.schema]}
+    schema: JsonSchema = {
+        "anyOf": [*item["anyOf"], {"type": "array", "items": item, "minItems": 1}]
+    }
+    return replace(one, name=f"list of {plural}", parse=parse, many=True, schema=schema)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -212,7 +251,7 @@ def _workspace(value: Any) -> object:
 _WORKSPACE = text(
     "workspace ID", '"0" or an ID of letters, digits, "-" and "_"', "[0-9A-Za-z_-]{1,64}"
 )
-WORKSPACE = replace(_WORKSPACE, parse=_workspace)
+WORKSPACE = replace(_WORKSPACE, parse=_workspace, schema={"enum": [0]})
 
 
 # --- URLs and addresses ---------------------------------------------------------------------------
@@ -297,9 +336,10 @@ def _is_host(host: str) -> bool:
         return False
 
 
-URL = OptionType(name="URL", parse=_url)
-IAM_URL = OptionType(name="URL", parse=_iam_url)
-PROXY = OptionType(name="URL", parse=parse_proxy, hidden=True)
+_HTTP_URL = _matching(r"[Hh][Tt][Tt][Pp][Ss]?://.+")
+URL = OptionType(name="URL", parse=_url, schema=_HTTP_URL)
+IAM_URL = OptionType(name="URL", parse=_iam_url, schema=_HTTP_URL)
+PROXY = OptionType(name="URL", parse=parse_proxy, hidden=True, schema=_STRING)
 
 
 def parse_address(text: str) -> Address:
@@ -325,13 +365,16 @@ def _address(value: Any) -> Address:
 
 
 _ADDRESS = ("listen address", "HOST:PORT, [IPV6]:PORT, or :PORT for all interfaces")
-ADDRESS = OptionType(name="address", parse=_address)
+ADDRESS = OptionType(name="address", parse=_address, schema=_STRING)
+
+
+_PATH_SEGMENTS = "(/[A-Za-z0-9._~-]+)+"
 
 
 def _telemetry_path(value: Any) -> str:
     found = value.strip() if isinstance(value, str) else ""
     segments = found.split("/")[1:]
-    valid = re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", found)
+    valid = re.fullmatch(_PATH_SEGMENTS, found)
     if not valid or segments[0] == "-" or {".", ".."} & set(segments):
         raise invalid_value(
             value, "metrics path", "a path such as /metrics, other than / and paths below /-/"
@@ -339,7 +382,7 @@ def _telemetry_path(value: Any) -> str:
     return found
 
 
-TELEMETRY_PATH = OptionType(name="path", parse=_telemetry_path)
+TELEMETRY_PATH = OptionType(name="path", parse=_telemetry_path, schema=_matching(_PATH_SEGMENTS))
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -368,9 +411,9 @@ def _ca_file(value: Any) -> str:
     return path
 
 
-PATH = OptionType(name="path", parse=_path, path=True)
+PATH = OptionType(name="path", parse=_path, path=True, schema=_STRING)
 """The path of a file that need not exist yet."""
 
-CA_FILE = OptionType(name="path", parse=_ca_file, path=True)
+CA_FILE = replace(PATH, parse=_ca_file)
 
 TARGETS = OptionType(name="list of targets", parse=None, flag=False)

@@ -24,8 +24,11 @@ SCHEMAS = ROOT.parent / "shared/schemas"
 CORE = {
     "ConfigMap",
     "Deployment",
+    "Ingress",
     "Job",
     "NetworkPolicy",
+    "Pod",
+    "PodDisruptionBudget",
     "Service",
     "ServiceAccount",
     "StatefulSet",

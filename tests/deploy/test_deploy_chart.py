@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -27,14 +28,14 @@ from deploy.manifests import (
 
 import exporter
 from exporter.settings.load import load
-from exporter.settings.schema import Settings
 
 pytestmark = pytest.mark.timeout(600)  # helm may have to be fetched
 
 CASES = {path.stem.removesuffix("-values"): path for path in sorted(CHART.glob("ci/*-values.yaml"))}
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-RULES = {path.name: path for path in (DEPLOY / "prometheus").glob("*.yml")}
+RULES = {path.name: path for path in (DEPLOY / "prometheus").glob("modelarts.*.yml")}
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DASHBOARDS = {path.name: path for path in (ROOT / "grafana").glob("*.json")}
 
 each_case = pytest.mark.parametrize("case", CASES)
@@ -163,6 +164,7 @@ def test_one_writer(rendered, case):
 def test_security(rendered, case):
     _, pod, container = workload(rendered(case))
     hardened(pod, [container])
+    hardened(by_kind(rendered(case), "Pod")["spec"])
     for account in (each for each in rendered(case) if each["kind"] == "ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
 
@@ -198,6 +200,17 @@ def test_selectors_find_the_pod_and_the_service(rendered, case):
     for policy in (each for each in objects if each["kind"] == "NetworkPolicy"):
         assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels
         assert policy["spec"]["ingress"][0]["ports"][0]["port"] == "metrics"
+    for budget in (each for each in objects if each["kind"] == "PodDisruptionBudget"):
+        assert budget["spec"]["selector"] == found["spec"]["selector"]
+    for spread in found["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
+        assert spread["labelSelector"] == found["spec"]["selector"]
+    for ingress in (each for each in objects if each["kind"] == "Ingress"):
+        for rule in ingress["spec"]["rules"]:
+            (path,) = rule["http"]["paths"]
+            assert path["backend"]["service"] == {
+                "name": service["metadata"]["name"],
+                "port": {"name": port["name"]},
+            }
     for monitor in (each for each in objects if each["kind"] == "ServiceMonitor"):
         spec = monitor["spec"]
         selected = spec["selector"]["matchLabels"].items()
@@ -205,6 +218,65 @@ def test_selectors_find_the_pod_and_the_service(rendered, case):
         assert spec["namespaceSelector"]["matchNames"] == [service["metadata"]["namespace"]]
         assert spec["endpoints"][0]["port"] == port["name"]
         assert spec["endpoints"][0]["honorLabels"] is True
+
+
+def test_everything_that_can_be_placed_is_in_one_case(rendered):
+    kinds = {each["kind"] for each in rendered("full")}
+    assert {"Ingress", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor"} <= kinds
+    found, pod, _ = workload(rendered("full"))
+    assert pod["topologySpreadConstraints"]
+    assert found["metadata"]["annotations"] == {"example.com/reload": "true"}
+    assert found["metadata"]["labels"]["example.com/owner"] == "platform"
+
+
+@pytest.mark.parametrize("limit", ["targetLimit", "sampleLimit", "labelLimit", "bodySizeLimit"])
+def test_scrapes_have_limits_only_if_they_are_set(helm, rendered, limit):
+    with_limits = by_kind(rendered("full"), "ServiceMonitor")["spec"]
+    assert with_limits[limit] == yaml.safe_load(CASES["full"].read_text())["serviceMonitor"][limit]
+    assert limit not in by_kind(rendered("demo"), "ServiceMonitor")["spec"]
+
+
+def test_an_ingress_needs_a_host(helm):
+    said = helm.refuse("--values", CASES["default"], "--set", "ingress.enabled=true")
+    assert "ingress.hosts" in said
+
+
+@pytest.mark.parametrize("case", ["default", "full", "identity", "stateless"])
+def test_helm_test_checks_with_what_the_exporter_has(rendered, case):
+    objects = rendered(case)
+    check = by_kind(objects, "Pod")
+    _, pod, container = workload(objects)
+    assert check["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert not by_kind(objects, "Service")["spec"]["selector"].items() <= (
+        check["metadata"]["labels"].items()
+    )
+    spec = check["spec"]
+    (checking,) = spec.pop("containers")
+    assert spec.pop("restartPolicy") == "Never"
+    lacking = ("containers", "terminationGracePeriodSeconds", "topologySpreadConstraints")
+    stateless = {key: value for key, value in pod.items() if key not in lacking}
+    if "volumes" in stateless:
+        stateless["volumes"] = [each for each in pod["volumes"] if each["name"] != "state"]
+    assert spec == stateless
+    for key in ("image", "env", "envFrom", "securityContext", "resources"):
+        assert checking.get(key) == container.get(key)
+    assert checking["volumeMounts"] == [
+        each for each in container["volumeMounts"] if each["name"] != "state"
+    ]
+    assert checking["args"] == ["check"] + [
+        each
+        for each in container["args"][1:]
+        if not each.startswith(("--state.file", "--web.listen-address"))
+    ]
+
+
+def test_helm_test_of_the_demo_connects_to_its_service(rendered):
+    service = by_kind(rendered("demo"), "Service")
+    (container,) = by_kind(rendered("demo"), "Pod")["spec"]["containers"]
+    assert container["command"] == ["python3", "-Ic"]
+    (code,) = container["args"]
+    compile(code, "args", "exec")
+    assert f'("{service["metadata"]["name"]}", {service["spec"]["ports"][0]["port"]})' in code
 
 
 def test_other_releases_are_not_selected(helm):
@@ -358,17 +430,20 @@ def test_the_schema_has_the_values_and_no_others():
     jsonschema.Draft7Validator.check_schema(SCHEMA)
 
 
-def test_the_schema_knows_the_groups_of_options():
-    groups_of_options = Settings.model_fields.keys() - {"config", "state"}
-    assert SCHEMA["properties"]["config"]["properties"].keys() == groups_of_options
-
-
 @pytest.mark.parametrize(
     "values",
     [
         {"persistance": {"enabled": False}},
         {"persistence": {"size": "1 GB"}},
         {"config": {"pol": {"interval": "30s"}}},
+        {"config": {"poll": {"intervall": "30s"}}},
+        {"config": {"poll": {"interval": "30 seconds"}}},
+        {"config": {"api": {"retries": -1}}},
+        {"config": {"jobs": {"per_job": "maybe"}}},
+        {"config": {"target": {"region": "a-b", "auth": {"methode": "aksk"}}}},
+        {"config": {"targets": [{"region": "a-b", "workspace": ["0"]}]}},
+        {"config": {"targets": [{"name": "without a region"}]}},
+        {"config": {"web": {"listen_address": "0.0.0.0:1"}}},
         {"config": {"state": {"file": "/tmp/state.db"}}},
         {"config": {"target": {"region": "a-b"}, "targets": [{"region": "a-b"}]}},
         {"serviceMonitor": {"interval": "30 seconds"}},
@@ -438,7 +513,18 @@ def test_manifests_of_ones_own(rendered):
 
 def test_the_version_is_the_exporters():
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert chart["appVersion"] == exporter.__version__
+    assert chart["version"] == chart["appVersion"] == exporter.__version__
+
+
+def test_the_chart_says_where_it_comes_from():
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["home"] in chart["sources"]
+    assert chart["home"] == PYPROJECT["project"]["urls"]["Source"]
+    assert [each["url"] for each in chart["maintainers"]] == [chart["home"].rpartition("/")[0]]
+    path = chart["icon"].removeprefix(
+        chart["home"].replace("//github.com/", "//raw.githubusercontent.com/") + "/main/"
+    )
+    assert (ROOT / path).read_text().startswith("<svg ")
 
 
 def test_the_readme_names_every_value():
@@ -448,7 +534,8 @@ def test_the_readme_names_every_value():
 
 def test_the_image_is_the_release_or_the_digest(rendered):
     images = {case: workload(rendered(case))[2]["image"] for case in ("default", "full")}
-    assert images["default"] == f"modelarts-exporter:{exporter.__version__}"
+    place = "ghcr.io/modelarts-exporter/modelarts-exporter"
+    assert images["default"] == f"{place}:{exporter.__version__}"
     registry = "swr.cn-north-4.myhuaweicloud.com/ai/modelarts-exporter@sha256:"
     assert images["full"].startswith(registry)
 

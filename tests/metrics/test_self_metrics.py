@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from exporter import __version__
+from exporter import __revision__, __version__
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
 
 ON_DEMAND = {
@@ -283,7 +283,7 @@ def test_what_appears_again_goes_on(instruments, target):
 
 def test_the_build_is_named(instruments):
     assert samples(instruments, "modelarts_exporter_build_info") == {
-        (platform.python_version(), __version__): 1.0
+        (platform.python_version(), __revision__, __version__): 1.0
     }
 
 

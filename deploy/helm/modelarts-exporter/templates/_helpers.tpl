@@ -85,6 +85,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
     {{- fail "config contains a proxy with a password, but is stored in a ConfigMap; set MODELARTS_EXPORTER_TARGET__PROXY from a Secret in env, or put the whole file in existingConfigSecret" -}}
   {{- end -}}
 {{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+  {{- fail "ingress needs at least one host name in ingress.hosts" -}}
+{{- end -}}
 {{- if and .Values.workloadIdentity.enabled (not (and .Values.workloadIdentity.idpId .Values.workloadIdentity.audience)) -}}
   {{- fail "workloadIdentity needs idpId and audience" -}}
 {{- end -}}
@@ -133,11 +136,20 @@ httpGet:
 {{- end }}
 {{- end -}}
 
-{{/* The command that checks what the container runs; without its port and state file, which are in use. */}}
-{{- define "modelarts-exporter.check" -}}
-modelarts-exporter check
+{{/* The arguments that check what the container runs; without its port and state file, which are in use. */}}
+{{- define "modelarts-exporter.checkArgs" -}}
+- check
 {{- range rest (fromYamlArray (include "modelarts-exporter.args" .)) }}
-{{- if not (regexMatch "^--(web.listen-address|state.file)=" .) }} {{ if regexMatch "^[-+./:=@_A-Za-z0-9]+$" . }}{{ . }}{{ else }}'{{ replace "'" "'\\''" . }}'{{ end }}{{ end }}
+{{- if not (regexMatch "^--(web.listen-address|state.file)=" .) }}
+- {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The same for a shell. */}}
+{{- define "modelarts-exporter.check" -}}
+modelarts-exporter
+{{- range fromYamlArray (include "modelarts-exporter.checkArgs" .) }} {{ if regexMatch "^[-+./:=@_A-Za-z0-9]+$" . }}{{ . }}{{ else }}'{{ replace "'" "'\\''" . }}'{{ end }}
 {{- end }}
 {{- end -}}
 
@@ -237,6 +249,82 @@ modelarts-exporter check
 {{- end }}
 {{- end -}}
 
+{{/* What a container needs to run the exporter or its check. */}}
+{{- define "modelarts-exporter.containerSettings" -}}
+image: {{ include "modelarts-exporter.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with include "modelarts-exporter.env" . | trim }}
+env:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with .Values.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with include "modelarts-exporter.volumeMounts" . | trim }}
+volumeMounts:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What a pod with such a container needs. */}}
+{{- define "modelarts-exporter.podSettings" -}}
+serviceAccountName: {{ include "modelarts-exporter.serviceAccountName" . }}
+automountServiceAccountToken: false
+# The variables of other services would be mistaken for options.
+enableServiceLinks: false
+{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.extraInitContainers }}
+initContainers:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with include "modelarts-exporter.volumes" . | trim }}
+volumes:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{/* The pod template of the Deployment or StatefulSet. */}}
 {{- define "modelarts-exporter.pod" -}}
 metadata:
@@ -258,40 +346,24 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "modelarts-exporter.serviceAccountName" . }}
-  automountServiceAccountToken: false
-  # The variables of other services would be mistaken for options.
-  enableServiceLinks: false
-  {{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.podSecurityContext }}
-  securityContext:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "modelarts-exporter.podSettings" . | nindent 2 }}
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-  {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
-  {{- with .Values.extraInitContainers }}
-  initContainers:
-    {{- toYaml . | nindent 4 }}
+  {{- with .Values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- range . }}
+    - {{- toYaml . | nindent 6 }}
+      {{- if not .labelSelector }}
+      labelSelector:
+        matchLabels:
+          {{- include "modelarts-exporter.selectorLabels" $ | nindent 10 }}
+      {{- end }}
+    {{- end }}
   {{- end }}
   containers:
     - name: exporter
-      image: {{ include "modelarts-exporter.image" . | quote }}
-      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      {{- include "modelarts-exporter.containerSettings" . | nindent 6 }}
       args:
         {{- include "modelarts-exporter.args" . | nindent 8 }}
-      {{- with include "modelarts-exporter.env" . | trim }}
-      env:
-        {{- . | nindent 8 }}
-      {{- end }}
-      {{- with .Values.envFrom }}
-      envFrom:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
       ports:
         - name: metrics
           containerPort: {{ .Values.containerPort }}
@@ -305,46 +377,22 @@ spec:
       readinessProbe:
         {{- include "modelarts-exporter.probe" (list . "/-/ready") | nindent 8 }}
         {{- toYaml .Values.readinessProbe | nindent 8 }}
-      {{- with .Values.resources }}
-      resources:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .Values.securityContext }}
-      securityContext:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with include "modelarts-exporter.volumeMounts" . | trim }}
-      volumeMounts:
-        {{- . | nindent 8 }}
-      {{- end }}
     {{- with .Values.extraContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with include "modelarts-exporter.volumes" . | trim }}
-  volumes:
-    {{- . | nindent 4 }}
+{{- end -}}
+
+{{/* Metadata of the Deployment or StatefulSet. */}}
+{{- define "modelarts-exporter.workloadMetadata" -}}
+name: {{ include "modelarts-exporter.fullname" . }}
+namespace: {{ include "modelarts-exporter.namespace" . }}
+labels:
+  {{- include "modelarts-exporter.labels" . | nindent 2 }}
+  {{- with .Values.workloadLabels }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
-  {{- with .Values.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.affinity }}
-  affinity:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.dnsPolicy }}
-  dnsPolicy: {{ . }}
-  {{- end }}
-  {{- with .Values.dnsConfig }}
-  dnsConfig:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.hostAliases }}
-  hostAliases:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+{{- with .Values.workloadAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
