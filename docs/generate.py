@@ -338,6 +338,10 @@ QUERIES = {
         "For which targets did polls start late in the last hour?",
         "increase(modelarts_exporter_late_polls_total[1h]) > 0",
     ),
+    "modelarts_exporter_oldest_verification_timestamp_seconds": Query(
+        "How many days ago was the page of the job list verified that has waited longest?",
+        "(time() - modelarts_exporter_oldest_verification_timestamp_seconds) / 86400",
+    ),
     "modelarts_exporter_pagination_info": Query(
         "What does `offset` mean for each target?",
         "count by (region, project, mode) (modelarts_exporter_pagination_info)",
@@ -360,7 +364,7 @@ QUERIES = {
         "increase(modelarts_exporter_state_errors_total[1h]) > 0",
     ),
     "modelarts_exporter_tracked_jobs": Query(
-        "How many jobs are held in memory?",
+        "How many jobs are known?",
         "sum by (region, project) (modelarts_exporter_tracked_jobs)",
     ),
     "modelarts_exporter_unknown_values_total": Query(

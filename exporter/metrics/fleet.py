@@ -10,13 +10,13 @@ from itertools import product
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE, Job
+from exporter.jobs.fleet import Fleet
+from exporter.jobs.job import ACTIVE, PHASES, UNKNOWN_PHASE, Job
 from exporter.jobs.pool import PoolInfo
-from exporter.jobs.tracked import Base, Fleet, TrackedJob
+from exporter.jobs.tracked import Base, Group
 from exporter.metrics.counters import BASE
 from exporter.metrics.exposition import Metric, SampleBlock
-from exporter.metrics.pools import POOL_INFO, PoolInfoTable
-from exporter.settings.schema import JobsSettings
+from exporter.metrics.pools import POOL_INFO, pool_info_samples
 
 LabelValues: TypeAlias = tuple[str, ...]
 
@@ -40,7 +40,7 @@ class FleetFamily(NamedTuple):
     phases: frozenset[str]
     value: Callable[[Job], float | None]
     aggregate: Callable[[float, float], float]
-    label_values: Callable[[Job], LabelValues]
+    label_values: Callable[[Job | Group], LabelValues]
 
 
 def _family(
@@ -132,8 +132,6 @@ def fleet_blocks(
     fleet: Fleet,
     constant: Mapping[str, str],
     *,
-    jobs: JobsSettings,
-    now: float,
     idle: Collection[Base] = (),
     pool_infos: Mapping[str, PoolInfo] | None = None,
 ) -> list[SampleBlock]:
@@ -142,33 +140,17 @@ def fleet_blocks(
     Args:
         fleet: its jobs.
         constant: the target's labels.
-        jobs: which of them count.
-        now: unix seconds.
         idle: bases that are shown only if a job counts in them.
         pool_infos: labels of pools by pool ID, as the service lists them.
     """
-    counted: dict[str, dict[LabelValues, float]] = {
-        family.metric.name: {} for family in FLEET_FAMILIES
-    }
-    pool_table = PoolInfoTable()
-    for known in fleet.jobs.values():  # all of history, after every poll: must be fast
-        job = known.job
-        if job.pool_name:
-            pool_table.add(job)
-        if jobs.history and job.phase in TERMINAL and not ended_within(known, jobs.history, now):
-            continue
-        for family in FAMILIES_BY_PHASE[job.phase]:
-            value = family.value(job)
-            if value is not None:
-                labels = family.label_values(job)
-                series = counted[family.metric.name]
-                seen = series.get(labels)
-                series[labels] = value if seen is None else family.aggregate(seen, value)
+    counted = _counted(fleet)
     withdrawn = frozenset(idle).difference(_bases(counted[FLEET_FAMILIES[0].metric.name]))
     totals: dict[str, dict[LabelValues, float]] = {name: {} for name in counted}
     shown = {base: names for base, names in fleet.accelerators.items() if base not in withdrawn}
     for family, labels in zero_samples(dict(sorted(shown.items()))):
         totals[family.metric.name][labels] = 0
+    pools = {base.pool for base in shown}
+    names = {pool: name for pool, name in fleet.names_in_jobs.items() if pool in pools}
     return [
         SampleBlock(
             family.metric,
@@ -182,9 +164,31 @@ def fleet_blocks(
             POOL_INFO.metric,
             POOL_INFO.labels,
             constant,
-            list(pool_table.samples(pool_infos or {}).items()),
+            list(pool_info_samples(names, pool_infos or {}).items()),
         )
     ]
+
+
+def _counted(fleet: Fleet) -> dict[str, dict[LabelValues, float]]:
+    """The series in which a job counts, by family."""
+    counted: dict[str, dict[LabelValues, float]] = {
+        family.metric.name: {} for family in FLEET_FAMILIES
+    }
+    for known in fleet.open.values():
+        job = known.job
+        for family in FAMILIES_BY_PHASE[job.phase]:
+            value = family.value(job)
+            if value is not None:
+                labels = family.label_values(job)
+                series = counted[family.metric.name]
+                seen = series.get(labels)
+                series[labels] = value if seen is None else family.aggregate(seen, value)
+    for group, number in fleet.counted.items():
+        for family in FAMILIES_BY_PHASE[group.phase]:  # only those that count each job as 1
+            labels = family.label_values(group)
+            series = counted[family.metric.name]
+            series[labels] = series.get(labels, 0) + number
+    return counted
 
 
 def bases_with_jobs(jobs: SampleBlock) -> frozenset[Base]:
@@ -194,8 +198,3 @@ def bases_with_jobs(jobs: SampleBlock) -> frozenset[Base]:
 
 def _bases(series: Iterable[LabelValues]) -> frozenset[Base]:
     return frozenset(Base(*labels[: len(BASE)]) for labels in series)
-
-
-def ended_within(known: TrackedJob, seconds: float, now: float) -> bool:
-    """Whether a finished job ended at most this many seconds ago; ``now`` in unix seconds."""
-    return known.ended is not None and known.ended >= now - seconds

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.job import TERMINAL, WAITING, Job
-from exporter.jobs.tracked import Event, Fleet, Restart, TrackedJob
+from exporter.jobs.fleet import Change, Fleet
+from exporter.jobs.job import WAITING, Job
+from exporter.jobs.tracked import Event, Restart, TrackedJob
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import Metric, SampleBlock
-from exporter.metrics.fleet import ended_within
 from exporter.settings.schema import JobsSettings
 
 Samples: TypeAlias = list[tuple[tuple[str, ...], float]]
@@ -222,7 +222,6 @@ def job_blocks(
     *,
     jobs: JobsSettings,
     is_held: IsHeld,
-    now: float,
     queue_positions: Mapping[str, int] | None = None,
 ) -> tuple[list[SampleBlock], int]:
     """The per-job series of one target, and how many jobs have none because of the cap.
@@ -232,18 +231,16 @@ def job_blocks(
         constant: the target's labels.
         jobs: which of them have series.
         is_held: which counters are held at zero.
-        now: unix seconds.
         queue_positions: places in the queues of pools, by job ID.
     """
     if not jobs.per_job:
         return [], 0
-    active_or_recent = [
-        known
-        for known in fleet.jobs.values()
-        if known.job.phase not in TERMINAL or ended_within(known, jobs.retention, now)
-    ]
-    active_or_recent.sort(key=lambda known: (known.job.created or 0.0, known.job.id), reverse=True)
-    selected = active_or_recent[: jobs.max_series_jobs]
+    shown = sorted(
+        (*fleet.open.values(), *fleet.recent.values()),
+        key=lambda known: (known.job.created or 0.0, known.job.id),
+        reverse=True,
+    )
+    selected = shown[: jobs.max_series_jobs]
     context = SampleContext(is_held, fleet.pool_names, queue_positions or {})
     blocks = [
         SampleBlock(
@@ -251,22 +248,22 @@ def job_blocks(
         )
         for family in JOB_FAMILIES
     ]
-    return blocks, len(active_or_recent) - len(selected)
+    return blocks, len(shown) - len(selected)
 
 
-def new_restarts(fleet: Fleet, events: Iterable[Event]) -> set[SeriesKey]:
+def new_restarts(changes: Mapping[str, Change], events: Iterable[Event]) -> set[SeriesKey]:
     """The restart counters of single jobs that start with these events.
 
     Args:
-        fleet: the jobs before.
-        events: what has happened since.
+        changes: the jobs before and after.
+        events: what has happened to them.
     """
     return {
         (RESTARTS.name, (event.job_id, *event.labels))
         for event in events
         if event.kind == "restarted"
         and (
-            event.job_id not in fleet.jobs
-            or Restart(*event.labels) not in fleet.jobs[event.job_id].restarts
+            (before := changes[event.job_id].before) is None
+            or Restart(*event.labels) not in before.restarts
         )
     }

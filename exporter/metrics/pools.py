@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.job import Job
+from exporter.jobs.fleet import NewestName
 from exporter.jobs.pool import PoolInfo, PoolSnapshot
 from exporter.metrics.exposition import Metric, SampleBlock
 
@@ -73,7 +73,7 @@ POOL_INFO = PoolFamily(
         "list, otherwise spec.resource.pool_id and pool_name of jobs).",
     ),
     ("pool", "pool_name", "type", "workspace"),
-    lambda _: (),  # its samples come from `PoolInfoTable`: jobs have names, too
+    lambda _: (),  # its samples come from `pool_info_samples`: jobs have names, too
 )
 
 POOL_FAMILIES = (
@@ -154,26 +154,14 @@ def pool_blocks(snapshot: PoolSnapshot, constant: Mapping[str, str]) -> list[Sam
     return [block for block in blocks if block.samples]
 
 
-class PoolInfoTable:
-    """The labels of pools: as the service lists them, else as the newest job of the pool has it."""
+def pool_info_samples(
+    names_in_jobs: Mapping[str, NewestName], listed: Mapping[str, PoolInfo]
+) -> dict[tuple[str, ...], float]:
+    """The samples of `POOL_INFO`.
 
-    def __init__(self) -> None:
-        self._newest: dict[str, tuple[float, str]] = {}
-
-    def add(self, job: Job) -> None:
-        """Note the name that a job has for its pool; it may be "" = none."""
-        if not job.pool_name:
-            return
-        created = job.created or 0.0
-        newest = self._newest.get(job.pool)
-        if newest is None or created > newest[0] or (created, job.pool_name) > newest:
-            self._newest[job.pool] = created, job.pool_name
-
-    def samples(self, listed: Mapping[str, PoolInfo]) -> dict[tuple[str, ...], float]:
-        """The samples of `POOL_INFO`.
-
-        Args:
-            listed: by pool ID, from the list of pools.
-        """
-        known = {pool: PoolInfo(name) for pool, (_, name) in self._newest.items()} | dict(listed)
-        return {(pool, *info): 1.0 for pool, info in sorted(known.items())}
+    Args:
+        names_in_jobs: by pool ID, as in `exporter.jobs.fleet.Fleet`.
+        listed: by pool ID, from the list of pools; they are preferred.
+    """
+    known = {pool: PoolInfo(name) for pool, (_, name) in names_in_jobs.items()} | dict(listed)
+    return {(pool, *info): 1.0 for pool, info in sorted(known.items())}

@@ -115,7 +115,12 @@ class Instruments:
             (*TARGET, "field"),
         )
         self.tracked_jobs = gauge(
-            "modelarts_exporter_tracked_jobs", "Jobs of the target that are held in memory."
+            "modelarts_exporter_tracked_jobs", "Jobs of the target that are known."
+        )
+        self.oldest_verification = gauge(
+            "modelarts_exporter_oldest_verification_timestamp_seconds",
+            "When the page of the job list that was verified longest ago was verified, in unix "
+            "seconds; absent until every page was.",
         )
         self.jobs_without_series = gauge(
             "modelarts_exporter_jobs_without_series",
@@ -276,6 +281,11 @@ class TargetInstruments:
         """Set how many jobs are held, and how many of them lack series because of the cap."""
         self._all.tracked_jobs.labels(*self._labels).set(jobs)
         self._all.jobs_without_series.labels(*self._labels).set(without_series)
+
+    def verified(self, oldest: float | None) -> None:
+        """Set when the part of the list that was verified longest ago was, in unix seconds."""
+        if oldest is not None:
+            self._all.oldest_verification.labels(*self._labels).set(oldest)
 
     def label_values(self, over_limit: Mapping[str, int]) -> None:
         """Set how many values of each label are shown as ``other``."""

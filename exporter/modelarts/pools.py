@@ -101,11 +101,6 @@ class PoolReader:
     # --- What is known --------------------------------------------------------------------------
 
     @property
-    def attempted(self) -> bool:
-        """Whether the list of pools was requested since `connect`."""
-        return self._listed_at is not None
-
-    @property
     def error(self) -> str:
         """Why the last attempt to list pools failed; "" if it succeeded for all workspaces."""
         return next((each.error for each in self._workspaces.values() if each.error), "")

@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from exporter.clock import Clocks, wait
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import OTHER, PUBLIC_POOL
 from exporter.jobs.pool import PoolSnapshot
-from exporter.jobs.tracked import Fleet
 from exporter.metrics.exposition import render_block
 from exporter.metrics.pools import pool_blocks
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.polling.render import Rendered
 from exporter.polling.target import Target
+
+_NAMES_MAX_AGE_SECONDS = 3600.0
+"""How old the names of pools may become if only polls request them."""
 
 
 class PoolMonitor:
@@ -54,8 +57,8 @@ class PoolMonitor:
 
     @property
     def names_max_age(self) -> float:
-        """Seconds for which a poll uses the names of pools that were read here."""
-        return 2 * self._interval
+        """Seconds for which a poll uses the names of pools before it requests them itself."""
+        return 2 * self._interval or _NAMES_MAX_AGE_SECONDS
 
     @property
     def snapshot(self) -> PoolSnapshot:
@@ -88,9 +91,8 @@ class PoolMonitor:
         """Read once, and publish that; a failure costs what could not be read."""
         if not self._interval:
             return
-        queues = await asyncio.to_thread(_pools_with_queues, self._fleet())
         complete = await self._target.pools.read(
-            queues, max_age=self._interval / 2, seconds=self._interval
+            _pools_with_queues(self._fleet()), max_age=self._interval / 2, seconds=self._interval
         )
         if complete:
             self._instruments.pools_read(now=self._clocks.wall())
@@ -109,6 +111,6 @@ def _render(snapshot: PoolSnapshot, labels: Mapping[str, str]) -> Rendered:
 
 
 def _pools_with_queues(fleet: Fleet) -> frozenset[str]:
-    """Return the IDs of dedicated pools in which jobs wait. Looks at all jobs: takes a while."""
-    waiting = {known.job.pool for known in fleet.jobs.values() if known.job.phase == "Pending"}
+    """Return the IDs of dedicated pools in which jobs wait."""
+    waiting = {known.job.pool for known in fleet.open.values() if known.job.phase == "Pending"}
     return frozenset(waiting - {PUBLIC_POOL, OTHER})

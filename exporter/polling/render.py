@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, TypeAlias
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.pool import PoolSnapshot
-from exporter.jobs.tracked import Base, Fleet
+from exporter.jobs.tracked import Base
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import FamilyLines, render_block
 from exporter.metrics.fleet import bases_with_jobs, fleet_blocks
@@ -37,7 +38,6 @@ def render_gauges(
     labels: Mapping[str, str],
     jobs: JobsSettings,
     is_held: IsHeld,
-    now: float,
     *,
     idle: Collection[Base] = (),
     pools: PoolSnapshot | None = None,
@@ -49,17 +49,14 @@ def render_gauges(
         labels: of all its series.
         jobs: which jobs have series.
         is_held: which counters of single jobs show zero.
-        now: unix seconds.
         idle: bases that have gauges only while a job counts in them.
         pools: their labels, and the places of jobs in their queues.
     """
     pools = pools or PoolSnapshot()
-    blocks, without = job_blocks(
-        fleet, labels, jobs=jobs, is_held=is_held, now=now, queue_positions=pools.positions
+    per_job, without = job_blocks(
+        fleet, labels, jobs=jobs, is_held=is_held, queue_positions=pools.positions
     )
-    gauges = fleet_blocks(
-        fleet, labels, jobs=jobs, now=now, idle=idle, pool_infos=pools.infos(fleet.pool_names)
-    )
-    blocks = gauges + blocks
+    gauges = fleet_blocks(fleet, labels, idle=idle, pool_infos=pools.infos(fleet.pool_names))
+    blocks = gauges + per_job
     lines = {block.metric.name: render_block(block) for block in blocks}
     return RenderedGauges(lines, without, bases_with_jobs(blocks[0]))

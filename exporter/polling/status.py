@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.pool import PoolSnapshot
-from exporter.jobs.tracked import Fleet
 
 PollKind = Literal["sweep", "incremental"]
 
@@ -74,10 +74,3 @@ class PollerStatus(NamedTuple):
     def region(self) -> str:
         """Region of the target."""
         return self.labels["region"]
-
-    @property
-    def horizon(self) -> float | None:
-        """Jobs that ended before do not count, as in the gauges of the last success."""
-        if not self.history or self.last_success is None:
-            return None
-        return self.last_success - self.history

@@ -30,6 +30,7 @@ class Target:
         identity: as configured.
         api: limits on its requests.
         pools_interval: seconds between two readings of its pools; 0 = never.
+        verify_interval: seconds in which every page of its lists should be verified once.
         longest_pause: seconds; a ``Retry-After`` is honored up to this.
         retry_unreachable: whether to retry if there is no connection at all.
         paging: what is known about ``offset`` there.
@@ -58,6 +59,7 @@ class Target:
         api: ApiSettings,
         pools_interval: float,
         longest_pause: float,
+        verify_interval: float,
         retry_unreachable: bool,
         paging: Paging,
         unified: UnifiedJobs,
@@ -76,6 +78,7 @@ class Target:
         self._api = api
         self._pools_interval = pools_interval
         self._longest_pause = longest_pause
+        self._verify_interval = verify_interval
         self._retry_unreachable = retry_unreachable
         self._session = session
         self._instruments = instruments
@@ -130,9 +133,10 @@ class Target:
         self._session.target = self.name
         client = self._make_client(project_id)
         clocks, workspaces = self._clocks, self.identity.workspaces
-        self._sync = Sync(
-            JobSource(client, self.paging, workspaces, self._instruments, clocks.wall, self.unified)
+        source = JobSource(
+            client, self.paging, workspaces, self._instruments, clocks.wall, self.unified
         )
+        self._sync = Sync(source, self._verify_interval)
         max_wait = 1 / self._api.max_requests_per_second
         self.pools.connect(
             client,

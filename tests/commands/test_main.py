@@ -5,15 +5,19 @@ import logging
 import re
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from jobs import examples
 
 from exporter import __version__
 from exporter.commands import check, demo
 from exporter.commands import main as cli
 from exporter.commands.parser import parse
+from exporter.jobs.fleet import Fleet
+from exporter.jobs.tracked import TrackedJob
 from exporter.polling.status import PollCost, PollerStatus
 from exporter.settings.schema import PollSettings
 from exporter.simulator.identity import PROJECT_ID
@@ -313,9 +317,12 @@ INTERVALS = PollSettings(interval=60, sweep_interval="1h")
 def finding(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble="", granted=()):
     """What `check` finds at a target with these jobs."""
     jobs = {
-        f"job-{number}": SimpleNamespace(job=SimpleNamespace(phase=phase))
+        f"job-{number}": TrackedJob(
+            examples.job(f"job-{number}", phase=phase), None, False, True, (), 0, None, 0.0, None
+        )
         for number, phase in enumerate(phases)
     }
+    pool_names = {f"pool-{number}": "name" for number in range(pools)}
     region, _, project = name.partition("/")
     status = PollerStatus(
         name=name,
@@ -325,7 +332,7 @@ def finding(name, phases=(), *, error="", mode=None, requests=1, pools=0, troubl
         error=error,
         last_success=None,
         costs={"incremental": PollCost(2, 0.25), "sweep": PollCost(requests, 1.25)},
-        fleet=SimpleNamespace(jobs=jobs, pool_names=dict.fromkeys(range(pools))),
+        fleet=replace(examples.with_jobs(Fleet(), jobs), pool_names=pool_names),
         history=0,
         pagination=mode,
         pools_trouble=trouble,
@@ -356,9 +363,10 @@ def test_the_table_of_one_target():
         "optional\n"
         "not granted     modelarts:trainJob:getQuotas, for quotas; optional\n"
         "a poll costs    2 API calls, 0.2 s\n"
-        "a sweep costs   1,202 API calls, 1.2 s\n"
-        "pools cost      6 API calls every 300 s\n"
-        "a day costs     33,456 API calls, with a poll every 60 s and a sweep every 3600 s"
+        "a sweep costs   1,202 API calls, 1.2 s; the first start needs one\n"
+        "pools cost      6 API calls every 5m\n"
+        "a day costs     about 5,424 API calls, with a poll every 1m, and every job "
+        "verified within 1h"
     )
 
 
@@ -379,8 +387,9 @@ def test_the_table_of_several_targets():
         "optional\n"
         "not needed yet  modelarts:trainJob:getQuotas, for quotas; optional\n"
         "a poll costs    2 API calls, 0.2 s\n"
-        "a sweep costs   1 API call, 1.2 s\n"
-        "a day costs     69,264 API calls, with a poll every 2.5 s and a sweep every 600 s\n"
+        "a sweep costs   1 API call, 1.2 s; the first start needs one\n"
+        "a day costs     about 69,120 API calls, with a poll every 2s500ms, and every job "
+        "verified within 10m\n"
         "\n"
         "All ok."
     )
@@ -451,7 +460,7 @@ def test_the_document_for_machines():
                 "poll": {"requests": 2, "seconds": 0.25},
                 "sweep": {"requests": 3, "seconds": 1.25},
                 "pools_requests": 0,
-                "requests_per_day": 2 * 1440 + 3 * 24,
+                "requests_per_day": 2 * 1440 + 1 * 24,
             },
             {
                 "target": "r/c",

@@ -27,9 +27,9 @@ from exporter.huaweicloud.auth.static import NoAuth
 from exporter.huaweicloud.content import Content
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Request, Response
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, View
 from exporter.jobs.pool import NodeCards, PoolUsage, Quota
-from exporter.jobs.tracked import Fleet
 from exporter.jobs.tracker import observe
 from exporter.metrics.counter_lines import counter_lines
 from exporter.metrics.counters import add
@@ -296,13 +296,13 @@ class Answers:
     def _publish(self, page):
         """What was decoded can be counted and rendered."""
         view = View({job.id: job for job in page.jobs}, newest_created={"0": NOW})
-        view = LabelLimiter(2, "r/p").apply(view, {})
+        view = LabelLimiter(2, "r/p").apply(view, {}.get)
         before = Fleet(newest_created={"0": float("-inf")})  # so that all of it is new
         observed = observe(before, view, NOW)
         assert [event.kind for event in observed.events].count("created") == len(view.jobs)
         ledger, _ = add({}, observed.events, observed.fleet.accelerators, NOW)
         labels = {"region": "r", "project": "p"}
-        gauges = render_gauges(observed.fleet, labels, JobsSettings(), lambda _: False, NOW)
+        gauges = render_gauges(observed.fleet, labels, JobsSettings(), lambda _: False)
         counter_lines(ledger, labels, lambda _: False, {})
         assemble([(POOL_INFO.metric, list(gauges.lines.values()))])
 

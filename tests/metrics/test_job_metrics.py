@@ -11,8 +11,8 @@ import pytest
 from jobs import examples
 from jobs.examples import NOW, run
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, View
-from exporter.jobs.tracked import Fleet
 from exporter.jobs.tracker import observe
 from exporter.metrics.exposition import assemble, render_block
 from exporter.metrics.fleet import FLEET_FAMILIES, fleet_blocks
@@ -50,25 +50,26 @@ def fleet(*jobs, before=Fleet(), pools=None):  # noqa: B008 - it is immutable
     """Everything known after a sweep that found these jobs, and optionally after an earlier one."""
     found = {each.id: each for each in jobs}
     newest_created = {each.workspace: NOW for each in jobs}
-    deleted = frozenset(before.jobs) - found.keys()
+    deleted = frozenset(examples.jobs_in(before)) - found.keys()
     return observe(before, View(found, deleted, newest_created, pool_names=pools), NOW).fleet
 
 
 def blocks(known, constant=TARGET, *, is_held=lambda _: False, **scope):
     """The blocks of the jobs' own series, and how many jobs have none."""
+    jobs = JobsSettings(**scope)
+    positions = {"a": 1, "b": 3, "gone": 2}
     return job_blocks(
-        known,
-        constant,
-        jobs=JobsSettings(**scope),
-        is_held=is_held,
-        now=NOW,
-        queue_positions={"a": 1, "b": 3, "gone": 2},
+        aged(known, jobs), constant, jobs=jobs, is_held=is_held, queue_positions=positions
     )
+
+
+def aged(known, jobs, now=NOW):
+    return examples.later(known, retention=jobs.retention, history=jobs.history, now=now)
 
 
 def families(known, constant=TARGET, **scope):
     """The exposition in text format, by family, without families that have no samples."""
-    found = fleet_blocks(known, constant, jobs=JobsSettings(**scope), now=NOW)
+    found = fleet_blocks(aged(known, JobsSettings(**scope)), constant)
     found += blocks(known, constant, **scope)[0]
     texts = {b.metric.name: assemble([(b.metric, [render_block(b)])]).text.decode() for b in found}
     return {name: text for name, text in texts.items() if text}
@@ -520,10 +521,11 @@ def test_a_finished_job_of_which_no_time_is_known_ended_when_it_was_first_seen()
     assert f"{series} 1.0" in samples(known, "jobs")
     assert f"{series} 1.0" in samples(known, "jobs", history=60)
     assert shown(known) == ["a"]
-    late = {"jobs": JobsSettings(retention=60, history=60), "now": NOW + 61}
-    found, _ = job_blocks(known, TARGET, is_held=lambda _: False, **late)
+    jobs = JobsSettings(retention=60, history=60)
+    late = aged(known, jobs, NOW + 61)
+    found, _ = job_blocks(late, TARGET, jobs=jobs, is_held=lambda _: False)
     assert not any(block.samples for block in found)
-    (jobs, *_) = fleet_blocks(known, TARGET, **late)
+    (jobs, *_) = fleet_blocks(late, TARGET)
     assert sum(value for _, value in jobs.samples) == 0
 
 
@@ -666,7 +668,7 @@ def known_region():
 
 def values(name):
     """Values of a fleet family that are not zero, by label values."""
-    found = fleet_blocks(known_region(), TARGET, jobs=JobsSettings(), now=NOW)
+    found = fleet_blocks(known_region(), TARGET)
     (block,) = (each for each in found if each.metric.name == f"modelarts_training_{name}")
     return {labels: value for labels, value in block.samples if value}
 

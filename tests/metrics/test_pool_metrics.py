@@ -15,7 +15,6 @@ from exporter.jobs.pool import (
 from exporter.metrics.exposition import assemble, render_block
 from exporter.metrics.fleet import fleet_blocks
 from exporter.metrics.pools import POOL_FAMILIES, POOL_INFO, pool_blocks
-from exporter.settings.schema import JobsSettings
 
 TARGET = {"region": "cn-north-4", "project": "llm"}
 NODES = {("8snt9b", "available"): 6, ("8snt9b", "abnormal"): 2}
@@ -168,9 +167,7 @@ def test_how_full_a_pool_is(usage, fullness):
 
 
 def infos(known, snapshot=SNAPSHOT):
-    blocks = fleet_blocks(
-        known, {}, jobs=JobsSettings(), now=NOW, pool_infos=snapshot.infos(known.pool_names)
-    )
+    blocks = fleet_blocks(known, {}, pool_infos=snapshot.infos(known.pool_names))
     (found,) = (block for block in blocks if block.metric == POOL_INFO.metric)
     assert {value for _, value in found.samples} <= {1.0}
     return [labels for labels, _ in found.samples]

@@ -24,11 +24,13 @@ from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.self_metrics import Instruments
 from exporter.modelarts.sync import Sync
+from exporter.modelarts.verification.marks import oldest_verification
 from exporter.polling.registry import TargetRegistry
+from exporter.polling.whole_reading import WholeReading
 from exporter.settings.schema import Settings
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.fleet import Fleet
-from exporter.storage.store import MemoryStore, StateFile
+from exporter.storage.store import Store
 from exporter.web.publisher import Publisher
 
 START = 1_750_000_000.0
@@ -119,6 +121,8 @@ class Rig:
     async def __aenter__(self):
         self._patches = contextlib.ExitStack()
         self._patches.enter_context(patch("exporter.polling.state.observe", _watched_observe))
+        self._patches.enter_context(patch("exporter.polling.state.WholeReading", WatchedReading))
+        self._patches.enter_context(patch("exporter.polling.whole_reading.PART", 3))
         self._patches.enter_context(patch("exporter.metrics.self_metrics.ProcessCollector"))
         self._patches.enter_context(patch("exporter.simulator.wire.node_counts", _last_node_count))
         self._patches.enter_context(
@@ -221,8 +225,8 @@ class Rig:
 
     async def _open(self):
         if self.config["state"] == "memory":
-            return MemoryStore()
-        return await StateFile.open(self._path, problem=lambda: None, clocks=Clocks(wall=self.wall))
+            return await Store.temporary(problem=lambda: None)
+        return await Store.open(self._path, problem=lambda: None, clocks=Clocks(wall=self.wall))
 
     async def _abandon(self):
         """The process is gone; nothing of it is closed."""
@@ -429,16 +433,21 @@ class Rig:
             act()
         self.wire.sudden = []
         await asyncio.sleep(2 * INTERVAL)  # what was begun before is over, or nearly
-        sweeps, polls = self.oracle.sweeps, self.oracle.polls
+        since, polls = self.wall(), self.oracle.polls
         await self._until(
-            lambda: self.oracle.sweeps >= sweeps + 2 and self.oracle.polls >= polls + 2,
-            2 * self.config["sweep_interval"] + 4000.0,
-            "no poll and sweep succeeded although all is well",
+            lambda: self._verified_since(since) and self.oracle.polls >= polls + 2,
+            3 * self.config["sweep_interval"] + 8000.0,
+            "no poll and verification of all lists succeeded although all is well",
         )
         await asyncio.sleep(LONGEST_BIRTH + 2 * INTERVAL + 1.0)
         await self._until(lambda: not self.running and not self.dirty, 600.0, "always busy")
         self._compare()
         self.counts["compared"] += 1
+
+    def _verified_since(self, moment):
+        """Whether every page of every list was compared with what is known."""
+        oldest = oldest_verification(self.poller.state.fleet.verification, self.workspaces)
+        return oldest is not None and oldest > moment
 
     async def _until(self, condition, patience, complaint):
         end = asyncio.get_running_loop().time() + patience
@@ -528,11 +537,17 @@ class WatchedSync(Sync):
         super().__init__(*arguments)
         self._rig = rig
 
-    async def incremental(self, fleet, **options):
-        return await self._watched("incremental", super().incremental(fleet, **options))
+    async def incremental(self, fleet, known, **options):
+        return await self._watched("incremental", super().incremental(fleet, known, **options))
 
-    async def sweep(self, fleet, **options):
-        return await self._watched("sweep", super().sweep(fleet, **options))
+    async def sweep(self, fleet, known, **options):
+        return await self._watched("sweep", super().sweep(fleet, known, **options))
+
+    async def verify(self, fleet, lists, view, **options):
+        found, sweep = await self._watched("verify", super().verify(fleet, lists, view, **options))
+        if not (found.jobs or found.deleted or found.verification):
+            self._rig.running.discard(ATTEMPT.get())
+        return found, sweep
 
     async def _watched(self, kind, reading):
         attempt = self._rig.reading(kind)
@@ -553,10 +568,23 @@ def _last_node_count(job, now):
     return [[round(now * 1000), job.nodes_up]]
 
 
-def _watched_observe(fleet, view, now):
-    """What a poll is about to take."""
-    ATTEMPT.get().view = view
-    return observe(fleet, view, now)
+def _watched_observe(fleet, view, now, known):
+    """What a poll is about to take, or a part of it."""
+    attempt = ATTEMPT.get()
+    if view.newest_created or attempt.kind == "verify":
+        attempt.view = view._replace(jobs={**attempt.parts, **view.jobs})
+    else:
+        attempt.parts |= view.jobs
+    return observe(fleet, view, now, known)
+
+
+class WatchedReading(WholeReading):
+    """Tells what it leaves out."""
+
+    async def _take_unchanged(self, jobs):
+        unchanged = await super()._take_unchanged(jobs)
+        ATTEMPT.get().unchanged |= unchanged
+        return unchanged
 
 
 class WatchedStore:
@@ -566,15 +594,12 @@ class WatchedStore:
         self._rig = rig
         self._store = store
 
-    async def load(self, *arguments):
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def load(self, *arguments, **options):
         await self._rig.point("load")
-        return await self._store.load(*arguments)
-
-    async def saved(self, *arguments):
-        return await self._store.saved(*arguments)
-
-    async def rename(self, *arguments):
-        await self._store.rename(*arguments)
+        return await self._store.load(*arguments, **options)
 
     async def commit(self, target, change, whole=None):
         rig, attempt = self._rig, ATTEMPT.get()
@@ -588,13 +613,10 @@ class WatchedStore:
             await self._store.commit(target, change, whole)
         finally:  # what was begun is done, even if nobody waits for it
             rig.dirty = True
-            if attempt is not None:
+            if attempt is not None and change.newest_created:
                 rig.running.discard(attempt)
                 rig.taken(attempt)
         await rig.point("after_commit")
-
-    async def close(self):
-        await self._store.close()
 
 
 _JOB_RESTARTS = "modelarts_training_job_restarts_total"

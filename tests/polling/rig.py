@@ -25,7 +25,7 @@ from exporter.settings.schema import Settings
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID
 from exporter.simulator.server import SimulatedService
-from exporter.storage.store import MemoryStore
+from exporter.storage.store import Store
 from exporter.web.publisher import Publisher
 
 START = 1_750_000_000.0
@@ -220,6 +220,7 @@ class Rig:
         self._parsed = None, {}
         self._lockouts = KeyLockouts(clock.monotonic)
         self.registry = TargetRegistry()
+        self._store = None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self):
@@ -287,12 +288,14 @@ class Rig:
             sessions.append(RecordedSession(self.clock, **options))
             return sessions[0]
 
+        if store is None:
+            store = await self._temporary_store()
         context = ProcessContext(
             environ={},
             clocks=Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep),
             instruments=self.instruments,
             lockouts=self._lockouts,
-            store=store or MemoryStore(),
+            store=store,
             publish=self.publisher.publish,
             registry=self.registry,
             connect=connect,
@@ -304,6 +307,13 @@ class Rig:
         self.publisher.pollers.append(poller)
         poller.show()
         return poller
+
+    async def _temporary_store(self):
+        """The store of all pollers of this process that have no state file."""
+        if self._store is None:
+            self._store = await Store.temporary(problem=lambda: None)
+            self._stack.push_async_callback(self._store.close)
+        return self._store
 
     def populate(self, number, phase="Running"):
         """Add jobs, a second apart; the newest is the last. Returns their ids."""
@@ -353,6 +363,12 @@ class Rig:
         before = self.samples()
         ok = await getattr(poller, read)()
         return Step(ok, "incremental" if incremental else "sweep", before, self.samples())
+
+    async def poll_and_verify(self, poller, times=1):
+        """Poll, and verify the list after it, as a running poller does."""
+        for _ in range(times):
+            assert await poller.poll(), poller.error
+            assert await poller.verify(), poller._verification_error
 
     async def settle(self, poller):
         """One interval later: new counters show what they count."""

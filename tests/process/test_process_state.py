@@ -19,7 +19,7 @@ from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID, PROJECT_NAME
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.server import SimulatedService
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 STOPPED_IN_BETWEEN = """
 import asyncio, sys, time
@@ -136,7 +136,7 @@ async def test_row_52_the_commit_under_way_is_whole(start, service, fleet, optio
     await program.until((tmp_path / "now").exists)
     assert await program.stops() == 0
 
-    file = await StateFile.open(tmp_path / "state.db", problem=lambda: None)
+    file = await Store.open(tmp_path / "state.db", problem=lambda: None)
     ((key, _),) = await file.saved(PROJECT_NAME, PROJECT_ID)
     saved = await file.load(key, ["0"])
     await file.close()

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.pool import PoolSnapshot
-from exporter.jobs.tracked import Fleet
 from exporter.metrics.exposition import Exposition, Metric, SampleBlock, assemble, render_block
 from exporter.polling.status import PollerStatus
 from exporter.web.listen import serve

@@ -15,13 +15,13 @@ from html.parser import HTMLParser
 import aiohttp
 import pytest
 from jobs import examples
-from jobs.examples import NOW
+from jobs.examples import NOW, later, with_jobs
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, Run
 from exporter.jobs.pool import Pool, PoolInfo, PoolSnapshot, PoolUsage
-from exporter.jobs.tracked import Fleet, Restart, TrackedJob
+from exporter.jobs.tracked import Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
-from exporter.settings.schema import JobsSettings
 from exporter.web.page import MAX_QUERY, StatusPage
 from exporter.web.page.markup import duration, elapsed
 
@@ -52,7 +52,7 @@ def fleet(*jobs, restarts=()):
     known = (
         TrackedJob(one, one.ended, False, True, tuple(restarts), 0, None, 0.0, None) for one in jobs
     )
-    return Fleet({each.job.id: each for each in known})
+    return with_jobs(Fleet(), {each.job.id: each for each in known})
 
 
 class Elements(HTMLParser):
@@ -419,10 +419,9 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
         job(5, "Completed", ended=NOW - 3.5 * hour),
     ]
     one = poller(ended_polls=3, last_success=NOW - hour)  # it has been failing for an hour
-    one.fleet, one.history = fleet(*jobs), 2 * hour
-    blocks = fleet_blocks(
-        one.fleet, {}, jobs=JobsSettings(history=one.history), now=one.last_success
-    )
+    one.history = 2 * hour
+    one.fleet = later(fleet(*jobs), history=one.history, now=one.last_success)
+    blocks = fleet_blocks(one.fleet, {})
     gauge = Counter({labels[-1]: value for labels, value in blocks[0].samples})
     page = StatusPage(version="v", telemetry_path="/metrics")
 
@@ -439,9 +438,9 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
     assert [row.split()[0] for row in section(show("job"), "failures")[0]] == ["job-3", "job-4"]
     assert "jobs.history" not in show("job")
 
-    one.last_success = NOW + 0.6 * hour
-    assert section(show(), "failures")[0] == [], "what is kept of a fleet ends with its time"
-    one.history = 0.0
+    one.fleet = later(fleet(*jobs), history=one.history, now=NOW + 0.6 * hour)
+    assert section(show(), "failures")[0] == []
+    one.fleet, one.history = fleet(*jobs), 0.0
     assert len(section(show(), "failures")[0]) == 2
     assert "jobs.history" not in show()
 

@@ -15,9 +15,10 @@ from exporter.commands.backfill.histogram import HistogramCurve
 from exporter.commands.backfill.idle import ShownCurve, ShownSpans
 from exporter.commands.backfill.oldest import OldestWaiting
 from exporter.commands.backfill.reconstruct import JobState, reconstruct
+from exporter.jobs.fleet import Fleet, NewestName, note_pool_name
 from exporter.jobs.job import TERMINAL, Job, View
 from exporter.jobs.pool import PoolInfo
-from exporter.jobs.tracked import Base, Event, Fleet, base_of
+from exporter.jobs.tracked import Base, Event, base_of
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import (
     BASE,
@@ -33,7 +34,7 @@ from exporter.metrics.fleet import (
     FLEET_FAMILIES,
     zero_samples,
 )
-from exporter.metrics.pools import POOL_INFO, PoolInfoTable
+from exporter.metrics.pools import POOL_INFO, pool_info_samples
 
 LabelValues: TypeAlias = tuple[str, ...]
 
@@ -97,7 +98,7 @@ class SeriesBuilder:
         self._shown = ShownSpans(grid, idle)
         self._bases: dict[Base, set[str]] = {}
         self._listed_pools = pools or {}
-        self._pool_table = PoolInfoTable()
+        self._names_in_jobs: dict[str, NewestName] = {}
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
         self._histograms: dict[str, dict[LabelValues, HistogramCurve]] = {}
         self._events = tuple(row for row in EVENTS if histograms or not row.buckets)
@@ -114,7 +115,7 @@ class SeriesBuilder:
         accelerators = self._bases.setdefault(base_of(job), set())
         if job.accelerators is not None:
             accelerators.add(job.accelerator)
-        self._pool_table.add(job)
+        note_pool_name(self._names_in_jobs, job)
         states = reconstruct(job, read_at)
         if not states:
             self.undated += 1
@@ -175,7 +176,7 @@ class SeriesBuilder:
     def _pools(self) -> Mapping[LabelValues, Curve]:
         one = Curve()
         one.add(0, 1)
-        return dict.fromkeys(self._pool_table.samples(self._listed_pools), one)
+        return dict.fromkeys(pool_info_samples(self._names_in_jobs, self._listed_pools), one)
 
     # --- What was ---------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class SeriesBuilder:
         fleet = Fleet(newest_created={workspace: _NO_HORIZON})  # so that nothing is a baseline
         before = states[0].at
         for at, job in states:
-            fleet, events, _, _ = observe(fleet, View({job_id: job}), at)
+            fleet, events, _ = observe(fleet, View({job_id: job}), at)
             if at > self._grid.times[0]:
                 self._add_events(events, before, at)
             before = at

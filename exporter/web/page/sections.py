@@ -7,11 +7,12 @@ from operator import itemgetter
 from typing import NamedTuple
 from urllib.parse import quote
 
-from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE, WAITING, Job
+from exporter.jobs.fleet import phase_since
+from exporter.jobs.job import ACTIVE, FAILED, PHASES, TERMINAL, UNKNOWN_PHASE, WAITING, Job
 from exporter.jobs.pool import PoolSnapshot
 from exporter.jobs.tracked import TrackedJob
 from exporter.web.page.markup import NOTHING, Column, bar, duration, elapsed, name, table, text
-from exporter.web.page.summary import FAILED, ROWS, JobList, Summary, phase_since
+from exporter.web.page.summary import ROWS, JobList, Summary
 
 _MAX_REASON_LENGTH = 200
 _UNKNOWN = "unknown"

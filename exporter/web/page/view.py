@@ -12,7 +12,7 @@ from exporter.web.page.summary import FEW_ROWS, MAX_QUERY, ROWS, Summary, search
 _MAX_ERROR_LENGTH = 400
 
 if TYPE_CHECKING:
-    from exporter.jobs.tracked import Fleet
+    from exporter.jobs.fleet import Fleet
 
 
 class StatusPage:
@@ -27,7 +27,7 @@ class StatusPage:
         self._version = version
         # Relative, with a leading dot: works under a proxy's path prefix, never names another host.
         self._metrics = "./" + telemetry_path.lstrip("/")
-        self._summaries: dict[tuple[int, float | None], tuple[Fleet, Summary]] = {}
+        self._summaries: dict[int, tuple[Fleet, Summary]] = {}
 
     def render(self, targets: Sequence[PollerStatus], *, query: str, now: float) -> bytes:
         """Render the page as UTF-8.
@@ -68,9 +68,9 @@ class StatusPage:
             return [summarize(each.fleet, words) for each in targets]
         # By identity: a fleet is immutable, and an id is not reused while the fleet is kept here.
         kept = self._summaries
-        keys = [(id(each.fleet), each.horizon) for each in targets]
+        keys = [id(each.fleet) for each in targets]
         self._summaries = {
-            key: kept.get(key) or (each.fleet, summarize(each.fleet, horizon=each.horizon))
+            key: kept.get(key) or (each.fleet, summarize(each.fleet))
             for key, each in zip(keys, targets, strict=True)
         }
         return [self._summaries[key][1] for key in keys]
@@ -123,7 +123,7 @@ def _targets(targets: Sequence[PollerStatus], now: float) -> str:
         (
             name(each.name),
             _state(each),
-            f"{len(each.fleet.jobs):,}",
+            f"{len(each.fleet):,}",
             _cost(each),
             "never" if each.last_success is None else elapsed(each.last_success, now, after=" ago"),
         )
@@ -169,7 +169,7 @@ def _history(targets: Sequence[PollerStatus]) -> str:
         return ""
     return (
         f'<p class="more">Finished jobs are counted for {duration(longest)} after they end '
-        "(jobs.history). A search finds older ones too.</p>\n"
+        "(jobs.history).</p>\n"
     )
 
 
