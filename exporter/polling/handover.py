@@ -29,6 +29,7 @@ class Handover(NamedTuple):
         anomalies: those that were reported.
         label_limiter: knows which label values have names.
         refreshed: monotonic seconds of the last successful poll; None: no job states are shown.
+        whole: what the store would save again if its file was lost; None: nothing was committed.
     """
 
     key: StateKey
@@ -42,6 +43,7 @@ class Handover(NamedTuple):
     anomalies: Anomalies
     label_limiter: LabelLimiter
     refreshed: float | None
+    whole: Whole | None
 
 
 def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fleet, Ledger]:
@@ -121,20 +123,25 @@ def restored_fleet(
 ) -> Fleet:
     """The jobs of a saved state, with every combination that a counter has seen.
 
+    Workspaces whose first reading was not completed have none: what is saved of it does not count.
+
     Args:
         saved: the state.
         counted: numbers of the finished jobs that count in the gauges.
         since: ``recent_since`` and ``counted_since``, with which the state was read.
     """
-    listed = Counter(known.job.workspace for known in saved.open.values())
+    read = saved.newest_created.keys()
+    open_jobs = _of(saved.open, read)
+    listed = Counter(known.job.workspace for known in open_jobs.values())
     for group, number in saved.finished.items():
-        listed[group.workspace] += number
+        if group.workspace in read:
+            listed[group.workspace] += number
     return Fleet(
-        open=saved.open,
-        recent=saved.recent,
-        failures={known.job.id: known for known in saved.failures},
+        open=open_jobs,
+        recent=_of(saved.recent, read),
+        failures=_of({known.job.id: known for known in saved.failures}, read),
         listed=listed,
-        counted=counted,
+        counted={group: n for group, n in counted.items() if group.workspace in read},
         recent_since=since[0],
         counted_since=since[1],
         accelerators=_accelerators_in(saved.ledger),

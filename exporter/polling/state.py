@@ -105,9 +105,11 @@ class TargetState:
     @property
     def known(self) -> TargetJobs:
         """Looks up jobs that are only in the store."""
+        return self._known_in(lambda: self.fleet)
+
+    def _known_in(self, fleet: Callable[[], Fleet]) -> TargetJobs:
         identity = self._target.identity
-        key = self._key or identity.key
-        return TargetJobs(self._store, key, identity.workspaces, lambda: self.fleet)
+        return TargetJobs(self._store, self._key or identity.key, identity.workspaces, fleet)
 
     def known_list(self, workspace: str) -> TargetList:
         """The known jobs of a workspace, in the order of its list."""
@@ -168,7 +170,7 @@ class TargetState:
         left: Mapping[Group, int] = {}
         if counted_since != fleet.counted_since and fleet.listed:
             span = sorted((fleet.counted_since, counted_since))
-            workspaces = frozenset(self._target.identity.workspaces) - self.unloaded
+            workspaces = fleet.listed.keys() - self.unloaded
             key = self._key or self._target.identity.key
             left = await self._store.finished_between(key, workspaces, *span)
         return advance(fleet, recent_since=recent_since, counted_since=counted_since, left=left)
@@ -208,6 +210,7 @@ class TargetState:
             anomalies=self._anomalies,
             label_limiter=self._label_limiter,
             refreshed=None if fresh is None else fresh - self._poll.stale_after,
+            whole=self._whole,
         )
 
     async def take_over(self, left: Handover) -> None:
@@ -221,6 +224,7 @@ class TargetState:
         self.unloaded = workspaces - left.loaded
         self.fleet, self._ledger = left.fleet, left.ledger
         self._last_active = dict(left.last_active)
+        self._whole = left.whole
         if workspaces != left.workspaces:
             self.fleet, self._ledger = await asyncio.to_thread(
                 restrict, left.fleet, left.ledger, workspaces & left.workspaces
@@ -267,7 +271,6 @@ class TargetState:
         """
         workspaces = self._target.identity.workspaces
         first = [name for name in workspaces if name not in self.fleet.newest_created]
-        first = [name for name in first if not self.fleet.listed.get(name)]
         if first:
             await self._store.start_over(self._key or self._target.identity.key, first)
         fleet = await self._advanced(self.fleet, self._clocks.wall())
@@ -288,8 +291,9 @@ class TargetState:
         """
         now = self._clocks.wall()
         key = self._key or self._target.identity.key
-        known = await self._store.jobs(key, view.jobs)  # the list may show a job twice
-        known |= await self._of_unknown_type(fleet, view)
+        # The list may show a job twice.
+        read_before = await self._known_in(lambda: fleet).find_ids(dict.fromkeys(view.jobs))
+        known = {**await self._of_unknown_type(fleet, view), **read_before}
         view = await self.limit_labels(view, known)
         observed = await asyncio.to_thread(observe, fleet, view, now, known)
         names = observed.fleet.names_in_jobs.items() - fleet.names_in_jobs.items()
@@ -312,7 +316,7 @@ class TargetState:
         async with self._applying:
             now = self._clocks.wall()
             fleet = await self._advanced(self.fleet if reading is None else reading.fleet, now)
-            known = await self._look_up(view)
+            known = await self._look_up(view, fleet)
             view = await self.limit_labels(view, known)
             observed, ledger, changed = await asyncio.to_thread(
                 _digest, fleet, self._ledger, view, known, now
@@ -371,12 +375,12 @@ class TargetState:
             self._fresh_until = self._clocks.monotonic() + self._poll.stale_after
         return len(observed.events)
 
-    async def _look_up(self, view: View) -> Mapping[str, TrackedJob]:
-        """The jobs that a view may change, as they are known."""
+    async def _look_up(self, view: View, fleet: Fleet) -> Mapping[str, TrackedJob]:
+        """The jobs that a view may change, as they are known in a fleet and the store."""
         ids = dict.fromkeys(view.deleted | view.forgotten, None)
         created = ids | {job.id: job.created for job in view.jobs.values()}
-        known = await self.known.find_ids(created)
-        return {**await self._of_unknown_type(self.fleet, view), **known}
+        known = await self._known_in(lambda: fleet).find_ids(created)
+        return {**await self._of_unknown_type(fleet, view), **known}
 
     async def _of_unknown_type(self, fleet: Fleet, view: View) -> dict[str, TrackedJob]:
         """The finished jobs whose flavor type a view may tell without mentioning them."""

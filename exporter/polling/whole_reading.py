@@ -59,11 +59,17 @@ class WholeReading:
         return await self._saver.known.unchanged(jobs)
 
     async def _take_first(self, jobs: Sequence[Job]) -> Collection[str]:
-        taken = [job for job in jobs if job.phase != UNKNOWN_PHASE]
+        elsewhere = await self._known_elsewhere(jobs)
+        taken = [job for job in jobs if job.phase != UNKNOWN_PHASE and job.id not in elsewhere]
         self._part |= {job.id: job for job in taken}
         if len(self._part) >= PART:
             await self.save()
         return {job.id for job in taken}
+
+    async def _known_elsewhere(self, jobs: Sequence[Job]) -> Collection[str]:
+        """Jobs that another workspace listed before: what has happened to them counts."""
+        known = (await self._saver.known.find(jobs)).items()
+        return {job_id for job_id, each in known if each.job.workspace not in self._first}
 
     async def save(self) -> None:
         """Save the part that was taken last.

@@ -125,7 +125,7 @@ class Store:
         self._checking: asyncio.Task[None] | None = None
         self._wholes: dict[StateKey, weakref.ref[Whole]] = {}
         """Those of the last commits. Their targets keep them as long as they exist."""
-        self._loaded: dict[StateKey, StateChange] = {}
+        self._loaded: dict[StateKey, list[StateChange]] = {}
         """What was loaded, of targets that have not committed since."""
         self._outdated: set[StateKey] = set()
         """Targets whose history was lost and that have not loaded since."""
@@ -418,8 +418,10 @@ class Store:
             scopes.rename(connection, old, new, workspaces)
             tables.copy_pools(connection, old, new)
             generation.advance(connection)
-        self._wholes.pop(old, None)
-        self._loaded.pop(old, None)
+        if whole := self._wholes.pop(old, None):
+            self._wholes[new] = whole
+        if loaded := self._loaded.pop(old, None):
+            self._loaded[new] = loaded
         if old in self._outdated:
             self._outdated.add(new)
 
@@ -438,8 +440,11 @@ class Store:
             saved = self._read_saved(target, workspaces, recent_since)
         except HistoryLostError:  # there is only what was written anew
             saved = self._read_saved(target, workspaces, recent_since)
-        self._outdated.discard(target)
-        self._loaded[target] = saved.as_change()
+        if target in self._outdated:
+            self._outdated.discard(target)
+            self._loaded.pop(target, None)
+        if workspaces:
+            self._loaded.setdefault(target, []).append(saved.as_change())
         return saved
 
     def _read_saved(
@@ -478,9 +483,9 @@ class Store:
 
     def _memory_of(self, target: StateKey) -> list[StateChange]:
         """What is in memory of a target."""
-        reference, loaded = self._wholes.get(target), self._loaded.get(target)
+        reference = self._wholes.get(target)
         whole = reference() if reference else None
-        return [*([whole()] if whole else []), *([loaded] if loaded else [])]
+        return [*([whole()] if whole else []), *self._loaded.get(target, [])]
 
     def _lost(self) -> bool:
         """Note that the database is lost. Return whether anything is in memory."""
