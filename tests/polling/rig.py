@@ -208,6 +208,7 @@ POLL = {
     "sweep_interval": SWEEP_INTERVAL,
     "sweep_timeout": 1800.0,
     "stale_after": STALE_AFTER,
+    "pools_interval": 0.0,
 }
 
 

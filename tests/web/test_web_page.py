@@ -19,6 +19,7 @@ from jobs.examples import NOW, later, with_jobs
 
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, Run
+from exporter.jobs.pool import Pool, PoolInfo, PoolSnapshot, PoolUsage
 from exporter.jobs.tracked import Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
 from exporter.web.page import MAX_QUERY, StatusPage
@@ -157,6 +158,33 @@ async def test_nothing_runs_or_loads_but_what_the_policy_names(site, publisher, 
         assert not {name for name in attributes if name.startswith("on")} | {"style", "src"} & {
             *attributes
         }
+
+
+def test_why_a_job_waits(render):
+    nodes = {("8snt9b", "available"): 6, ("8snt9b", "abnormal"): 2}
+    cards = {("npu", "capacity"): 64.0, ("npu", "available"): 0.0}
+    known = PoolSnapshot(
+        pools={
+            "full": Pool(PoolInfo(EVIL), nodes=nodes),
+            "one": Pool(PoolInfo("one"), nodes={("f", "abnormal"): 1}),
+        },
+        usage={"full": PoolUsage(cards)},
+        positions={"id-1": 3, "id-3": 0},
+    )
+    jobs = [
+        job(number, "Pending", pool=pool)
+        for number, pool in enumerate(("full", "full", "one", "other", "public"))
+    ]
+    html = render(fleet(*jobs), pools=known)
+
+    cells = [re.search(r"Pending (.*?) ?2 h", row).group(1) for row in section(html, "waiting")[0]]
+    assert cells == [
+        "",
+        "place 0",
+        "1 node abnormal",
+        "place 3; 0 of 64 cards free; 2 nodes abnormal",
+        "0 of 64 cards free; 2 nodes abnormal",
+    ]
 
 
 def test_input_12_a_failure_without_an_exit_code_has_its_message(render):

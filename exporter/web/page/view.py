@@ -46,7 +46,7 @@ class StatusPage:
         summaries = self._summarized(targets, query)
         several = len(targets) > 1
         sources = [
-            TargetJobs(each.name if several else "", each.region, summary)
+            TargetJobs(each.name if several else "", each.region, summary, each.pools)
             for each, summary in zip(targets, summaries, strict=True)
         ]
         limit = ROWS if query else FEW_ROWS
