@@ -3,7 +3,7 @@
 The simulated service runs in another process. *Start*: from the start of the process until
 ``/-/ready`` returns 200, at the default request rate, with 30 active jobs and without a sweep.
 *Memory*: resident memory after polls of 2,000 active jobs, started without and with the state file,
-before and after a sweep in the background.
+each of which verifies a page of the list.
 """
 
 import sys
@@ -17,6 +17,7 @@ from process import begun, cpu, polls, resident, running, wait_for, wait_until_r
 
 _JOBS = 100_000
 _STARTS = 7
+_LATER = 30
 
 
 class Start(NamedTuple):
@@ -71,13 +72,13 @@ def memory(folder: Path) -> dict[str, list[float]]:
         with running(environment(url, **common)) as exporter:
             wait_until_ready(exporter.port)
             look("without a state file", exporter)
-            wait_for(exporter.port, "sweep", 3)
-            look("without a state file, two sweeps later", exporter)
+            wait_for(exporter.port, "incremental", _LATER)
+            look(f"without a state file, {_LATER} polls later", exporter)
         with running(environment(url, **common)) as exporter:
             wait_until_ready(exporter.port)
             found["from a state file, ready"] = [resident(exporter.pid)]
-            wait_for(exporter.port, "sweep", 2)
-            look("from a state file, two sweeps later", exporter)
+            wait_for(exporter.port, "incremental", _LATER)
+            look(f"from a state file, {_LATER} polls later", exporter)
     return found
 
 

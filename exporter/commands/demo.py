@@ -102,8 +102,8 @@ async def narrate(
     if status.error:
         print_output(f"The first poll failed: {status.error}")
         return
-    requests = status.costs["sweep"].requests
-    print_output(f"The first poll took {requests} requests and {took:.1f} s.")
+    cost = next(iter(status.costs.values()))  # not of a sweep if there is a state file
+    print_output(f"The first poll took {cost.requests} requests and {took:.1f} s.")
     phases = status.fleet.jobs_by_phase()
     waiting = phases["Pending"] + phases["Creating"]
     links = {

@@ -115,7 +115,7 @@ class Instruments:
             (*TARGET, "field"),
         )
         self.tracked_jobs = gauge(
-            "modelarts_exporter_tracked_jobs", "Jobs of the target that are held in memory."
+            "modelarts_exporter_tracked_jobs", "Jobs of the target that are known."
         )
         self.oldest_verification = gauge(
             "modelarts_exporter_oldest_verification_timestamp_seconds",
@@ -131,6 +131,11 @@ class Instruments:
             "Values of a label that are shown as other because of jobs.max_label_values, as far "
             "as seen since the start; counted up to 10,000.",
             (*TARGET, "label"),
+        )
+        self.pools_last_success = gauge(
+            "modelarts_exporter_pools_last_success_timestamp_seconds",
+            "When it was last read successfully how full the resource pools of the target are, in "
+            "unix seconds; absent without the permission.",
         )
         self.pagination = gauge(
             "modelarts_exporter_pagination_info",
@@ -257,6 +262,10 @@ class TargetInstruments:
         self._all.up.labels(*self._labels).set(result == "success")
         if result == "success":
             self._all.last_success.labels(*self._labels).set(now)
+
+    def pools_read(self, *, now: float) -> None:
+        """How full the resource pools are has been read; ``now`` in unix seconds."""
+        self._all.pools_last_success.labels(*self._labels).set(now)
 
     def identified(self, *, mode: str, expires_at: float | None) -> None:
         """Set the pagination mode, and when the credentials expire (unix seconds, None = never)."""

@@ -204,13 +204,19 @@ class PollSettings(Group):
     )
     timeout: Positive = _option("Timeout of an incremental poll.", "2m")
     sweep_timeout: Positive = _option(
-        "Timeout of a sweep; 30m is enough for 360,000 jobs at 5 requests per second.", "30m"
+        "Timeout of a sweep and of a verification; 30m is enough for 360,000 jobs at 5 requests "
+        "per second.",
+        "30m",
     )
     sweep_interval: Positive = _option(
         "Time in which every page of the job list is verified once, with at most one page beside "
         "each poll. Where that is not possible: time from one sweep, which reads the whole list, "
         "to the next.",
         "24h",
+    )
+    pools_interval: FromZero = _option(
+        "How often to read how full resource pools are, quotas and places in queues; `0` = never.",
+        "5m",
     )
     stale_after: Positive = _option(
         "Withdraw the series of job states after this time without a successful poll. "
