@@ -447,7 +447,10 @@ class TargetState:
 
         labels, retention = self._target.identity.labels, self._jobs.idle_retention
         idle = idle_bases(last_active, retention, now)
-        return await asyncio.to_thread(render_gauges, fleet, labels, self._jobs, is_held, idle=idle)
+        pools = self._target.pools.snapshot
+        return await asyncio.to_thread(
+            render_gauges, fleet, labels, self._jobs, is_held, idle=idle, pools=pools
+        )
 
     async def _render_counters(self) -> Rendered:
         return await asyncio.to_thread(

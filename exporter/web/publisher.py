@@ -21,6 +21,7 @@ from exporter.metrics.exposition import (
 )
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
+from exporter.metrics.pools import POOL_FAMILIES
 from exporter.metrics.self_metrics import Instruments
 from exporter.polling.render import Rendered
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAMILIES = tuple(row.metric for row in (*FLEET_FAMILIES, *EVENT_FAMILIES, *JOB_FAMILIES))
+FAMILIES = tuple(
+    row.metric for row in (*FLEET_FAMILIES, *POOL_FAMILIES, *EVENT_FAMILIES, *JOB_FAMILIES)
+)
 SERIES = Metric(
     "modelarts_exporter_series",
     "gauge",
@@ -106,7 +109,7 @@ class Publisher:
         self._wanted.clear()
         waiting, self._waiting = self._waiting, []
         # Collect both now: a poll that ends during the rendering shows in the next generation.
-        rendered = [poller.state.rendered for poller in self.pollers]
+        rendered = [poller.rendered for poller in self.pollers]
         own = list(self._instruments.registry.collect())
         generation = self.exposition.generation + 1
         self.exposition = await asyncio.to_thread(render, rendered, own, generation, self._denied)

@@ -19,7 +19,7 @@ async def publisher():
     instruments = Instruments()
     publisher = Publisher(instruments)
     publisher.target = TargetInstruments(instruments, "r", "p")
-    publisher.pollers = [SimpleNamespace(state=SimpleNamespace(rendered={}), ended_polls=0)]
+    publisher.pollers = [SimpleNamespace(rendered={}, ended_polls=0)]
     task = asyncio.create_task(publisher.run())
     yield publisher
     task.cancel()
@@ -60,7 +60,7 @@ async def test_the_first_generation_needs_no_poll_and_nobody_who_asks():
     instruments = Instruments()
     publisher = Publisher(instruments)
     TargetInstruments(instruments, "r", "p").show()
-    publisher.pollers = [SimpleNamespace(state=SimpleNamespace(rendered={}), ended_polls=0)]
+    publisher.pollers = [SimpleNamespace(rendered={}, ended_polls=0)]
     await publisher.update()
 
     assert b'modelarts_up{project="p",region="r"} 0.0' in publisher.exposition.text
@@ -75,7 +75,7 @@ def target(**families):
         name = f"modelarts_training_{family}"
         lines = "".join(f'{name}{{n="{n}"}} 1.0\n' for n in range(number))
         rendered[name] = FamilyLines(lines, lines)
-    return SimpleNamespace(state=SimpleNamespace(rendered=rendered), ended_polls=1)
+    return SimpleNamespace(rendered=rendered, ended_polls=1)
 
 
 def counted(exposition):
