@@ -52,7 +52,7 @@ async def measure(
             for _ in range(_POLLS):
                 change(fleet)
                 busy.append(await calls_of(running, service))
-            if running.pollers[0].costs["incremental"].requests != busy[-1]:
+            if running.pollers[0].status().costs["incremental"].requests != busy[-1]:
                 raise SystemExit("the poller counts differently")
     return quiet, busy
 

@@ -1,9 +1,9 @@
 """Sweeps of 100,000 jobs: memory compared with the start, and how long the event loop is blocked.
 
 The exporter runs and serves in this process as usual, the simulated service in another one. There
-are two sweeps: the second runs in the background of polls and holds both what it reads and what was
-known before, if they differ. Additional arguments are options of the exporter; with
-``--jobs.retention=30d`` as many jobs as possible have series.
+are two sweeps: the first saves what it reads in parts, the second runs in the background of polls
+and compares what it reads with what is saved. Additional arguments are options of the exporter;
+with ``--jobs.retention=30d`` as many jobs as possible have series.
 
 Other processes that use the CPU make the loop late, too. So the loop counts as blocked for as long
 as it is late, but no longer than the CPU time used meanwhile by all threads of this process.
@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 from common import Figure, Peer, environment, report, simulator
 
 from exporter.app.exporter import Exporter, exporter
-from exporter.polling.poller import PollCost, Poller
+from exporter.polling.poller import Poller
+from exporter.polling.status import PollCost
 from exporter.settings.load import load
 
 _TICK = 0.005
@@ -53,10 +54,11 @@ def memory() -> float:
 
 
 async def watch(poller: Poller) -> list[Sweep]:
-    """Measure the loop every 5 ms until enough sweeps have ended."""
+    """Measure the loop every 5 ms during the first poll, which is a sweep, and one more sweep."""
     sweeps: list[Sweep] = []
     turns: list[Turn] = []
     last: PollCost | None = None
+    again: asyncio.Task[bool] | None = None
     before, used = time.perf_counter(), time.process_time()
     while len(sweeps) < _SWEEPS:
         await asyncio.sleep(_TICK)
@@ -65,10 +67,11 @@ async def watch(poller: Poller) -> list[Sweep]:
         before, used = now, now_used
         if poller.error:
             raise SystemExit(f"a poll failed: {poller.error}")
-        if (cost := poller.costs.get("sweep")) is not last and cost is not None:
+        if (cost := poller.status().costs.get("sweep")) is not last and cost is not None:
             last = cost
             sweeps.append(Sweep(cost, turns))
             turns = []
+            again = again or asyncio.create_task(poller.sweep())
     return sweeps
 
 
@@ -109,12 +112,12 @@ def collections() -> Iterator[list[float]]:
 
 async def measure(simulated: Peer, jobs: int, options: list[str]) -> int:
     """Run the exporter and report the results."""
-    settings = load(options, environment(simulated, poll__interval="1", poll__sweep_interval="1"))
+    settings = load(options, environment(simulated, poll__interval="1"))
     with collections() as garbage:
         async with exporter(settings, {}) as running:
             start, sweeps = await run(running)
             fleet, body = running.pollers[0].state.fleet, running.publisher.exposition.text
-    if len(fleet.jobs) < jobs:
+    if len(fleet) < jobs:
         raise SystemExit("jobs are missing")
     turns = [turn for sweep in sweeps for turn in sweep.turns]
     peaks = [max(turn.resident for turn in sweep.turns) - start for sweep in sweeps]
@@ -132,7 +135,7 @@ async def measure(simulated: Peer, jobs: int, options: list[str]) -> int:
             Figure("longest garbage collection", [max(garbage, default=0.0)], "ms"),
             Figure("time of a sweep", [sweep.cost.seconds for sweep in sweeps], "s"),
             Figure("requests of a sweep", [sweep.cost.requests for sweep in sweeps], ""),
-            Figure("jobs", [len(fleet.jobs)], ""),
+            Figure("jobs", [len(fleet)], ""),
             Figure("lines of the body", [body.count(b"\n")], ""),
         ]
     )

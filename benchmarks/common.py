@@ -56,12 +56,17 @@ def peer(command: Sequence[str], says: str, **environ: str) -> Iterator[Peer]:
         try:
             yield Peer(process.pid, _port(process, says, output))
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, by force if it does not obey."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _port(process: subprocess.Popen[bytes], says: str, output: Any) -> int:

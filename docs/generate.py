@@ -11,8 +11,10 @@ from prometheus_client import Counter, Gauge, Histogram
 from exporter.metrics.counters import BASE, EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
-from exporter.metrics.self_metrics import TARGET, Instruments
+from exporter.metrics.pools import POOL_FAMILIES
+from exporter.metrics.self_metrics import TARGET, Instruments, TargetInfo
 from exporter.settings.options import Option, groups
+from exporter.web.publisher import SERIES
 
 HERE = Path(__file__).parent
 
@@ -45,6 +47,13 @@ There is an [example query](#example-queries) for every metric.
 FLEET_INTRODUCTION = """\
 One series for each combination of labels that was ever seen, even if its value is 0. The gauges show what the service
 listed at the end of the last successful poll. If no poll succeeds for `poll.stale_after`, they are withdrawn.
+"""
+
+POOLS_INTRODUCTION = """\
+Read every `poll.pools_interval`, where the [permissions](../README.md#least-privilege) are granted. What could not be
+read three times in a row is withdrawn; `modelarts_pool_info` stays, and also has pools that are known from jobs alone.
+`accelerator` is the product of the cards, as of jobs, if the flavors of the nodes name one, otherwise the name of the
+resource, such as `nvidia.com/gpu`. [fields.md](fields.md#pools) has the sources.
 """
 
 EVENTS_INTRODUCTION = """\
@@ -113,10 +122,35 @@ QUERIES = {
         "How long ago was the oldest waiting job of each pool created, in seconds?",
         "time() - min by (pool) (modelarts_training_oldest_pending_timestamp_seconds)",
     ),
-    "modelarts_training_pool_info": Query(
+    # Pools
+    "modelarts_pool_info": Query(
         "How many jobs are running, by pool name, if the service returns it?",
         'sum by (region, project, pool) (modelarts_training_jobs{phase="Running"}) '
-        "* on (region, project, pool) group_left (pool_name) modelarts_training_pool_info",
+        "* on (region, project, pool) group_left (pool_name) modelarts_pool_info",
+    ),
+    "modelarts_pool_status": Query(
+        "Which pools are not running?",
+        'modelarts_pool_status{status!="Running"}',
+    ),
+    "modelarts_pool_nodes": Query(
+        "Which pools have abnormal nodes?",
+        'sum by (pool) (modelarts_pool_nodes{state="abnormal"}) > 0',
+    ),
+    "modelarts_pool_accelerators": Query(
+        "How many cards are free, by pool?",
+        'sum by (pool, accelerator) (modelarts_pool_accelerators{state="available"})',
+    ),
+    "modelarts_pool_workloads": Query(
+        "What else than training jobs uses the pools?",
+        'sum by (pool, type) (modelarts_pool_workloads{state="allocated", type!="train"}) > 0',
+    ),
+    "modelarts_training_quota_limit": Query(
+        "Which quotas are nearly used up?",
+        "modelarts_training_quota_used / modelarts_training_quota_limit > 0.9",
+    ),
+    "modelarts_training_quota_used": Query(
+        "How many job records are left before nobody can submit?",
+        'modelarts_training_quota_limit{resource="job-num"} - modelarts_training_quota_used',
     ),
     # Events
     "modelarts_training_jobs_created_total": Query(
@@ -239,6 +273,10 @@ QUERIES = {
         'count_values("priority", modelarts_training_job_priority '
         f"and {_JOB} modelarts_training_job_phase{{{_WAITING}}})",
     ),
+    "modelarts_training_job_queue_position": Query(
+        "Which jobs are next in the queues of their pools?",
+        f"(modelarts_training_job_queue_position <= 3) * {_JOB} group_left (job_name, pool) modelarts_training_job_info",
+    ),
     "modelarts_training_job_restarts_total": Query(
         "Which jobs were restarted in the last hour?",
         "sum by (region, project, job_id) (increase(modelarts_training_job_restarts_total[1h])) > 0",
@@ -309,6 +347,10 @@ QUERIES = {
         "For which targets did polls start late in the last hour?",
         "increase(modelarts_exporter_late_polls_total[1h]) > 0",
     ),
+    "modelarts_exporter_oldest_verification_timestamp_seconds": Query(
+        "How many days ago was the page of the job list verified that has waited longest?",
+        "(time() - modelarts_exporter_oldest_verification_timestamp_seconds) / 86400",
+    ),
     "modelarts_exporter_pagination_info": Query(
         "What does `offset` mean for each target?",
         "count by (region, project, mode) (modelarts_exporter_pagination_info)",
@@ -322,6 +364,14 @@ QUERIES = {
         "Which polls failed in the last hour, and why?",
         'sum by (region, project, kind, result) (increase(modelarts_exporter_polls_total{result!="success"}[1h])) > 0',
     ),
+    "modelarts_exporter_pools_last_success_timestamp_seconds": Query(
+        "How old is what is shown of resource pools, in seconds?",
+        "time() - modelarts_exporter_pools_last_success_timestamp_seconds",
+    ),
+    "modelarts_exporter_series": Query(
+        "Which ten metric families have the most series?",
+        "topk(10, sum by (family) (modelarts_exporter_series))",
+    ),
     "modelarts_exporter_shard_info": Query(
         "Does every shard run exactly once?",
         "count by (index, count) (modelarts_exporter_shard_info)",
@@ -331,12 +381,17 @@ QUERIES = {
         "increase(modelarts_exporter_state_errors_total[1h]) > 0",
     ),
     "modelarts_exporter_tracked_jobs": Query(
-        "How many jobs are held in memory?",
+        "How many jobs are known?",
         "sum by (region, project) (modelarts_exporter_tracked_jobs)",
     ),
     "modelarts_exporter_unknown_values_total": Query(
         "Which fields had undocumented values in the last day?",
         "sum by (field) (increase(modelarts_exporter_unknown_values_total[1d])) > 0",
+    ),
+    "modelarts_target_info": Query(
+        "How many jobs are running, by `team`, a label of the targets?",
+        'sum by (team) (sum by (region, project) (modelarts_training_jobs{phase="Running"}) '
+        "* on (region, project) group_left (team) modelarts_target_info)",
     ),
     "modelarts_up": Query(
         "For which targets did the last poll fail?",
@@ -358,17 +413,25 @@ def table(rows: Iterable[tuple[str, str, tuple[str, ...], str]]) -> str:
 def own_rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
     """The exporter's own metrics, sorted by name."""
     kinds = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
-    for instrument in sorted(Instruments().all(), key=lambda each: each.describe()[0].name):
+    rows = [
+        (SERIES.name, SERIES.type, ("family",), SERIES.help),
+        (TargetInfo.name, "gauge", (*TARGET, "target.labels"), TargetInfo.help),
+    ]
+    for instrument in Instruments().all():
         family = instrument.describe()[0]
         kind = kinds[type(instrument)]
         name = family.name + ("_total" if kind == "counter" else "")
-        yield name, kind, instrument._labelnames, family.documentation  # noqa: SLF001 - no accessor
+        rows.append((name, kind, instrument._labelnames, family.documentation))  # noqa: SLF001 - no accessor
+    yield from sorted(rows)
 
 
 def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
     """All families, by section of the page: name, type, labels, help."""
     fleet = [
         (r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in FLEET_FAMILIES
+    ]
+    pools = [
+        (r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in POOL_FAMILIES
     ]
     events = [
         (r.metric.name, r.metric.type, (*TARGET, *BASE, *r.labels), r.metric.help)
@@ -378,7 +441,13 @@ def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
         (r.metric.name, r.metric.type, (*TARGET, "job_id", *r.labels), r.metric.help)
         for r in JOB_FAMILIES
     ]
-    return {"Fleet": fleet, "Events": events, "Jobs": job, "The exporter itself": [*own_rows()]}
+    return {
+        "Fleet": fleet,
+        "Pools": pools,
+        "Events": events,
+        "Jobs": job,
+        "The exporter itself": [*own_rows()],
+    }
 
 
 def query_table() -> str:
@@ -392,7 +461,13 @@ def query_table() -> str:
 
 def metrics_page() -> str:
     """The text of docs/metrics.md."""
-    introductions = (FLEET_INTRODUCTION, EVENTS_INTRODUCTION, JOB_INTRODUCTION, OWN_INTRODUCTION)
+    introductions = (
+        FLEET_INTRODUCTION,
+        POOLS_INTRODUCTION,
+        EVENTS_INTRODUCTION,
+        JOB_INTRODUCTION,
+        OWN_INTRODUCTION,
+    )
     parts = [INTRODUCTION]
     for (section, rows), introduction in zip(families().items(), introductions, strict=True):
         parts += [f"## {section}\n", introduction, table(rows)]
@@ -422,8 +497,10 @@ environment variables over the file, and the file over the defaults:
   without a value is an error: in YAML, `password: #x` is an empty value followed by a comment.
 - **Durations** have the format of Prometheus (`30s`, `5m`, `1h30m`, `7d`; units `ms`, `s`, `m`, `h`, `d`, `w`, `y`) or
   are a number of seconds.
-- **Lists** (`target.workspaces`, `web.listen_address` and others): repeat the flag, or separate the values by commas;
-  in the file, use a list.
+- **Lists** (`target.workspaces`, `web.listen_address`, `metrics.deny`): repeat the flag, or separate the values by
+  commas; in the file, use a list.
+- **Labels** (`target.labels`): in the file a mapping, `labels: {team: nlp, stage: production}`; in flags and variables
+  `team=nlp,stage=production`, or JSON. A label must not be named `region`, `project`, `job` or `instance`.
 - **Booleans**: `--jobs.per-job=false` or `--no-jobs.per-job`; in the environment and in the file `true` or `false`.
 - **Paths** in the file are relative to the directory of the file; paths in flags and environment variables are relative
   to the working directory.
@@ -481,14 +558,34 @@ Targets must differ in `region` or in the label `project`, which is `name`, or `
 
 Targets can also be looked up (`target.projects`, `target.workspaces: all`), read from files (`targets_files`) and
 shared by several exporters (`shard`): see [targets.md](targets.md).
+
+## Fewer series
+
+`modelarts_exporter_series` shows how many series each metric family has. `metrics.deny` removes families that nobody
+needs:
+
+```yaml
+metrics:
+  deny:
+    - modelarts_training_job_(created|start)_timestamp_seconds
+    - modelarts_.*_duration_seconds
+```
+
+An expression must match the whole name of the family, which for a counter ends in `_total`, and for a histogram does
+not end in `_bucket`, `_sum` or `_count`. One that matches no family is logged as a warning. A reload applies a change.
+The exporter counts denied families nevertheless, and keeps them in the state file: their counters are complete when
+they are served again. `dump` leaves them out, too; `backfill` does not.
+
+Alerts and dashboards need some families; without them they are silent. To omit all per-job series, set `jobs.per_job`
+to `false`, which also saves the work to render them.
 """
 
 SIGN_IN = """\
 ## Ways to sign in
 
-The identity needs the permission `modelarts:trainJob:list`; for pool names, also `modelarts:pool:list`; to look up a
-project ID, also `iam:projects:listProjects`; to look up workspaces, also `modelarts:workspace:list`
-([targets.md](targets.md)). `target.auth.method` selects one of these methods:
+The identity needs the permission `modelarts:trainJob:list`; [others](../README.md#least-privilege) are optional; to
+look up a project ID, also `iam:projects:listProjects`; for [lookups](targets.md#look-up-projects-and-workspaces),
+perhaps others. `target.auth.method` selects one of these methods:
 
 **`auto`** uses the first source that is present: the target's own options, the Huawei Cloud SDK's environment variables
 `HUAWEICLOUD_SDK_*`, the SDK's profile file, and finally `agency`. The target's options select `oidc` if `idp_id` or

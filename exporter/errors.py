@@ -6,6 +6,7 @@
     ├── ConfigError                 the configuration cannot work: a line per problem, exit code 2
     ├── StartError                  the start failed (port in use, ...): one line, exit code 1
     ├── StateError                  the state file fails: nothing new is exposed until it works
+    │   └── HistoryLostError        it had to be written anew without old jobs: load the state again
     └── PollError                   a request or a poll failed; the last good state is kept
         ├── AuthError               401 (rejected, expired, clock skew), or no credentials
         │   └── ForbiddenError      403: authenticated, but not authorized
@@ -61,6 +62,13 @@ class StartError(ExporterError):
 
 class StateError(ExporterError):
     """The state file cannot be read or written; one line with its path and what to do."""
+
+
+class HistoryLostError(StateError):
+    """The saved state was lost, and written anew from memory, which has only some of the jobs.
+
+    What was saved before must be loaded again; the workspaces are marked as incomplete in it.
+    """
 
 
 class PollError(ExporterError):

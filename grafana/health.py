@@ -172,7 +172,7 @@ def polls_section() -> list[Builder]:
         time_series(
             "Poll duration, 95th percentile",
             "95% of the polls took less than this. incremental: reads changes; sweep: reads all jobs, "
-            "once per poll.sweep_interval.",
+            "at the first start and where the list cannot be verified.",
             [Query(quantile(0.95, durations, "kind"), "{{kind}}", POLL)],
             unit="s",
             none="No poll in this time range",

@@ -63,7 +63,7 @@ class Exporter:
         """Poll each target once, unless its last poll failed; True if no target has failed."""
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(self.publisher.run())
-            await asyncio.gather(*(each.poll() for each in self.pollers if not each.error))
+            await asyncio.gather(*(each.poll_once() for each in self.pollers if not each.error))
             publishing.cancel()
         return not any(poller.error for poller in self.pollers)
 
@@ -155,6 +155,7 @@ async def exporter(
     clocks = clocks or Clocks()
     instruments = Instruments()
     publisher = Publisher(instruments)
+    publisher.deny(settings.metrics.deny)
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(settings.state.file if keep_state else None, instruments, clocks)
         stack.push_async_callback(store.close)

@@ -32,7 +32,7 @@ from exporter.settings.schema import (
     TargetSettings,
 )
 from exporter.settings.types import IAM_URL, PROJECT_ID, OptionType, without_path
-from exporter.storage.store import MemoryStore, StateFile, Store
+from exporter.storage.store import Store
 from exporter.web.access import AccessControl
 from exporter.web.config.file import WebFile
 
@@ -133,7 +133,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
         ConfigError: the credentials can never work.
     """
     given, identity, clocks = plan.options, plan.identity, context.clocks
-    instruments = TargetInstruments(context.instruments, **identity.labels)
+    instruments = TargetInstruments(context.instruments, **identity.labels, info=given.labels)
     session = make_session(given, plan.api, context, instruments, name=identity.display_name)
     try:
         credentials = make_credentials(given, context, session, project_id=given.project_id)
@@ -143,7 +143,9 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
     target = Target(
         identity,
         api=plan.api,
+        pools_interval=plan.poll.pools_interval,
         longest_pause=plan.poll.timeout,
+        verify_interval=plan.poll.sweep_interval,
         retry_unreachable=context.retry_unreachable,
         paging=Paging(
             None if given.pagination == "auto" else given.pagination,
@@ -227,14 +229,15 @@ async def make_access_control(file: str | None, clocks: Clocks) -> AccessControl
 
 
 async def open_store(file: str | None, instruments: Instruments, clocks: Clocks) -> Store:
-    """Open the state file, or a store in memory if none is configured.
+    """Open the state file, or a temporary store if none is configured.
 
     Raises:
-        ConfigError, StartError: as `exporter.storage.store.StateFile.open`.
+        ConfigError, StartError: as `exporter.storage.store.Store.open`.
     """
+    problem = instruments.state_errors.inc
     if file is None:
-        return MemoryStore()
-    return await StateFile.open(Path(file), problem=instruments.state_errors.inc, clocks=clocks)
+        return await Store.temporary(problem=problem, clocks=clocks)
+    return await Store.open(Path(file), problem=problem, clocks=clocks)
 
 
 def identity_of(given: TargetSettings) -> TargetIdentity:

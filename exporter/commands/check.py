@@ -3,7 +3,6 @@
 import asyncio
 import json
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,17 +11,24 @@ from exporter.commands.console import in_background, show_progress_line
 from exporter.commands.discovered import Discovered
 from exporter.errors import PollError
 from exporter.jobs.job import PHASES, UNKNOWN_PHASE
-from exporter.modelarts.client import LIST_POOLS
+from exporter.modelarts.client import GET_POOL, GET_QUOTAS, LIST_POOLS
+from exporter.modelarts.verification.marks import pages_to_verify
 from exporter.polling.poller import Poller
 from exporter.polling.status import PollCost, PollerStatus
+from exporter.settings.durations import show
 from exporter.settings.schema import PollSettings
 
-OPTIONAL_PERMISSIONS = {LIST_POOLS: "names of resource pools"}
+OPTIONAL_PERMISSIONS = {
+    LIST_POOLS: "names of resource pools and how full they are",
+    GET_POOL: "places of waiting jobs in the queues of pools",
+    GET_QUOTAS: "quotas",
+}
 """IAM actions that nothing depends on, and what they give."""
 
 _DAY_SECONDS = 86_400
 _WIDTH = 100
 _NAME_WIDTH = 16
+_GRANTED = {True: "granted", False: "not granted", None: "not needed yet"}
 _PAGING = {
     "page": "page: offset counts pages",
     "row": "row: offset counts jobs",
@@ -40,7 +46,8 @@ class Finding(NamedTuple):
         error: why it failed; "" if it did not.
         listed: number of jobs; None = unknown.
         pools: pools with a name; None = they could not be listed.
-        phases: jobs by phase; None if only one page was read.
+        phases: jobs by phase, finished ones as far as ``jobs.history`` goes; None if only one page
+            was read.
         poll: cost of an incremental poll, and
         sweep: of reading everything; None likewise.
     """
@@ -54,11 +61,16 @@ class Finding(NamedTuple):
     sweep: PollCost | None = None
 
     def requests_per_day(self, settings: PollSettings) -> int | None:
-        """API requests a day with the configured intervals."""
+        """API requests a day with the configured intervals: polls, and pages to verify."""
         if self.poll is None or self.sweep is None:
             return None
-        polls = self.poll.requests * _DAY_SECONDS / settings.interval
-        return round(polls + self.sweep.requests * _DAY_SECONDS / settings.sweep_interval)
+        polls = _DAY_SECONDS / settings.interval
+        rounds = _DAY_SECONDS / settings.sweep_interval
+        pages = min(polls, rounds * pages_to_verify(self.listed or 0))
+        pools = 0.0
+        if settings.pools_interval:
+            pools = self.status.pools_cost * _DAY_SECONDS / settings.pools_interval
+        return round(polls * self.poll.requests + pages + pools)
 
 
 async def read_targets(running: Exporter, *, quick: bool) -> list[Finding]:
@@ -88,10 +100,12 @@ def finding(status: PollerStatus) -> Finding:
     """Return what two polls have found: a sweep, then an incremental one."""
     if status.error:
         return Finding(status, status.error)
-    phases = Counter(known.job.phase for known in status.fleet.jobs.values())
+    phases = status.fleet.jobs_by_phase()
     pools = None if status.pools_trouble else len(status.fleet.pool_names)
     costs = status.costs
-    return Finding(status, "", phases.total(), pools, phases, costs["incremental"], costs["sweep"])
+    return Finding(
+        status, "", len(status.fleet), pools, phases, costs["incremental"], costs["sweep"]
+    )
 
 
 async def _show_progress(running: Exporter, *, quick: bool) -> None:
@@ -157,15 +171,20 @@ def _rows(finding: Finding, settings: PollSettings) -> Rows:
     yield "result", "ok"
     yield from _job_rows(finding)
     yield "pool names", _pool_names(finding)
-    for action in status.missing_permissions:
-        yield "not granted", f"{action}, for {OPTIONAL_PERMISSIONS[action]}; optional"
+    for action, gives in OPTIONAL_PERMISSIONS.items():
+        granted = status.permissions.get(action)
+        if finding.poll or granted is not None:
+            yield _GRANTED[granted], f"{action}, for {gives}; optional"
     if finding.poll and finding.sweep:
         yield "a poll costs", _cost(finding.poll)
-        yield "a sweep costs", _cost(finding.sweep)
-        schedule = (
-            f"a poll every {settings.interval:g} s and a sweep every {settings.sweep_interval:g} s"
-        )
-        yield "a day costs", f"{_calls(finding.requests_per_day(settings) or 0)}, with {schedule}"
+        yield "a sweep costs", f"{_cost(finding.sweep)}; the first start needs one"
+        if status.pools_cost:
+            pools = show(settings.pools_interval)
+            yield "pools cost", f"{_calls(status.pools_cost)} every {pools}"
+        polls, verified = show(settings.interval), show(settings.sweep_interval)
+        schedule = f"a poll every {polls}, and every job verified within {verified}"
+        calls = _calls(finding.requests_per_day(settings) or 0)
+        yield "a day costs", f"about {calls}, with {schedule}"
 
 
 def _job_rows(finding: Finding) -> Rows:
@@ -249,8 +268,13 @@ def _json(finding: Finding, settings: PollSettings) -> dict[str, Any]:
             {"action": action, "gives": OPTIONAL_PERMISSIONS[action]}
             for action in status.missing_permissions
         ],
+        "optional_permissions": [
+            {"action": action, "gives": gives, "granted": status.permissions.get(action)}
+            for action, gives in OPTIONAL_PERMISSIONS.items()
+        ],
         "poll": finding.poll and finding.poll._asdict(),
         "sweep": finding.sweep and finding.sweep._asdict(),
+        "pools_requests": status.pools_cost,
         "requests_per_day": finding.requests_per_day(settings),
     }
 

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -104,9 +103,9 @@ async def narrate(
     if status.error:
         print_output(f"The first poll failed: {status.error}")
         return
-    requests = status.costs["sweep"].requests
-    print_output(f"The first poll took {requests} requests and {took:.1f} s.")
-    phases = Counter(known.job.phase for known in status.fleet.jobs.values())
+    cost = next(iter(status.costs.values()))  # not of a sweep if there is a state file
+    print_output(f"The first poll took {cost.requests} requests and {took:.1f} s.")
+    phases = status.fleet.jobs_by_phase()
     waiting = phases["Pending"] + phases["Creating"]
     links = {
         f"{url}{path}": "what Prometheus scrapes: jobs by phase, pool and card type",

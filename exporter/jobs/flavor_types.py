@@ -33,12 +33,12 @@ class PoolTypes:
         listed: by pool id, the flavor type in the list of pools.
 
     Attributes:
-        news: ids of pools of which `learn` has seen a flavor type for the first time.
+        news: ids of pools of which `learn` or `learn_list` has seen another flavor type.
     """
 
     def __init__(self, bases: Iterable[Base] = (), listed: Mapping[str, str] | None = None) -> None:
         self._seen: dict[str, frozenset[str]] = {}
-        self._listed = listed or {}
+        self._listed = dict(listed or {})
         for base in bases:
             self._add(base.pool, base.flavor_type)
         self.news: set[str] = set()
@@ -49,6 +49,11 @@ class PoolTypes:
             job.pool, job.flavor_type
         ):
             self.news.add(job.pool)
+
+    def learn_list(self, listed: Mapping[str, str]) -> None:
+        """Note the flavor types in a newer list of pools."""
+        self.news |= {pool for pool, kind in listed.items() if kind != self._listed.get(pool)}
+        self._listed = dict(listed)
 
     def complete(self, job: Job, before: Job | None = None) -> Job:
         """Return the job with the best flavor type known.

@@ -17,6 +17,8 @@ PHASES = (
 )
 ACTIVE = frozenset(PHASES[:4])
 TERMINAL = frozenset(PHASES[4:])
+WAITING = ("Creating", "Pending")
+FAILED = ("Failed", "Abnormal")
 UNKNOWN_PHASE = "Unknown"
 OTHER = "other"
 """Label value for all values beyond ``jobs.max_label_values``."""
@@ -176,10 +178,13 @@ class View(NamedTuple):
         unresolved: ids of jobs that were looked for without finding out whether they exist.
         pool_names: by pool id, for pools that have one; None = not requested or not received.
         requests: number of requests sent.
+        read: number of jobs read; more than there are in ``jobs`` if some of them were saved
+            meanwhile, or have not changed.
         pool_types: by pool id, the flavor type of its nodes, where it is known; None likewise.
         unified: by workspace, whether its whole list was read with fine-tuning jobs.
         hidden: ids of jobs that existed before, but only fine-tuning searches show them.
         forgotten: ids of jobs that are no longer looked for; nothing is known about them.
+        verification: as in `exporter.jobs.fleet.Fleet`; of the workspaces that were verified.
     """
 
     jobs: dict[str, Job]
@@ -192,10 +197,12 @@ class View(NamedTuple):
     unresolved: frozenset[str] = frozenset()
     pool_names: Mapping[str, str] | None = None
     requests: int = 0
+    read: int = 0
     pool_types: Mapping[str, str] | None = None
     unified: Mapping[str, bool] = {}
     hidden: frozenset[str] = frozenset()
     forgotten: frozenset[str] = frozenset()
+    verification: Mapping[str, bytes] = {}
 
     def without(self, ids: Collection[str]) -> "View":
         """Return the view with some jobs left out."""

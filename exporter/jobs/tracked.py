@@ -1,7 +1,5 @@
 """What is known about jobs and what happened to them: the values that the tracker works with."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -23,6 +21,16 @@ class Base(NamedTuple):
     workspace: str
     pool: str
     flavor_type: str
+
+
+class Group(NamedTuple):
+    """The labels under which finished jobs are counted together."""
+
+    workspace: str
+    pool: str
+    flavor_type: str
+    user: str
+    phase: str
 
 
 class Restart(NamedTuple):
@@ -108,29 +116,6 @@ class TrackedJob(msgspec.Struct, frozen=True, gc=False, array_like=True):
     count_details_from: float = ALWAYS
 
 
-@dataclass(frozen=True)
-class Fleet:
-    """Everything known about one target's jobs.
-
-    Attributes:
-        jobs: by id.
-        accelerators: every product name seen for a base; empty for a base without cards.
-        newest_created: by workspace, create time (unix seconds) of the newest job ever listed, -inf
-            if none was. A workspace that is missing here has not been read yet.
-        pool_names: by pool id, as last received.
-        pool_types: by pool id, the flavor type of its nodes, as last received. It matters for
-            pools whose jobs do not show it; what they show is part of ``accelerators``.
-        unified: workspaces whose baseline includes fine-tuning jobs (``unified_jobs``).
-    """
-
-    jobs: Mapping[str, TrackedJob] = field(default_factory=dict)
-    accelerators: Mapping[Base, frozenset[str]] = field(default_factory=dict)
-    newest_created: Mapping[str, float] = field(default_factory=dict)
-    pool_names: Mapping[str, str] = field(default_factory=dict)
-    pool_types: Mapping[str, str] = field(default_factory=dict)
-    unified: frozenset[str] = frozenset()
-
-
 @lru_cache(maxsize=4096)
 def _shared_base(workspace: str, pool: str, flavor_type: str) -> Base:
     """One object for many jobs."""
@@ -140,6 +125,16 @@ def _shared_base(workspace: str, pool: str, flavor_type: str) -> Base:
 def base_of(job: Job) -> Base:
     """Return the labels that a job has in the gauges."""
     return _shared_base(job.workspace, job.pool, job.flavor_type)
+
+
+def group_of(job: Job) -> Group:
+    """Return the labels under which a job is counted once it has finished."""
+    return _shared_group(job.workspace, job.pool, job.flavor_type, job.user, job.phase)
+
+
+@lru_cache(maxsize=4096)
+def _shared_group(workspace: str, pool: str, flavor_type: str, user: str, phase: str) -> Group:
+    return Group(workspace, pool, flavor_type, user, phase)
 
 
 def settled_base(known: TrackedJob) -> Base | None:

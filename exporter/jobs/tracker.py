@@ -57,17 +57,19 @@ the job's events as long as none has counted; it is never an event itself.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
-from msgspec.structs import replace
+from msgspec.structs import replace as replace_struct
 
 from exporter.jobs.flavor_types import PoolTypes
+from exporter.jobs.fleet import Change, Fleet, apply
 from exporter.jobs.job import ACTIVE, TERMINAL, UNKNOWN_PHASE, Job, View
 from exporter.jobs.records import Progress, baseline, count_records
 from exporter.jobs.tracked import (
     Base,
     Event,
-    Fleet,
     TrackedJob,
     base_of,
     counted_base,
@@ -85,78 +87,127 @@ class Observation(NamedTuple):
     Attributes:
         fleet: everything known now.
         events: what happened.
-        changed: jobs that are new or whose state differs, by id.
-        deleted: ids of jobs that were known and are now forgotten.
+        changes: jobs that are new, whose state differs, or that are forgotten, by id.
     """
 
     fleet: Fleet
     events: list[Event]
-    changed: dict[str, TrackedJob]
-    deleted: frozenset[str]
+    changes: dict[str, Change]
+
+    @property
+    def jobs(self) -> dict[str, TrackedJob]:
+        """The new and changed jobs, by id."""
+        return {job_id: after for job_id, (_, after) in self.changes.items() if after is not None}
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """The ids of jobs that are forgotten."""
+        return frozenset(job_id for job_id, (_, after) in self.changes.items() if after is None)
 
 
-def observe(fleet: Fleet, view: View, now: float) -> Observation:
+def observe(
+    fleet: Fleet, view: View, now: float, known: Mapping[str, TrackedJob] | None = None
+) -> Observation:
     """Apply a view to what is known.
 
     Args:
         fleet: everything known before.
         view: the result of a poll.
         now: unix seconds.
+        known: jobs that the view mentions and that the fleet does not keep whole, by id; also
+            those whose flavor type depends on the `pools_with_news`.
     """
+    stored = known or {}
     events: list[Event] = []
-    changed: dict[str, TrackedJob] = {}
-    pool_types = fleet.pool_types if view.pool_types is None else view.pool_types
-    types = PoolTypes(fleet.accelerators, pool_types)
+    changes: dict[str, Change] = {}
+    types = _learn_types(fleet, view)
+    for read in view.jobs.values():
+        before = fleet.find(read.id) or stored.get(read.id)
+        after = _observe_job(before, read, fleet, view, types, now=now, events=events)
+        if after is not None and after is not before:
+            changes[read.id] = Change(before, after)
+    changes |= _moved(fleet, stored, changes, types)
+    accelerators = _accelerators(fleet, changes)
+    for job_id in sorted(view.deleted | view.forgotten):
+        before = fleet.find(job_id) or stored.get(job_id)
+        last = changes[job_id].after if job_id in changes else before
+        if last is not None:
+            if job_id in view.deleted:
+                base = counted_base(last, last.job)
+                events.append(Event("deleted", job_id, base, (last.job.phase,)))
+            changes[job_id] = Change(before, None)
+    after_fleet = replace(
+        apply(fleet, changes),
+        accelerators=accelerators,
+        newest_created=_advance_newest_created(fleet, view),
+        pool_names=fleet.pool_names if view.pool_names is None else view.pool_names,
+        pool_types=fleet.pool_types if view.pool_types is None else view.pool_types,
+        unified=_unified(fleet, view),
+        incomplete=fleet.incomplete - view.unified.keys(),
+        verification={**fleet.verification, **view.verification},
+    )
+    return Observation(after_fleet, events, changes)
+
+
+def pools_with_news(fleet: Fleet, view: View) -> frozenset[str]:
+    """Return the pools of which a view shows a flavor type that was not known.
+
+    Jobs of these pools whose flavor type is unknown may change, even if the view does not mention
+    them.
+    """
+    return frozenset(_learn_types(fleet, view).news)
+
+
+def _learn_types(fleet: Fleet, view: View) -> PoolTypes:
+    types = PoolTypes(fleet.accelerators, fleet.pool_types)
+    if view.pool_types is not None:
+        types.learn_list(view.pool_types)
     for job in view.jobs.values():
         types.learn(job)
-    for read in view.jobs.values():
-        known = fleet.jobs.get(read.id)
-        job = types.complete(read, None if known is None else known.job)
-        if known is None:
-            known = _first_sight(job, _newest_listed_before(job, fleet, view), now)
-            if known.count_records_from is None:
-                events.append(Event("created", job.id, base_of(job)))
-            if job.id in view.without_phase:
-                changed[job.id] = _await_phase(known)
-                continue
-        elif job.id in view.without_phase or known.job is job or known.job == job:
-            continue
-        elif _awaits_phase(known):
-            known = _first_sight(job, None, now)
-        changed[job.id] = _update(known, job, now, events)
-    changed |= _moved(fleet, changed, types, pool_types)
-    jobs = {**fleet.jobs, **changed}
-    accelerators = _accelerators(fleet, changed)
-    deleted = view.deleted & jobs.keys()
-    for job_id in sorted(deleted):
-        known = jobs[job_id]
-        base = counted_base(known, known.job)
-        events.append(Event("deleted", job_id, base, (known.job.phase,)))
-    gone = deleted | (view.forgotten & jobs.keys())
-    for job_id in gone:
-        del jobs[job_id]
-        changed.pop(job_id, None)
-    after = Fleet(
-        jobs,
-        accelerators,
-        _advance_newest_created(fleet, view),
-        fleet.pool_names if view.pool_names is None else view.pool_names,
-        pool_types,
-        _unified(fleet, view),
-    )
-    return Observation(after, events, changed, frozenset(gone))
+    return types
+
+
+def _observe_job(
+    before: TrackedJob | None,
+    read: Job,
+    fleet: Fleet,
+    view: View,
+    types: PoolTypes,
+    *,
+    now: float,
+    events: list[Event],
+) -> TrackedJob | None:
+    """Return the state of a job that was read, and append its events; None = it is unchanged."""
+    job = types.complete(read, None if before is None else before.job)
+    if before is None:
+        known = _first_sight(job, _newest_listed_before(job, fleet, view), now)
+        if known.count_records_from is None:
+            events.append(Event("created", job.id, base_of(job)))
+        if job.id in view.without_phase:
+            return _await_phase(known)
+    elif job.id in view.without_phase or before.job is job or before.job == job:
+        return None
+    elif _awaits_phase(before):
+        known = _first_sight(job, None, now)
+    else:
+        known = before
+    return _update(known, job, now, events)
 
 
 def _newest_listed_before(job: Job, fleet: Fleet, view: View) -> float | None:
     """Create time of the newest job listed before in the job's workspace.
 
-    None = the job belongs to the baseline: the workspace was never read, or not for such jobs.
+    None = the job belongs to the baseline: the workspace was never read, or not for such jobs, or
+    the job may have been known and lost.
     """
     if job.id in view.hidden:
         return None
     newest = fleet.newest_created.get(job.workspace)
     if newest is None and job.workspace not in view.newest_created:
         return min(fleet.newest_created.values(), default=None)
+    lost = job.workspace in fleet.incomplete
+    if lost and newest is not None and (job.created is None or job.created <= newest):
+        return None
     return newest
 
 
@@ -210,7 +261,7 @@ def _await_phase(known: TrackedJob) -> TrackedJob:
     """Mark a baseline job without a usable phase: its baseline is still to come."""
     if known.count_records_from is None:
         return known
-    return replace(known, run_seconds_counted=None)
+    return replace_struct(known, run_seconds_counted=None)
 
 
 def _awaits_phase(known: TrackedJob) -> bool:
@@ -289,28 +340,28 @@ def _finished_event(known: TrackedJob, job: Job, base: Base) -> Event:
 
 def _moved(
     fleet: Fleet,
-    changed: Mapping[str, TrackedJob],
+    stored: Mapping[str, TrackedJob],
+    changes: Mapping[str, Change],
     types: PoolTypes,
-    pool_types: Mapping[str, str],
-) -> dict[str, TrackedJob]:
+) -> dict[str, Change]:
     """Return the jobs whose flavor type became known by that of their pool; no event counts."""
-    pools = types.news | {
-        pool for pool, listed in pool_types.items() if listed != fleet.pool_types.get(pool)
-    }
-    moved: dict[str, TrackedJob] = {}
-    if not pools:
+    moved: dict[str, Change] = {}
+    if not types.news:
         return moved
-    for job_id, known in fleet.jobs.items():
-        if known.job.pool in pools and job_id not in changed:
+    for known in chain(fleet.whole_jobs(), stored.values()):
+        if known.job.pool in types.news and known.job.id not in changes:
             job = types.complete(known.job)
             if job is not known.job:
-                moved[job_id] = replace(known, job=job, base=settled_base(known))
+                after = replace_struct(known, job=job, base=settled_base(known))
+                moved[job.id] = Change(known, after)
     return moved
 
 
-def _accelerators(fleet: Fleet, changed: Mapping[str, TrackedJob]) -> Mapping[Base, frozenset[str]]:
+def _accelerators(fleet: Fleet, changes: Mapping[str, Change]) -> Mapping[Base, frozenset[str]]:
     collected = dict(fleet.accelerators)
-    for known in changed.values():
+    for _, known in changes.values():
+        if known is None:
+            continue
         job = known.job
         for base in {base_of(job), known.base or base_of(job)}:
             names = collected.get(base, frozenset())

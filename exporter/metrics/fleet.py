@@ -10,11 +10,13 @@ from itertools import product
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.job import ACTIVE, PHASES, TERMINAL, UNKNOWN_PHASE, Job
-from exporter.jobs.tracked import Base, Fleet, TrackedJob
+from exporter.jobs.fleet import Fleet
+from exporter.jobs.job import ACTIVE, PHASES, UNKNOWN_PHASE, Job
+from exporter.jobs.pool import PoolInfo
+from exporter.jobs.tracked import Base, Group
 from exporter.metrics.counters import BASE
 from exporter.metrics.exposition import Metric, SampleBlock
-from exporter.settings.schema import JobsSettings
+from exporter.metrics.pools import POOL_INFO, pool_info_samples
 
 LabelValues: TypeAlias = tuple[str, ...]
 
@@ -38,7 +40,7 @@ class FleetFamily(NamedTuple):
     phases: frozenset[str]
     value: Callable[[Job], float | None]
     aggregate: Callable[[float, float], float]
-    label_values: Callable[[Job], LabelValues]
+    label_values: Callable[[Job | Group], LabelValues]
 
 
 def _family(
@@ -53,15 +55,6 @@ def _family(
     metric = Metric(f"modelarts_training_{name}", "gauge", text)
     return FleetFamily(metric, labels, phases, value, aggregate, attrgetter(*labels))
 
-
-POOL_INFO = _family(
-    "pool_info",
-    "Names of resource pools, for joins on the label pool; always 1 (metadata.name and "
-    "os.modelarts/name in the pool list, otherwise spec.resource.pool_id and pool_name).",
-    ("pool", "pool_name"),
-    frozenset(),  # its series come from `PoolNameTable`, not from single jobs
-    lambda _: None,
-)
 
 FLEET_FAMILIES = (
     _family(
@@ -112,7 +105,6 @@ FLEET_FAMILIES = (
         attrgetter("created"),
         aggregate=min,
     ),
-    POOL_INFO,
 )
 FAMILIES_BY_PHASE: Mapping[str, tuple[FleetFamily, ...]] = {
     phase: tuple(family for family in FLEET_FAMILIES if phase in family.phases) for phase in _ALL
@@ -136,71 +128,29 @@ def zero_samples(bases: Mapping[Base, Iterable[str]]) -> Iterator[tuple[FleetFam
                     yield family, (*base, *values)
 
 
-class PoolNameTable:
-    """The names of pools: as the service lists them, else as the newest job of the pool has it."""
-
-    def __init__(self) -> None:
-        self._newest: dict[str, tuple[float, str]] = {}
-
-    def add(self, job: Job) -> None:
-        """Note the name that a job has for its pool; it may be "" = none."""
-        if not job.pool_name:
-            return
-        created = job.created or 0.0
-        newest = self._newest.get(job.pool)
-        if newest is None or created > newest[0] or (created, job.pool_name) > newest:
-            self._newest[job.pool] = created, job.pool_name
-
-    def samples(self, listed: Mapping[str, str]) -> dict[LabelValues, float]:
-        """The samples of `POOL_INFO`.
-
-        Args:
-            listed: names by pool ID, from the list of pools.
-        """
-        names = {pool: name for pool, (_, name) in self._newest.items()} | dict(listed)
-        return dict.fromkeys(sorted(names.items()), 1)
-
-
 def fleet_blocks(
     fleet: Fleet,
     constant: Mapping[str, str],
     *,
-    jobs: JobsSettings,
-    now: float,
     idle: Collection[Base] = (),
+    pool_infos: Mapping[str, PoolInfo] | None = None,
 ) -> list[SampleBlock]:
-    """The fleet gauges of one target, the number of jobs first.
+    """The fleet gauges of one target, the number of jobs first, and the labels of its pools.
 
     Args:
         fleet: its jobs.
         constant: the target's labels.
-        jobs: which of them count.
-        now: unix seconds.
         idle: bases that are shown only if a job counts in them.
+        pool_infos: labels of pools by pool ID, as the service lists them.
     """
-    counted: dict[str, dict[LabelValues, float]] = {
-        family.metric.name: {} for family in FLEET_FAMILIES
-    }
-    pool_names = PoolNameTable()
-    for known in fleet.jobs.values():  # all of history, after every poll: must be fast
-        job = known.job
-        if job.pool_name:
-            pool_names.add(job)
-        if jobs.history and job.phase in TERMINAL and not ended_within(known, jobs.history, now):
-            continue
-        for family in FAMILIES_BY_PHASE[job.phase]:
-            value = family.value(job)
-            if value is not None:
-                labels = family.label_values(job)
-                series = counted[family.metric.name]
-                seen = series.get(labels)
-                series[labels] = value if seen is None else family.aggregate(seen, value)
-    counted[POOL_INFO.metric.name] = pool_names.samples(fleet.pool_names)
+    counted = _counted(fleet)
     withdrawn = frozenset(idle).difference(_bases(counted[FLEET_FAMILIES[0].metric.name]))
     totals: dict[str, dict[LabelValues, float]] = {name: {} for name in counted}
     shown = {base: names for base, names in fleet.accelerators.items() if base not in withdrawn}
     for family, labels in zero_samples(dict(sorted(shown.items()))):
         totals[family.metric.name][labels] = 0
+    pools = {base.pool for base in shown}
+    names = {pool: name for pool, name in fleet.names_in_jobs.items() if pool in pools}
     return [
         SampleBlock(
             family.metric,
@@ -209,7 +159,36 @@ def fleet_blocks(
             list((totals[family.metric.name] | counted[family.metric.name]).items()),
         )
         for family in FLEET_FAMILIES
+    ] + [
+        SampleBlock(
+            POOL_INFO.metric,
+            POOL_INFO.labels,
+            constant,
+            list(pool_info_samples(names, pool_infos or {}).items()),
+        )
     ]
+
+
+def _counted(fleet: Fleet) -> dict[str, dict[LabelValues, float]]:
+    """The series in which a job counts, by family."""
+    counted: dict[str, dict[LabelValues, float]] = {
+        family.metric.name: {} for family in FLEET_FAMILIES
+    }
+    for known in fleet.open.values():
+        job = known.job
+        for family in FAMILIES_BY_PHASE[job.phase]:
+            value = family.value(job)
+            if value is not None:
+                labels = family.label_values(job)
+                series = counted[family.metric.name]
+                seen = series.get(labels)
+                series[labels] = value if seen is None else family.aggregate(seen, value)
+    for group, number in fleet.counted.items():
+        for family in FAMILIES_BY_PHASE[group.phase]:  # only those that count each job as 1
+            labels = family.label_values(group)
+            series = counted[family.metric.name]
+            series[labels] = series.get(labels, 0) + number
+    return counted
 
 
 def bases_with_jobs(jobs: SampleBlock) -> frozenset[Base]:
@@ -219,8 +198,3 @@ def bases_with_jobs(jobs: SampleBlock) -> frozenset[Base]:
 
 def _bases(series: Iterable[LabelValues]) -> frozenset[Base]:
     return frozenset(Base(*labels[: len(BASE)]) for labels in series)
-
-
-def ended_within(known: TrackedJob, seconds: float, now: float) -> bool:
-    """Whether a finished job ended at most this many seconds ago; ``now`` in unix seconds."""
-    return known.ended is not None and known.ended >= now - seconds

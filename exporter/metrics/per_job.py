@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.job import TERMINAL, Job
-from exporter.jobs.tracked import Event, Fleet, Restart, TrackedJob
+from exporter.jobs.fleet import Change, Fleet
+from exporter.jobs.job import WAITING, Job
+from exporter.jobs.tracked import Event, Restart, TrackedJob
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import Metric, SampleBlock
-from exporter.metrics.fleet import ended_within
 from exporter.settings.schema import JobsSettings
 
 Samples: TypeAlias = list[tuple[tuple[str, ...], float]]
@@ -17,10 +17,17 @@ IsHeld: TypeAlias = Callable[[SeriesKey], bool]
 
 
 class SampleContext(NamedTuple):
-    """What samples depend on besides the job: held counters, and pool names by pool ID."""
+    """What samples depend on besides the job.
+
+    Attributes:
+        is_held: which counters are held at zero.
+        pool_names: by pool ID.
+        queue_positions: by job ID, as last read; some of these jobs may have started since.
+    """
 
     is_held: IsHeld
     pool_names: Mapping[str, str]
+    queue_positions: Mapping[str, int]
 
 
 class JobFamily(NamedTuple):
@@ -59,6 +66,15 @@ def _info(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
 
 def _phase(jobs: Sequence[TrackedJob], _context: SampleContext) -> Samples:
     return [((known.job.id, known.job.phase), 1) for known in jobs]
+
+
+def _queue_positions(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
+    positions = context.queue_positions
+    return [
+        ((known.job.id,), positions[known.job.id])
+        for known in jobs
+        if known.job.id in positions and known.job.phase in WAITING
+    ]
 
 
 def _restarts(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
@@ -173,6 +189,16 @@ JOB_FAMILIES = (
         lambda job: job.priority,
     ),
     JobFamily(
+        Metric(
+            "modelarts_training_job_queue_position",
+            "gauge",
+            "Place of a waiting training job in the queue of its dedicated pool (pendingPosition "
+            "in the workloads of the pool); absent without the permission modelarts:pool:get.",
+        ),
+        (),
+        _queue_positions,
+    ),
+    JobFamily(
         RESTARTS,
         RESTART_LABELS[1:],
         _restarts,
@@ -191,7 +217,12 @@ JOB_FAMILIES = (
 
 
 def job_blocks(
-    fleet: Fleet, constant: Mapping[str, str], *, jobs: JobsSettings, is_held: IsHeld, now: float
+    fleet: Fleet,
+    constant: Mapping[str, str],
+    *,
+    jobs: JobsSettings,
+    is_held: IsHeld,
+    queue_positions: Mapping[str, int] | None = None,
 ) -> tuple[list[SampleBlock], int]:
     """The per-job series of one target, and how many jobs have none because of the cap.
 
@@ -200,40 +231,39 @@ def job_blocks(
         constant: the target's labels.
         jobs: which of them have series.
         is_held: which counters are held at zero.
-        now: unix seconds.
+        queue_positions: places in the queues of pools, by job ID.
     """
     if not jobs.per_job:
         return [], 0
-    active_or_recent = [
-        known
-        for known in fleet.jobs.values()
-        if known.job.phase not in TERMINAL or ended_within(known, jobs.retention, now)
-    ]
-    active_or_recent.sort(key=lambda known: (known.job.created or 0.0, known.job.id), reverse=True)
-    selected = active_or_recent[: jobs.max_series_jobs]
-    context = SampleContext(is_held, fleet.pool_names)
+    shown = sorted(
+        (*fleet.open.values(), *fleet.recent.values()),
+        key=lambda known: (known.job.created or 0.0, known.job.id),
+        reverse=True,
+    )
+    selected = shown[: jobs.max_series_jobs]
+    context = SampleContext(is_held, fleet.pool_names, queue_positions or {})
     blocks = [
         SampleBlock(
             family.metric, ("job_id", *family.labels), constant, family.samples(selected, context)
         )
         for family in JOB_FAMILIES
     ]
-    return blocks, len(active_or_recent) - len(selected)
+    return blocks, len(shown) - len(selected)
 
 
-def new_restarts(fleet: Fleet, events: Iterable[Event]) -> set[SeriesKey]:
+def new_restarts(changes: Mapping[str, Change], events: Iterable[Event]) -> set[SeriesKey]:
     """The restart counters of single jobs that start with these events.
 
     Args:
-        fleet: the jobs before.
-        events: what has happened since.
+        changes: the jobs before and after.
+        events: what has happened to them.
     """
     return {
         (RESTARTS.name, (event.job_id, *event.labels))
         for event in events
         if event.kind == "restarted"
         and (
-            event.job_id not in fleet.jobs
-            or Restart(*event.labels) not in fleet.jobs[event.job_id].restarts
+            (before := changes[event.job_id].before) is None
+            or Restart(*event.labels) not in before.restarts
         )
     }

@@ -19,20 +19,24 @@ of 49 rows each = rows 49-97, and so on. A sweep costs 2 % more requests than bl
 mode, a fifth more in page mode (no choice of limits does better), and is never wrong.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from exporter.errors import InconsistentPagesError, InvalidResponseError, RejectedError
 from exporter.jobs.job import Job, JobPage, Problem
+from exporter.jobs.tracked import TrackedJob
 from exporter.modelarts.client import Client
 from exporter.modelarts.decode.jobs import decode_page
+from exporter.modelarts.id_set import IdSet
 
 PAGE = 50
 """The most jobs the service returns at once."""
 
-_SHORTEST_PAGE = 25
+SHORTEST_PAGE = 25
+"""Requests for pages have a higher limit than this."""
+
 _BAD_REQUEST = 400
 _ASK_AGAIN_SECONDS = 12 * 3600.0
 _MAX_STEPS_BACK = 6
@@ -91,10 +95,12 @@ class UnifiedJobs:
         """Whether the next search asks for them."""
         return self.wanted and self.rejected is None
 
-    def try_again(self, now: float) -> None:
+    def try_again(self, now: float) -> bool:
         """Ask again if it was rejected long ago: the service may accept it by now."""
-        if self.rejected is not None and now - self.rejected >= _ASK_AGAIN_SECONDS:
-            self.rejected = None
+        if self.rejected is None or now - self.rejected < _ASK_AGAIN_SECONDS:
+            return False
+        self.rejected = None
+        return True
 
 
 @dataclass
@@ -102,7 +108,10 @@ class SearchResult:
     """Everything a search has read.
 
     Attributes:
-        jobs: by id, each as last read.
+        jobs: by id, each as last read; without those that were taken.
+        ids: those of all items read.
+        witness: a job that was read.
+        newest_created: create time (unix seconds) of the newest job; -inf if there is none.
         undecodable: ``#`` and a hash for every item without a usable id.
         without_phase: ids of jobs without a usable phase.
         problems: unusable or undocumented fields.
@@ -116,6 +125,9 @@ class SearchResult:
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
+    ids: IdSet = field(default_factory=IdSet)
+    witness: Job | None = None
+    newest_created: float = float("-inf")
     undecodable: set[str] = field(default_factory=set)
     without_phase: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
@@ -128,11 +140,20 @@ class SearchResult:
     complete: bool = True
     unified: bool = False
 
-    @property
-    def newest_created(self) -> float:
-        """Create time (unix seconds) of the newest job; -inf if there is none."""
-        times = (job.created for job in self.jobs.values() if job.created is not None)
-        return max(times, default=float("-inf"))
+    def add(self, jobs: Collection[Job]) -> None:
+        """Add jobs; later readings replace earlier ones."""
+        for job in jobs:
+            self.jobs[job.id] = job
+            self.witness = self.witness or job
+            if job.created is not None:
+                self.newest_created = max(self.newest_created, job.created)
+
+
+Find: TypeAlias = Callable[[Sequence[Job]], Awaitable[Mapping[str, TrackedJob]]]
+"""Returns, by id, those of some jobs that were known before."""
+
+Take: TypeAlias = Callable[[Sequence[Job]], Awaitable[Collection[str]]]
+"""Is given the jobs of a page; returns the ids of those that need not be kept."""
 
 
 class SearchRequest(NamedTuple):
@@ -157,7 +178,7 @@ def next_request(frontier: int, mode: Mode | None) -> SearchRequest:
     if mode == "row":
         return SearchRequest(frontier - 1, PAGE, frontier - 1)
     limit = max(
-        range(PAGE, _SHORTEST_PAGE, -1), key=lambda limit: _end_of_page_at(frontier - 1, limit)
+        range(PAGE, SHORTEST_PAGE, -1), key=lambda limit: _end_of_page_at(frontier - 1, limit)
     )
     page = (frontier - 1) // limit
     return SearchRequest(page, limit, page * limit)
@@ -166,6 +187,10 @@ def next_request(frontier: int, mode: Mode | None) -> SearchRequest:
 def _end_of_page_at(row: int, limit: int) -> int:
     """Return the first row after the page of ``limit`` rows that contains ``row``."""
     return (row // limit + 1) * limit
+
+
+async def _never(_page: JobPage) -> bool:
+    return False
 
 
 class Search:
@@ -178,7 +203,8 @@ class Search:
         filters: conditions for the service to apply.
         unified: whether to ask for fine-tuning jobs; None = never.
         background: let other searches of the target go first.
-        keep: returns the job to keep for one that was read.
+        adopt: returns the job to keep for one that was read.
+        take: takes jobs that the result need not keep; None = it keeps all.
         deadline: monotonic seconds for the whole search.
         clock: unix seconds, to recognize absurd timestamps.
 
@@ -197,7 +223,8 @@ class Search:
         filters: Sequence[Filter] = (),
         unified: UnifiedJobs | None = None,
         background: bool = False,
-        keep: Callable[[Job], Job] = lambda job: job,
+        adopt: Callable[[Job], Job] = lambda job: job,
+        take: Take | None = None,
     ) -> None:
         self._client = client
         self._paging = paging
@@ -205,7 +232,8 @@ class Search:
         self._filters = filters
         self._unified = unified
         self._background = background
-        self._keep = keep
+        self._adopt = adopt
+        self._take = take
         self._deadline = deadline
         self._clock = clock
         self.result = SearchResult(unified=unified is not None and unified.requested)
@@ -221,20 +249,50 @@ class Search:
             InconsistentPagesError: the pages do not fit together.
             PollError: a page could not be read.
         """
-        walk = await self._walk(lambda _: False, max_pages)
+        walk = await self._walk(max_pages=max_pages)
         if walk.rows_shifted and self.result.complete:
             # Jobs were created during the walk: they are in front of its first page.
-            await self._walk(walk.seen.__contains__)
+            async def was_read(page: JobPage) -> bool:
+                return any(job.id in walk.seen for job in page.jobs)
+
+            newer = await self._walk(was_read)
+            self.result.ids.update(newer.seen)
         return self.result
 
-    async def read_newest(self, is_known: Callable[[str], bool]) -> SearchResult:
-        """Read the newest jobs, down to the first page with a job whose id ``is_known``."""
-        await self._walk(is_known)
+    async def read_newest(self, find: Find, before: float) -> SearchResult:
+        """Read the newest jobs, down to a page with a job that was known before.
+
+        Args:
+            find: looks up the jobs of a page.
+            before: unix seconds; only jobs that were created earlier count as known.
+        """
+
+        async def was_known(page: JobPage) -> bool:
+            older = [job for job in page.jobs if job.created is None or job.created < before]
+            found = (await find(older)).values() if older else ()
+            return any((known.job.created or before) < before for known in found)
+
+        await self._walk(was_known)
         return self.result
 
-    async def _walk(self, stop_at: Callable[[str], bool], max_pages: int | None = None) -> "_Walk":
-        """Read from the newest job to the oldest, or to the first page with a job to stop at."""
-        walk = _Walk(self.result)
+    async def read_at(self, request: SearchRequest) -> SearchResult:
+        """Read one page, wherever it is; the result is complete if the list ends with the page.
+
+        Items listed twice count as duplicates, a page longer than requested as inconsistent.
+        """
+        page = await self._fetch(request)
+        await self._keep_page(page)
+        self.result.duplicates = len(page.jobs) - len(self.result.jobs)
+        self.result.inconsistent = int(page.size > request.limit)
+        self.result.complete = page.size < request.limit
+        return self.result
+
+    async def _walk(
+        self, is_last: Callable[[JobPage], Awaitable[bool]] = _never, max_pages: int | None = None
+    ) -> "_Walk":
+        """Read from the newest job to the oldest, or to the first page that ``is_last``."""
+        # One set of a million IDs is enough. But a second walk must not rely on what the first saw.
+        walk = _Walk(self.result, seen=IdSet() if self.result.pages else self.result.ids)
         while True:
             request = next_request(walk.frontier, self._paging.mode)
             page = await self._fetch(request)
@@ -249,8 +307,8 @@ class Search:
                 raise
             if step == "gap":
                 continue
-            self._keep_page(page)
-            if step == "end" or any(map(stop_at, ids)):
+            await self._keep_page(page)
+            if step == "end" or await is_last(page):
                 return walk
             if self.result.pages == max_pages:
                 self.result.complete = False
@@ -307,18 +365,18 @@ class Search:
             raise InvalidResponseError("none of the items in the response is a training job")
         return page
 
-    def _keep_page(self, page: JobPage) -> None:
-        mismatched = 0
-        for job in page.jobs:
-            if not all(f.accepts(job) for f in self._filters):
-                mismatched += 1
-            else:
-                kept = self._keep(job)
-                self.result.jobs[kept.id] = kept  # its own id: one copy is enough
+    async def _keep_page(self, page: JobPage) -> None:
+        accepted = [job for job in page.jobs if all(f.accepts(job) for f in self._filters)]
+        mismatched = len(page.jobs) - len(accepted)
         self.result.mismatched += mismatched
         # One or two jobs may have changed after the service applied the filter.
         if mismatched * 2 > len(page.jobs) or self.result.mismatched > PAGE:
             raise FilterIgnoredError
+        adopted = [self._adopt(job) for job in accepted]
+        self.result.add(adopted)
+        if self._take is not None:
+            for job_id in await self._take(adopted):
+                del self.result.jobs[job_id]
         self.result.undecodable.update(page.undecodable)
         self.result.without_phase.update(page.without_phase)
         self.result.problems.extend(page.problems)
@@ -333,8 +391,8 @@ class _Walk:
         rows_shifted: jobs appeared again further back, because others were created before them.
     """
 
-    def __init__(self, result: SearchResult) -> None:
-        self.seen: set[str] = set()
+    def __init__(self, result: SearchResult, *, seen: IdSet) -> None:
+        self.seen = seen
         self.frontier = 0
         self.rows_shifted = False
         self._result = result
@@ -367,7 +425,7 @@ class _Walk:
         repeats = len(ids) - len(new)
         requested_again = max(0, min(self._furthest, end) - start)
         self._count_repeats(repeats, expected=requested_again)
-        self.seen |= new
+        self.seen.update(new)
         if len(ids) < request.limit:
             return "end"
         self._expect_progress(

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,11 +14,18 @@ from exporter.modelarts.decode.jobs import decode_job
 from exporter.modelarts.search import (
     Filter,
     FilterIgnoredError,
+    Find,
+    Mode,
     Paging,
     Search,
+    SearchRequest,
     SearchResult,
+    Take,
     UnifiedJobs,
 )
+
+if TYPE_CHECKING:
+    from exporter.modelarts.id_set import IdSet
 
 _NOT_FOUND = "ModelArts.2775"
 _BAD_REQUEST = 400
@@ -65,10 +73,10 @@ class WorkspaceReader:
         deadline: monotonic seconds for everything.
         background: let urgent polls go first.
         unified: searches ask for fine-tuning jobs, if the service accepts that.
-        reuse: returns the job already in memory if it equals the one read.
+        take: takes jobs of the whole list that need not be kept in ``jobs``.
 
     Attributes:
-        jobs: everything read, by id.
+        jobs: everything read, by id; without those that were taken.
         deleted: ids of jobs that do not exist, as confirmed by the service.
         misplaced: ids of jobs that name another of the target's workspaces.
         undecodable: ``#`` and a hash for every item without a usable id; those that have not even a
@@ -90,7 +98,7 @@ class WorkspaceReader:
         deadline: float,
         background: bool = False,
         unified: bool = False,
-        reuse: Callable[[Job], Job] = lambda job: job,
+        take: Take | None = None,
     ) -> None:
         self.workspace = workspace
         self.jobs: dict[str, Job] = {}
@@ -109,7 +117,18 @@ class WorkspaceReader:
         self._deadline = deadline
         self._background = background
         self._unified = source.unified if unified else None
-        self._reuse = reuse
+        self._take = take
+        self._listed: list[IdSet] = []
+
+    @property
+    def paging_mode(self) -> Mode | None:
+        """The meaning of ``offset`` at this target; None until it is known."""
+        return self._source.paging.mode
+
+    @property
+    def wants_unified(self) -> bool:
+        """Whether searches are to ask for fine-tuning jobs, if the service accepts that."""
+        return self._unified is not None
 
     async def read_all(self) -> SearchResult:
         """Read all jobs that the service lists.
@@ -117,8 +136,14 @@ class WorkspaceReader:
         Raises:
             PollError: the list could not be read completely.
         """
-        search = self._search()
-        return await self._run(search, search.read_all())
+        search = self._search(take=None if self._take is None else self._take_placed)
+        result = await self._run(search, search.read_all())
+        self._listed.append(result.ids)
+        return result
+
+    def has_read(self, job_id: str) -> bool:
+        """Whether a job was read, even if it was taken out since."""
+        return job_id in self.jobs or any(job_id in ids for ids in self._listed)
 
     async def read_without_fine_tuning(self) -> SearchResult:
         """As `read_all`, without asking for fine-tuning jobs."""
@@ -130,13 +155,22 @@ class WorkspaceReader:
 
     async def read_page(self) -> SearchResult:
         """Read the first page of the list, with the newest jobs; raises as `read_all`."""
-        search = self._search()
-        return await self._run(search, search.read_all(max_pages=1))
+        return await self.read_pages(1)
 
-    async def read_newest(self, is_known: Callable[[str], bool]) -> SearchResult:
-        """Read the newest jobs, down to the first page with a job whose id ``is_known``."""
+    async def read_pages(self, number: int) -> SearchResult:
+        """Read the first pages of the list, ``number`` at most; two show what ``offset`` means."""
         search = self._search()
-        return await self._run(search, search.read_newest(is_known))
+        return await self._run(search, search.read_all(max_pages=number))
+
+    async def read_at(self, request: SearchRequest) -> SearchResult:
+        """Read one page of the list, wherever it is, as `Search.read_at`; raises as `read_all`."""
+        search = self._search()
+        return await self._run(search, search.read_at(request))
+
+    async def read_newest(self, find: Find, before: float) -> SearchResult:
+        """As `exporter.modelarts.search.Search.read_newest`."""
+        search = self._search()
+        return await self._run(search, search.read_newest(find, before))
 
     async def read_active(self) -> SearchResult:
         """Read the jobs in an active phase.
@@ -179,19 +213,25 @@ class WorkspaceReader:
                 raise
             return True  # it exists, but cannot be decoded
         for job in page.jobs:
-            self.jobs[job.id] = self._keep(job)
+            self.jobs[job.id] = self._adopt(job)
         self.undecodable |= self._numbered(page.undecodable)
         self.without_phase.update(page.without_phase)
         self.problems += page.problems
         return True
 
-    def _keep(self, job: Job) -> Job:
+    def _adopt(self, job: Job) -> Job:
         """Return the job to keep. Of those listed in several workspaces, one is not misplaced."""
         if job.workspace != self.workspace:
             if job.workspace in self._source.workspaces:
                 self.misplaced.add(job.id)
             job = msgspec.structs.replace(job, workspace=self.workspace)
-        return self._reuse(job)
+        return job
+
+    async def _take_placed(self, jobs: Sequence[Job]) -> Collection[str]:
+        """Misplaced jobs stay, until it is known where they belong."""
+        if self._take is None:
+            return ()
+        return await self._take([job for job in jobs if job.id not in self.misplaced])
 
     def _numbered(self, undecodable: Collection[str]) -> set[str]:
         """Return the items of one search; nothing else is the same of nameless ones next time."""
@@ -215,7 +255,8 @@ class WorkspaceReader:
             )
         self.jobs |= result.jobs
         self.undecodable |= self._numbered(result.undecodable)
-        self.without_phase = (self.without_phase - result.jobs.keys()) | result.without_phase
+        earlier = {job_id for job_id in self.without_phase if job_id not in result.ids}
+        self.without_phase = earlier | result.without_phase
         self.problems += result.problems
         return result
 
@@ -228,7 +269,7 @@ class WorkspaceReader:
                 raise
             raise FilterRefusedError(str(error)) from error
 
-    def _search(self, *filters: Filter) -> Search:
+    def _search(self, *filters: Filter, take: Take | None = None) -> Search:
         return Search(
             self._source.client,
             self._source.paging,
@@ -238,5 +279,6 @@ class WorkspaceReader:
             filters=filters,
             unified=self._unified,
             background=self._background,
-            keep=self._keep,
+            adopt=self._adopt,
+            take=take,
         )

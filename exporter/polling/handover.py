@@ -1,9 +1,11 @@
 """State handed to a poller's successor on reload, read from the store, or saved as a whole."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from exporter.jobs.tracked import Base, Fleet
+from exporter.jobs.fleet import Fleet
+from exporter.jobs.tracked import Base, Group, TrackedJob
 from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger, SeriesKey
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling.anomalies import Anomalies
@@ -27,6 +29,7 @@ class Handover(NamedTuple):
         anomalies: those that were reported.
         label_limiter: knows which label values have names.
         refreshed: monotonic seconds of the last successful poll; None: no job states are shown.
+        whole: what the store would save again if its file was lost; None: nothing was committed.
     """
 
     key: StateKey
@@ -40,53 +43,114 @@ class Handover(NamedTuple):
     anomalies: Anomalies
     label_limiter: LabelLimiter
     refreshed: float | None
+    whole: Whole | None
 
 
 def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fleet, Ledger]:
     """The part of the state that is about some workspaces."""
     return (
         Fleet(
-            {key: known for key, known in fleet.jobs.items() if known.job.workspace in workspaces},
-            {base: names for base, names in fleet.accelerators.items() if base[0] in workspaces},
-            {name: newest for name, newest in fleet.newest_created.items() if name in workspaces},
-            fleet.pool_names,
-            fleet.pool_types,
-            fleet.unified & set(workspaces),
+            open=_of(fleet.open, workspaces),
+            recent=_of(fleet.recent, workspaces),
+            failures=_of(fleet.failures, workspaces),
+            listed={name: n for name, n in fleet.listed.items() if name in workspaces},
+            counted={group: n for group, n in fleet.counted.items() if group[0] in workspaces},
+            recent_since=fleet.recent_since,
+            counted_since=fleet.counted_since,
+            accelerators={
+                base: names for base, names in fleet.accelerators.items() if base[0] in workspaces
+            },
+            newest_created={
+                name: newest for name, newest in fleet.newest_created.items() if name in workspaces
+            },
+            pool_names=fleet.pool_names,
+            pool_types=fleet.pool_types,
+            names_in_jobs=fleet.names_in_jobs,
+            unified=fleet.unified & set(workspaces),
+            incomplete=fleet.incomplete & set(workspaces),
+            verification={n: v for n, v in fleet.verification.items() if n in workspaces},
         ),
         {key: series for key, series in ledger.items() if key[1][0] in workspaces},
     )
 
 
+def _of(jobs: Mapping[str, TrackedJob], workspaces: Collection[str]) -> dict[str, TrackedJob]:
+    return {job_id: known for job_id, known in jobs.items() if known.job.workspace in workspaces}
+
+
 def merge(one: Fleet, other: Fleet) -> Fleet:
-    """Join two fleets that have no workspace in common."""
+    """Join two fleets of the same time that have no workspace in common."""
     return Fleet(
-        {**one.jobs, **other.jobs},
-        {**one.accelerators, **other.accelerators},
-        {**one.newest_created, **other.newest_created},
-        {**one.pool_names, **other.pool_names},
-        {**one.pool_types, **other.pool_types},
-        one.unified | other.unified,
+        open={**one.open, **other.open},
+        recent={**one.recent, **other.recent},
+        failures={**one.failures, **other.failures},
+        listed={**one.listed, **other.listed},
+        counted={**one.counted, **other.counted},
+        recent_since=other.recent_since,
+        counted_since=other.counted_since,
+        accelerators={**one.accelerators, **other.accelerators},
+        newest_created={**one.newest_created, **other.newest_created},
+        pool_names={**one.pool_names, **other.pool_names},
+        pool_types={**one.pool_types, **other.pool_types},
+        names_in_jobs={**one.names_in_jobs, **other.names_in_jobs},
+        unified=one.unified | other.unified,
+        incomplete=one.incomplete | other.incomplete,
+        verification={**one.verification, **other.verification},
     )
 
 
 def whole_state(
     fleet: Fleet, ledger: Ledger, held: Collection[SeriesKey], last_active: Mapping[Base, float]
 ) -> Whole:
-    """Return all of a state when called, for the case that the file is lost."""
+    """Return all of a state when called, for the case that the file is lost.
+
+    Most finished jobs are only in the file, so the workspaces are incomplete then.
+    """
     return lambda: StateChange(
-        jobs=fleet.jobs,
+        jobs={known.job.id: known for known in fleet.whole_jobs()},
         newest_created=fleet.newest_created,
         unified=fleet.unified,
         series=ledger,
         released=[key for key in ledger if key not in held],
         last_active=last_active,
+        pool_names=fleet.names_in_jobs,
+        incomplete=frozenset(fleet.newest_created),
     )
 
 
-def restored_fleet(saved: SavedState) -> Fleet:
-    """The jobs of a saved state, with every combination that a counter has seen."""
-    accelerators = _accelerators_in(saved.ledger)
-    return Fleet(saved.jobs, accelerators, saved.newest_created, unified=saved.unified)
+def restored_fleet(
+    saved: SavedState, counted: Mapping[Group, int], since: tuple[float, float]
+) -> Fleet:
+    """The jobs of a saved state, with every combination that a counter has seen.
+
+    Workspaces whose first reading was not completed have none: what is saved of it does not count.
+
+    Args:
+        saved: the state.
+        counted: numbers of the finished jobs that count in the gauges.
+        since: ``recent_since`` and ``counted_since``, with which the state was read.
+    """
+    read = saved.newest_created.keys()
+    open_jobs = _of(saved.open, read)
+    listed = Counter(known.job.workspace for known in open_jobs.values())
+    for group, number in saved.finished.items():
+        if group.workspace in read:
+            listed[group.workspace] += number
+    return Fleet(
+        open=open_jobs,
+        recent=_of(saved.recent, read),
+        failures=_of({known.job.id: known for known in saved.failures}, read),
+        listed=listed,
+        counted={group: n for group, n in counted.items() if group.workspace in read},
+        recent_since=since[0],
+        counted_since=since[1],
+        accelerators=_accelerators_in(saved.ledger),
+        newest_created=saved.newest_created,
+        names_in_jobs=saved.pool_names,
+        unified=saved.unified,
+        incomplete=saved.incomplete,
+        verification=saved.verification,
+    )
 
 
 def _accelerators_in(ledger: Ledger) -> dict[Base, frozenset[str]]:

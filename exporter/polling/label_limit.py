@@ -17,7 +17,7 @@ from operator import attrgetter, contains
 import msgspec
 
 from exporter.jobs.job import OTHER, Fault, Job, Run, View
-from exporter.jobs.tracked import TrackedJob
+from exporter.jobs.tracked import Group, TrackedJob
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, SeriesKey
 
 log = logging.getLogger(__name__)
@@ -77,12 +77,17 @@ class LabelLimiter:
         """Number of values that are part of ``other``, as far as they are counted, by label."""
         return {label: len(values) for label, values in self._over.items()}
 
-    def learn(self, jobs: Iterable[TrackedJob], ledger: Iterable[SeriesKey]) -> None:
-        """Keep the names of values that saved counters or jobs have."""
+    def learn(
+        self, jobs: Iterable[TrackedJob], ledger: Iterable[SeriesKey], groups: Iterable[Group]
+    ) -> None:
+        """Keep the names of values that saved counters, jobs or groups of jobs have."""
         for name, values in ledger:
             labels = (*BASE, *EVENT_FAMILY_BY_NAME[name].labels)
             for label, value in zip(labels, values, strict=True):
                 self._keep(_SAME_VALUES.get(label, label), value)
+        for group in groups:
+            self._keep("pool", group.pool)
+            self._keep("user", group.user)
         for known in jobs:
             self._keep_fields(known.job, _LABEL_BY_FIELD)
             for run in known.job.runs or ():
@@ -90,14 +95,14 @@ class LabelLimiter:
                 for fault in run.faults or ():
                     self._keep_fields(fault, _LABEL_BY_FIELD_OF_FAULT)
 
-    def apply(self, view: View, known: Mapping[str, TrackedJob]) -> View:
+    def apply(self, view: View, find: Callable[[str], TrackedJob | None]) -> View:
         """Return the view with the values beyond the limits replaced.
 
         Args:
             view: as read.
-            known: the jobs before.
+            find: returns a job as it was known before, by its id.
         """
-        jobs = {job_id: self._limited(job, known.get(job_id)) for job_id, job in view.jobs.items()}
+        jobs = {job_id: self._limited(job, find(job_id)) for job_id, job in view.jobs.items()}
         names = view.pool_names
         return view._replace(jobs=jobs, pool_names=names and self._limited_names(names))
 

@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 from exporter.clock import Clocks, wait
-from exporter.errors import PollError, StateError, TimedOutError
+from exporter.errors import HistoryLostError, PollError, StateError, TimedOutError
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import View
 from exporter.metrics.self_metrics import TargetInstruments
+from exporter.polling.pools import PoolMonitor
+from exporter.polling.render import Rendered
 from exporter.polling.state import TargetState
 from exporter.polling.status import FirstPages, PollCost, PollerStatus, PollKind
 from exporter.polling.target import Target
+from exporter.polling.whole_reading import WholeReading
 from exporter.settings.schema import JobsSettings, PollSettings
 from exporter.storage.store import Store
 
@@ -34,7 +38,7 @@ class _Outcome(NamedTuple):
 
 
 class Poller:
-    """Reads one target until cancelled: changes at every interval, everything now and then.
+    """Reads one target until cancelled: changes at every interval, and beside it all the rest.
 
     Args:
         target: what to read.
@@ -48,6 +52,7 @@ class Poller:
     Attributes:
         target: as given.
         state: what is known about the target.
+        pools: how full its resource pools are.
         ended_polls: how many polls have ended, well or badly.
         error: why the last poll failed; "" if it succeeded.
     """
@@ -81,18 +86,34 @@ class Poller:
         self._settings = poll
         self._history = jobs.history
         self._clocks = clocks
+        self.pools = PoolMonitor(
+            target,
+            instruments,
+            lambda: self.state.fleet,
+            interval=poll.pools_interval,
+            publish=publish,
+            clocks=clocks,
+        )
         self._polling = asyncio.Lock()
-        self._polled_since_sweep: set[str] = set()
-        """Jobs that polls have read, or found gone, since the current sweep began."""
+        self._polled_meanwhile: set[str] = set()
+        """Jobs that polls have read, or found gone, since the reading beside them began."""
         self._no_sweep_before = 0.0
         self._sweep_due: float | None = None
-        self._sweep_rescheduled = asyncio.Event()
+        self._unverified: View | None = None
+        """The last incremental poll, as long as no verification has followed."""
+        self._polled = asyncio.Event()
+        self._verification_error = ""
         self._introduced = False
 
     @property
     def name(self) -> str:
         """The name in log lines and tables."""
         return self.target.name
+
+    @property
+    def rendered(self) -> Rendered:
+        """The series to publish."""
+        return {**self.state.rendered, **self.pools.rendered}
 
     def status(self) -> PollerStatus:
         """A snapshot, consistent between two steps of the event loop."""
@@ -107,8 +128,10 @@ class Poller:
             fleet=self.state.fleet,
             history=self._history,
             pagination=self.target.paging.mode,
-            pools_trouble=self.target.pools_trouble,
-            missing_permissions=self.target.missing_permissions,
+            pools_trouble=self.target.pools.error,
+            permissions=self.target.pools.permissions,
+            pools=self.pools.snapshot,
+            pools_cost=self.target.pools.cost,
         )
 
     def show(self) -> None:
@@ -129,23 +152,52 @@ class Poller:
         before = other.status()
         self.ended_polls, self.error = other.ended_polls, before.error
         self._last_success, self._costs = before.last_success, dict(before.costs)
-        self._introduced = "sweep" in self._costs
+        self._introduced = bool(self._costs)
+        await self.pools.show()
 
     async def run(self) -> None:
         """Poll until cancelled. Anything else that ends it is a bug."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll_at_intervals())
-            group.create_task(self._sweep_when_due())
+            group.create_task(self._read_beside_polls())
             group.create_task(self.state.run())
+            group.create_task(self.pools.run())
 
     async def poll(self) -> bool:
         """Read what may have changed, the first time everything; True if that succeeded."""
         async with self._polling:
             return await self._attempt(self._kind, self._poll)
 
+    async def poll_once(self) -> bool:
+        """Poll, and read how full the pools are; True if the poll succeeded."""
+        succeeded = await self.poll()
+        if succeeded:
+            await self.pools.read()
+        return succeeded
+
     async def sweep(self) -> bool:
         """Read everything while polls go on; True if that succeeded."""
+        if not self.state.has_baseline:
+            return await self.poll()  # the first one reads everything
         return await self._attempt("sweep", self._sweep)
+
+    async def verify(self) -> bool:
+        """Look for what polls do not see, after the last of them; True if that succeeded."""
+        view, self._unverified = self._unverified, None
+        error = ""
+        try:
+            if view is not None and await self._verify(view):
+                await self.state.publish()
+        except (PollError, StateError) as failure:
+            self._expect_loss(failure)
+            error = str(failure)
+        except Exception:  # as in a poll
+            log.exception("verification failed unexpectedly", extra={"target": self.name})
+            error = "internal error, see the log"
+        if error and not self._verification_error:
+            log.warning("list not verified: %s", error, extra={"target": self.name})
+        self._verification_error = error
+        return not error
 
     async def read(self) -> View:
         """Read everything, without changing the state.
@@ -156,8 +208,11 @@ class Poller:
         async with self._limit(self._settings.timeout):
             await self.target.connect()
             self._instruments.rename(self.target.identity.labels["project"])
-        view = await self._with_pool_names(await self._everything(background=False))
-        return await self.state.limit_labels(view)
+        async with self._limit(self._settings.sweep_timeout) as deadline:
+            view = await self.target.sync.sweep(
+                Fleet(), self.state.known, deadline=deadline, background=False
+            )
+        return await self.state.limit_labels(await self._with_pool_names(view))
 
     async def read_first_pages(self) -> FirstPages:
         """Sign in and read one page of each workspace, without changing the state.
@@ -170,7 +225,7 @@ class Poller:
             await self.target.connect()
             results = await self.target.sync.first_pages(deadline=deadline)
         cost = PollCost(len(results), self._clocks.monotonic() - started)
-        names = await self.target.pools.fetch()
+        names = await self.target.pools.list_pools()
         listed = [len(each.jobs) if each.complete else each.total for each in results]
         return FirstPages(
             listed=None if None in listed else sum(filter(None, listed)),
@@ -194,21 +249,22 @@ class Poller:
                 self._instruments.started_late()
                 due = now
 
-    async def _sweep_when_due(self) -> None:
-        """Sweep after the sweep interval, or when a poll has asked for it."""
+    async def _read_beside_polls(self) -> None:
+        """After every poll, verify the lists; sweep if something has asked for it."""
         while True:
-            due = self._sweep_due
-            started = self._clocks.monotonic()
-            if due is None or started < due:
-                self._sweep_rescheduled.clear()
-                await wait(self._sweep_rescheduled, due, self._clocks)
-                continue
-            if not await self.sweep():
-                ended = self._clocks.monotonic()
-                rest = max(self._settings.interval, _REST_FACTOR * (ended - started))
-                self._no_sweep_before = ended + min(rest, self._settings.sweep_interval)
-                self._sweep_due = self._no_sweep_before
-            self._introduce()
+            due, started = self._sweep_due, self._clocks.monotonic()
+            if due is not None and started >= due:
+                if not await self.sweep():
+                    ended = self._clocks.monotonic()
+                    rest = max(self._settings.interval, _REST_FACTOR * (ended - started))
+                    self._no_sweep_before = ended + min(rest, self._settings.sweep_interval)
+                    self._sweep_due = self._no_sweep_before
+                self._introduce()
+            elif self._unverified is not None:
+                await self.verify()
+            else:
+                self._polled.clear()
+                await wait(self._polled, due, self._clocks)
 
     # --- Reading ----------------------------------------------------------------------------------
 
@@ -221,10 +277,11 @@ class Poller:
             kind = result.kind
             seconds = self._clocks.monotonic() - started
             self._costs[kind] = PollCost(result.view.requests, seconds)
-            self._plan_sweep(kind, result.view)
+            self._plan_reading(kind, result.view)
         except PollError as error:
             result = error
         except StateError as error:
+            self._expect_loss(error)
             result = PollError(str(error))
         except Exception:  # a bug in one poll must not take down the others
             log.exception("poll failed unexpectedly", extra={"target": self.name})
@@ -232,7 +289,12 @@ class Poller:
         seconds = self._clocks.monotonic() - started
         await self.state.publish(lambda: self._conclude(kind, result, seconds))
         self.ended_polls += 1
+        self.pools.polled(succeeded=not isinstance(result, PollError))
         return not isinstance(result, PollError)
+
+    def _expect_loss(self, error: Exception) -> None:
+        if isinstance(error, HistoryLostError):
+            self.state.must_load_again()
 
     @property
     def _kind(self) -> PollKind:
@@ -240,52 +302,75 @@ class Poller:
         return "incremental" if self.state.has_baseline else "sweep"
 
     async def _poll(self) -> _Outcome:
-        kind, view = await self._read_in_time()
-        if kind == "sweep" or not self.target.pools.attempted:
-            view = await self._with_pool_names(view)
-        events = await self.state.apply(view)
-        self._polled_since_sweep |= view.jobs.keys() | view.deleted
+        kind, view, reading = await self._read_in_time()
+        view = await self._with_pool_names(view)
+        events = await self.state.apply(view, reading)
+        self._polled_meanwhile |= view.jobs.keys() | view.deleted
         return _Outcome(kind, view, events)
 
     async def _sweep(self) -> _Outcome:
         """Jobs that polls have read meanwhile are left out: the polls may have read them later."""
         async with self._polling:
-            polled = self._polled_since_sweep = set()
-        view = await self._everything(background=True, is_superseded=polled.__contains__)
+            polled = self._polled_meanwhile = set()
+        view, _ = await self._everything(background=True, is_superseded=polled.__contains__)
         view = await self._with_pool_names(view)
         async with self._polling:  # a poll that is half done may have read older things
             view = await asyncio.to_thread(view.without, polled)
             events = await self.state.apply(view)
         return _Outcome("sweep", view, events)
 
-    async def _read_in_time(self) -> tuple[PollKind, View]:
+    async def _verify(self, polled_view: View) -> bool:
+        """Return whether anything was found. As in a sweep, what polls have read meanwhile wins."""
+        async with self._polling:
+            polled = self._polled_meanwhile = set()
+        async with self._limit(self._settings.sweep_timeout) as deadline:
+            view, sweep = await self.target.sync.verify(
+                self.state.fleet, self.state.known_list, polled_view, deadline=deadline
+            )
+        async with self._polling:
+            if view.jobs or view.deleted or view.verification:
+                await self.state.apply(view.without(polled))
+        if sweep or self.target.sync.needs_sweep(view, self.state.fleet):
+            self._ask_for_sweep()
+        facts = {"target": self.name, "requests": view.requests, "deleted": len(view.deleted)}
+        log.debug("list verified", extra=facts)
+        return bool(view.jobs or view.deleted or view.verification)
+
+    async def _read_in_time(self) -> tuple[PollKind, View, WholeReading | None]:
         async with self._limit(self._settings.timeout):
             await self.target.connect()
             self._instruments.rename(self.target.identity.labels["project"])
             await self.state.load()
         if self._kind == "sweep":
-            return "sweep", await self._everything(background=False)
+            return "sweep", *await self._everything(background=False)
         async with self._limit(self._settings.timeout) as deadline:
-            view = await self.target.sync.incremental(self.state.fleet, deadline=deadline)
-        return "incremental", view
+            view = await self.target.sync.incremental(
+                self.state.fleet, self.state.known, deadline=deadline
+            )
+        return "incremental", view, None
 
     async def _everything(
         self, *, background: bool, is_superseded: Callable[[str], bool] = lambda _: False
-    ) -> View:
+    ) -> tuple[View, WholeReading]:
         async with self._limit(self._settings.sweep_timeout) as deadline:
-            return await self.target.sync.sweep(
+            reading = await self.state.begin_reading()
+            view = await self.target.sync.sweep(
                 self.state.fleet,
+                self.state.known,
                 deadline=deadline,
                 background=background,
                 is_superseded=is_superseded,
+                take=reading.take,
             )
+            await reading.save()
+        return view, reading
 
     async def _with_pool_names(self, view: View) -> View:
-        """Read the names of pools, after the searches and outside their time limit.
+        """Add the names of pools, after the searches and outside their time limit.
 
-        Names must never make a poll fail.
+        They are requested unless they were read lately. They never make a poll fail.
         """
-        pools = await self.target.pools.fetch()
+        pools = await self.target.pools.list_pools(max_age=self.pools.names_max_age)
         requests = view.requests + self.target.pools.requests
         if pools is None:
             return view._replace(requests=requests)
@@ -302,17 +387,21 @@ class Poller:
         except TimeoutError:
             raise TimedOutError(f"not done within {seconds:g} s") from None
 
-    def _plan_sweep(self, kind: PollKind, view: View) -> None:
-        """After a successful poll: when to read everything next."""
+    def _plan_reading(self, kind: PollKind, view: View) -> None:
+        """After a successful poll: what to read beside the next ones."""
         now = self._clocks.monotonic()
         if kind == "sweep":
-            self._sweep_due = now + self._settings.sweep_interval
+            self._sweep_due, self._unverified = None, None
             self._no_sweep_before = now + _REST_FACTOR * self._costs[kind].seconds
-        elif self._sweep_due is None:
-            self._sweep_due = now  # the state is from an earlier process
-        elif self.target.sync.needs_sweep(view, self.state.fleet):
-            self._sweep_due = min(self._sweep_due, max(now, self._no_sweep_before))
-        self._sweep_rescheduled.set()
+            return
+        self._unverified = view
+        if self.target.sync.needs_sweep(view, self.state.fleet):
+            self._ask_for_sweep()
+        self._polled.set()
+
+    def _ask_for_sweep(self) -> None:
+        if self._sweep_due is None:
+            self._sweep_due = max(self._clocks.monotonic(), self._no_sweep_before)
 
     def _conclude(self, kind: PollKind, outcome: _Outcome | PollError, seconds: float) -> None:
         now = self._clocks.wall()
@@ -322,7 +411,7 @@ class Poller:
             self.error = str(outcome)
             log.warning("poll failed: %s", outcome, extra=facts | {"result": result})
         else:
-            requests, jobs = outcome.view.requests, len(outcome.view.jobs)
+            requests, jobs = outcome.view.requests, outcome.view.read
             result, read = "success", {"requests": requests, "jobs": jobs, "events": outcome.events}
             if self.error:
                 log.info("polls succeed again", extra={"target": self.name})
@@ -337,17 +426,18 @@ class Poller:
 
     def _introduce(self) -> None:
         """Log once, after the first complete reading, how the target is read."""
-        if self._introduced or (cost := self._costs.get("sweep")) is None:
+        cost = self._costs.get("sweep") or self._costs.get("incremental")
+        if self._introduced or cost is None:
             return
         self._introduced = True
         target = self.target
         facts = {
             "target": self.name,
-            "jobs": len(self.state.fleet.jobs),
+            "jobs": len(self.state.fleet),
             "requests": cost.requests,
             "seconds": round(cost.seconds, 3),
             "identity": target.credentials.identity,
             "pagination": target.paging.mode or "auto",
-            "missing_permissions": ",".join(target.missing_permissions) or "none",
+            "missing_permissions": ",".join(self.status().missing_permissions) or "none",
         }
         log.info("first complete reading of the target", extra=facts)

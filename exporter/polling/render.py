@@ -3,7 +3,9 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.tracked import Base, Fleet
+from exporter.jobs.fleet import Fleet
+from exporter.jobs.pool import PoolSnapshot
+from exporter.jobs.tracked import Base
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import FamilyLines, render_block
 from exporter.metrics.fleet import bases_with_jobs, fleet_blocks
@@ -36,9 +38,9 @@ def render_gauges(
     labels: Mapping[str, str],
     jobs: JobsSettings,
     is_held: IsHeld,
-    now: float,
     *,
     idle: Collection[Base] = (),
+    pools: PoolSnapshot | None = None,
 ) -> RenderedGauges:
     """Render the gauges of the fleet and the series of single jobs.
 
@@ -47,10 +49,14 @@ def render_gauges(
         labels: of all its series.
         jobs: which jobs have series.
         is_held: which counters of single jobs show zero.
-        now: unix seconds.
         idle: bases that have gauges only while a job counts in them.
+        pools: their labels, and the places of jobs in their queues.
     """
-    blocks, without = job_blocks(fleet, labels, jobs=jobs, is_held=is_held, now=now)
-    blocks = fleet_blocks(fleet, labels, jobs=jobs, now=now, idle=idle) + blocks
+    pools = pools or PoolSnapshot()
+    per_job, without = job_blocks(
+        fleet, labels, jobs=jobs, is_held=is_held, queue_positions=pools.positions
+    )
+    gauges = fleet_blocks(fleet, labels, idle=idle, pool_infos=pools.infos(fleet.pool_names))
+    blocks = gauges + per_job
     lines = {block.metric.name: render_block(block) for block in blocks}
     return RenderedGauges(lines, without, bases_with_jobs(blocks[0]))

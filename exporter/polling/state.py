@@ -5,28 +5,34 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from exporter.clock import Clocks, wait
-from exporter.errors import StateError
+from exporter.errors import HistoryLostError, StateError
+from exporter.jobs.fleet import EVERYTHING, Fleet, advance
 from exporter.jobs.job import View
-from exporter.jobs.tracked import Base, Fleet
-from exporter.jobs.tracker import Observation, observe
+from exporter.jobs.tracked import Base, Group, TrackedJob
+from exporter.jobs.tracker import Observation, observe, pools_with_news
 from exporter.metrics.counter_lines import LineCache, counter_lines
 from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
 from exporter.metrics.idle import advance_activity, first_activity, idle_bases
 from exporter.metrics.per_job import new_restarts
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.metrics.zero_init import ZeroInit
+from exporter.modelarts.verification.marks import oldest_verification
 from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
 from exporter.polling.handover import Handover, merge, restored_fleet, restrict, whole_state
 from exporter.polling.inheritance import inherit
+from exporter.polling.known_jobs import TargetJobs, TargetList
 from exporter.polling.label_limit import LabelLimiter
 from exporter.polling.render import Rendered, RenderedGauges, render_gauges
 from exporter.polling.target import Target
+from exporter.polling.whole_reading import WholeReading
 from exporter.settings.schema import JobsSettings, PollSettings
 from exporter.storage.scopes import StateKey
-from exporter.storage.store import StateChange, Store, Whole
+from exporter.storage.store import SavedState, StateChange, Store, Whole
 
 log = logging.getLogger(__name__)
+
+_ALWAYS = float("inf")
 
 
 class TargetState:
@@ -93,9 +99,21 @@ class TargetState:
     @property
     def has_baseline(self) -> bool:
         """Whether incremental polls are possible: every workspace has been read once."""
-        return self.loaded and self.fleet.newest_created.keys() >= set(
-            self._target.identity.workspaces
-        )
+        read = self.fleet.newest_created.keys() - self.fleet.incomplete
+        return self.loaded and read >= set(self._target.identity.workspaces)
+
+    @property
+    def known(self) -> TargetJobs:
+        """Looks up jobs that are only in the store."""
+        return self._known_in(lambda: self.fleet)
+
+    def _known_in(self, fleet: Callable[[], Fleet]) -> TargetJobs:
+        identity = self._target.identity
+        return TargetJobs(self._store, self._key or identity.key, identity.workspaces, fleet)
+
+    def known_list(self, workspace: str) -> TargetList:
+        """The known jobs of a workspace, in the order of its list."""
+        return TargetList(self._store, self._key or self._target.identity.key, workspace)
 
     async def load(self) -> None:
         """Load the saved state, as far as it is not in memory already.
@@ -111,14 +129,19 @@ class TargetState:
                 await self._rename_or_forget(self._key, key)
             if self.unloaded:
                 await inherit(self._target, self.unloaded, self._store)
-            saved = await self._store.load(key, self.unloaded)
+            now = self._clocks.wall()
+            since = self._since(now)
+            saved = await self._store.load(key, self.unloaded, recent_since=since[0])
+            restored = restored_fleet(saved, await self._counted(key, saved, since), since)
+            before = await self._advanced(self.fleet, now)
+            jobs = list(restored.whole_jobs())
             await asyncio.to_thread(
-                self._label_limiter.learn, saved.jobs.values(), saved.ledger.keys()
+                self._label_limiter.learn, jobs, saved.ledger.keys(), saved.finished
             )
             # No await from here on: a concurrent publish must not show series that will be held.
             known = frozenset(self._target.identity.workspaces) - self.unloaded
-            fleet, ledger = restrict(self.fleet, self._ledger, known)
-            self.fleet = merge(fleet, restored_fleet(saved))
+            fleet, ledger = restrict(before, self._ledger, known)
+            self.fleet = merge(fleet, restored)
             self._ledger = {**ledger, **saved.ledger}
             self._last_active = {**self._last_active, **saved.last_active}
             self._zero_init.retain(self._exists)
@@ -128,6 +151,33 @@ class TargetState:
                 trace.log_held(self._target.name, held)
             self._set_key(key)
             self.unloaded = frozenset()
+
+    def _since(self, now: float) -> tuple[float, float]:
+        """Which finished jobs are kept whole, and which ones count: those that ended since."""
+        history = self._jobs.history
+        return now - self._jobs.retention, now - history if history else EVERYTHING
+
+    async def _counted(
+        self, key: StateKey, saved: SavedState, since: tuple[float, float]
+    ) -> Mapping[Group, int]:
+        if since[1] == EVERYTHING:
+            return saved.finished
+        return await self._store.finished_between(key, self.unloaded, since[1], _ALWAYS)
+
+    async def _advanced(self, fleet: Fleet, now: float) -> Fleet:
+        """The jobs as they are now, without any change but that of time."""
+        recent_since, counted_since = self._since(now)
+        left: Mapping[Group, int] = {}
+        if counted_since != fleet.counted_since and fleet.listed:
+            span = sorted((fleet.counted_since, counted_since))
+            workspaces = fleet.listed.keys() - self.unloaded
+            key = self._key or self._target.identity.key
+            left = await self._store.finished_between(key, workspaces, *span)
+        return advance(fleet, recent_since=recent_since, counted_since=counted_since, left=left)
+
+    def must_load_again(self) -> None:
+        """Load everything before the next poll: finished jobs in the store were lost."""
+        self.unloaded = frozenset(self._target.identity.workspaces)
 
     async def _rename_or_forget(self, old: StateKey, new: StateKey) -> None:
         """The state in memory is that of this target under another name, or of another project."""
@@ -160,6 +210,7 @@ class TargetState:
             anomalies=self._anomalies,
             label_limiter=self._label_limiter,
             refreshed=None if fresh is None else fresh - self._poll.stale_after,
+            whole=self._whole,
         )
 
     async def take_over(self, left: Handover) -> None:
@@ -173,6 +224,7 @@ class TargetState:
         self.unloaded = workspaces - left.loaded
         self.fleet, self._ledger = left.fleet, left.ledger
         self._last_active = dict(left.last_active)
+        self._whole = left.whole
         if workspaces != left.workspaces:
             self.fleet, self._ledger = await asyncio.to_thread(
                 restrict, left.fleet, left.ledger, workspaces & left.workspaces
@@ -195,16 +247,65 @@ class TargetState:
         """Update the instruments that say how many jobs there are."""
         if self._gauges.lines:
             self._instruments.tracking(
-                jobs=len(self.fleet.jobs), without_series=self._gauges.without_series
+                jobs=len(self.fleet), without_series=self._gauges.without_series
             )
             self._instruments.label_values(self._label_limiter.over_limit())
+            self._instruments.verified(
+                oldest_verification(self.fleet.verification, self._target.identity.workspaces)
+            )
 
-    async def limit_labels(self, view: View) -> View:
-        """Replace label values beyond ``jobs.max_label_values``."""
-        return await asyncio.to_thread(self._label_limiter.apply, view, self.fleet.jobs)
+    async def limit_labels(self, view: View, known: Mapping[str, TrackedJob] = {}) -> View:
+        """Replace label values beyond ``jobs.max_label_values``.
 
-    async def apply(self, view: View) -> int:
+        Args:
+            view: as read.
+            known: the jobs of the view that are known, by id.
+        """
+        return await asyncio.to_thread(self._label_limiter.apply, view, known.get)
+
+    async def begin_reading(self) -> WholeReading:
+        """Prepare to read the whole list: most of its jobs need not be kept in memory.
+
+        Raises:
+            StateError: what an earlier reading left behind cannot be removed now.
+        """
+        workspaces = self._target.identity.workspaces
+        first = [name for name in workspaces if name not in self.fleet.newest_created]
+        if first:
+            await self._store.start_over(self._key or self._target.identity.key, first)
+        fleet = await self._advanced(self.fleet, self._clocks.wall())
+        return WholeReading(self, fleet, frozenset(first))
+
+    async def save_part(self, fleet: Fleet, view: View) -> tuple[Fleet, dict[Base, float]]:
+        """Save a part of a baseline. It is not shown, and does not count as known yet.
+
+        Args:
+            fleet: with the parts before.
+            view: of jobs that existed before.
+
+        Returns:
+            The fleet with this part, and when its new bases were last active.
+
+        Raises:
+            StateError: it cannot be saved now.
+        """
+        now = self._clocks.wall()
+        key = self._key or self._target.identity.key
+        # The list may show a job twice.
+        read_before = await self._known_in(lambda: fleet).find_ids(dict.fromkeys(view.jobs))
+        known = {**await self._of_unknown_type(fleet, view), **read_before}
+        view = await self.limit_labels(view, known)
+        observed = await asyncio.to_thread(observe, fleet, view, now, known)
+        names = observed.fleet.names_in_jobs.items() - fleet.names_in_jobs.items()
+        await self._store.commit(key, StateChange(jobs=observed.jobs, pool_names=dict(names)))
+        return observed.fleet, await self._first_activity(observed, now)
+
+    async def apply(self, view: View, reading: WholeReading | None = None) -> int:
         """Make a view part of the state; computed beside the event loop.
+
+        Args:
+            view: what was read.
+            reading: of the whole list, with the parts that are saved already.
 
         Returns:
             How many events it has brought.
@@ -214,14 +315,18 @@ class TargetState:
         """
         async with self._applying:
             now = self._clocks.wall()
-            view = await self.limit_labels(view)
+            fleet = await self._advanced(self.fleet if reading is None else reading.fleet, now)
+            known = await self._look_up(view, fleet)
+            view = await self.limit_labels(view, known)
             observed, ledger, changed = await asyncio.to_thread(
-                _digest, self.fleet, self._ledger, view, now
+                _digest, fleet, self._ledger, view, known, now
             )
             released = self._zero_init.releasable(self._clocks.monotonic())
-            restarts = new_restarts(self.fleet, observed.events)
+            restarts = new_restarts(observed.changes, observed.events)
             new = (ledger.keys() - self._ledger.keys()) | restarts
-            first = await self._first_activity(observed.fleet, now)
+            first = await self._first_activity(observed, now)
+            if reading is not None:
+                first |= reading.activity
             events = {event.base: now for event in observed.events}
             gauges = await self._render_gauges(
                 observed.fleet, released, restarts, now, self._last_active | first | events
@@ -236,10 +341,17 @@ class TargetState:
             last_active = self._last_active | active
             await self._commit(
                 StateChange(
-                    jobs=observed.changed,
-                    deleted=observed.deleted,
+                    jobs=observed.jobs,
+                    deleted=observed.gone,
                     newest_created=observed.fleet.newest_created,
                     unified=observed.fleet.unified,
+                    incomplete=observed.fleet.incomplete,
+                    verification=dict(
+                        observed.fleet.verification.items() - self.fleet.verification.items()
+                    ),
+                    pool_names=dict(
+                        observed.fleet.names_in_jobs.items() - self.fleet.names_in_jobs.items()
+                    ),
                     series=changed,
                     released=released & ledger.keys(),
                     last_active=active,
@@ -259,8 +371,24 @@ class TargetState:
                 trace.log_released(self._target.name, released, ledger)
         self._anomalies.report(view)
         self.report()
-        self._fresh_until = self._clocks.monotonic() + self._poll.stale_after
+        if view.newest_created:  # a verification does not read what may have changed
+            self._fresh_until = self._clocks.monotonic() + self._poll.stale_after
         return len(observed.events)
+
+    async def _look_up(self, view: View, fleet: Fleet) -> Mapping[str, TrackedJob]:
+        """The jobs that a view may change, as they are known in a fleet and the store."""
+        ids = dict.fromkeys(view.deleted | view.forgotten, None)
+        created = ids | {job.id: job.created for job in view.jobs.values()}
+        known = await self._known_in(lambda: fleet).find_ids(created)
+        return {**await self._of_unknown_type(fleet, view), **known}
+
+    async def _of_unknown_type(self, fleet: Fleet, view: View) -> dict[str, TrackedJob]:
+        """The finished jobs whose flavor type a view may tell without mentioning them."""
+        if not (pools := pools_with_news(fleet, view)):
+            return {}
+        return await self._store.of_unknown_type(
+            self._key or self._target.identity.key, self._target.identity.workspaces, pools
+        )
 
     async def publish(self, conclude: Callable[[], None] = lambda: None) -> None:
         """Publish the state. New counters are published as zeros first.
@@ -294,14 +422,14 @@ class TargetState:
             await self._withdraw_if_stale()
             await self._release_if_due()
 
-    async def _first_activity(self, fleet: Fleet, now: float) -> dict[Base, float]:
+    async def _first_activity(self, observed: Observation, now: float) -> dict[Base, float]:
         """Of bases that were not known before, or were saved by an older version."""
-        missing = fleet.accelerators.keys() - self._last_active.keys()
+        missing = observed.fleet.accelerators.keys() - self._last_active.keys()
         if not (missing and self._jobs.idle_retention):
             return {}
         history = self._jobs.history
         return await asyncio.to_thread(
-            first_activity, fleet.jobs.values(), missing, history=history, now=now
+            first_activity, observed.jobs.values(), missing, history=history, now=now
         )
 
     async def _render_gauges(
@@ -319,8 +447,9 @@ class TargetState:
 
         labels, retention = self._target.identity.labels, self._jobs.idle_retention
         idle = idle_bases(last_active, retention, now)
+        pools = self._target.pools.snapshot
         return await asyncio.to_thread(
-            render_gauges, fleet, labels, self._jobs, is_held, now, idle=idle
+            render_gauges, fleet, labels, self._jobs, is_held, idle=idle, pools=pools
         )
 
     async def _render_counters(self) -> Rendered:
@@ -336,6 +465,9 @@ class TargetState:
         try:
             await self._store.commit(self._key or self._target.identity.key, change, whole)
             self._whole = whole
+        except HistoryLostError:
+            self.must_load_again()
+            raise
         except asyncio.CancelledError:
             self._commit_interrupted = True
             raise
@@ -399,9 +531,9 @@ class TargetState:
 
 
 def _digest(
-    fleet: Fleet, ledger: Ledger, view: View, now: float
+    fleet: Fleet, ledger: Ledger, view: View, known: Mapping[str, TrackedJob], now: float
 ) -> tuple[Observation, Ledger, dict[SeriesKey, Series]]:
     """The new jobs and counters after a view. Runs in a thread: many jobs take a while."""
-    observed = observe(fleet, view, now)
+    observed = observe(fleet, view, now, known)
     after, changed = add(ledger, observed.events, observed.fleet.accelerators, now)
     return observed, after, changed

@@ -7,7 +7,8 @@ those come from strangers.
 import logging
 from collections.abc import Iterable
 
-from exporter.jobs.tracked import Fleet, base_of
+from exporter.jobs.fleet import Fleet
+from exporter.jobs.tracked import base_of
 from exporter.jobs.tracker import Observation
 from exporter.metrics.counters import (
     BASE,
@@ -49,8 +50,10 @@ def log_events(target: str, before: Fleet, observed: Observation) -> None:
         }
         log.debug("event counted", extra=facts)
     created = {event.job_id for event in observed.events if event.kind == "created"}
-    for job_id in observed.changed.keys() - before.jobs.keys() - created:
-        job = observed.changed[job_id].job
+    for job_id, (known, after) in observed.changes.items():
+        if known is not None or after is None or job_id in created:
+            continue
+        job = after.job
         if job.workspace in before.newest_created:  # else all its jobs are the baseline
             facts = {"target": target, "job_id": job_id, **base_of(job)._asdict()}
             log.debug(_HIDDEN, extra=facts)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.settings import secret_types, types
+from exporter.settings import metric_types, secret_types, types
 from exporter.settings.durations import show
 from exporter.settings.problems import OptionPath
 from exporter.settings.types import Address
@@ -192,6 +192,11 @@ class TargetSettings(Group):
     ] = _option(
         "Workspace IDs, or `all` that the identity can access; each costs a search of its own.", "0"
     )
+    labels: Annotated[dict[str, str], metric_types.LABELS] = _option(
+        "Labels of `modelarts_target_info`, in the file as a mapping (`team: nlp`), otherwise as "
+        "`NAME=VALUE`.",
+        {},
+    )
     auth: AuthSettings = Field(default_factory=AuthSettings)
     pagination: Annotated[Pagination, types.choice(Pagination)] = _option(
         "How the API interprets `offset`: as a page number, as a row number, or detect it.", "auto"
@@ -230,10 +235,19 @@ class PollSettings(Group):
     )
     timeout: Positive = _option("Timeout of an incremental poll.", "2m")
     sweep_timeout: Positive = _option(
-        "Timeout of a sweep; 30m is enough for 360,000 jobs at 5 requests per second.", "30m"
+        "Timeout of a sweep and of a verification; 30m is enough for 360,000 jobs at 5 requests "
+        "per second.",
+        "30m",
     )
     sweep_interval: Positive = _option(
-        "Time from one sweep, which reads all jobs that the API lists, to the next.", "1h"
+        "Time in which every page of the job list is verified once, with at most one page beside "
+        "each poll. Where that is not possible: time from one sweep, which reads the whole list, "
+        "to the next.",
+        "24h",
+    )
+    pools_interval: FromZero = _option(
+        "How often to read how full resource pools are, quotas and places in queues; `0` = never.",
+        "5m",
     )
     stale_after: Positive = _option(
         "Withdraw the series of job states after this time without a successful poll. "
@@ -357,6 +371,16 @@ class WebSettings(Group):
     )
 
 
+class MetricsSettings(Group):
+    """What is served."""
+
+    deny: Annotated[tuple[str, ...], metric_types.FAMILIES] = _option(
+        "Regular expressions of metric families that are not served. An expression must match the "
+        "whole name, as in `# TYPE` lines of the text format.",
+        [],
+    )
+
+
 class LogSettings(Group):
     """The log on standard error."""
 
@@ -392,6 +416,7 @@ class Settings(Group, BaseSettings):
     discovery: DiscoverySettings = Field(default_factory=DiscoverySettings)
     shard: ShardSettings = Field(default_factory=ShardSettings)
     web: WebSettings = Field(default_factory=WebSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     def all_targets(self) -> tuple[TargetSettings, ...]:

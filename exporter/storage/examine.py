@@ -6,8 +6,8 @@ import stat
 from pathlib import Path
 
 from exporter.errors import ConfigError
+from exporter.storage.layout import LAYOUT
 from exporter.storage.sqlite import newer_version_error
-from exporter.storage.tables import LAYOUT
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_SIZE = 100  # https://www.sqlite.org/fileformat.html, 1.3

@@ -15,17 +15,27 @@ from zlib import crc32
 
 from exporter.storage.damage import DamagedFileError
 
-_TEXT = re.compile(rb"exporter state format (\d{5}) commit (\d{15}) check ([0-9a-f]{8})")
-"""Always of the same length: it is overwritten in place, and no older copy remains in a page."""
+_TEXT = re.compile(
+    rb"(exporter state format (\d{5}) commit (\d{15}) check )([0-9a-f]{8})(?: (stopped|running))?"
+)
+"""Always of the same length: it is overwritten in place. Format 2 had no last word, and ignores it;
+anything but that the exporter has stopped means that it may have been killed."""
 
 _WAL_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24  # https://www.sqlite.org/fileformat2.html#walformat
 
 
 class Generation(NamedTuple):
-    """The format of a file and the number of its last commit."""
+    """What a file says about itself.
+
+    Attributes:
+        format: of the file.
+        number: of its last commit.
+        stopped: whether the exporter that made this commit has stopped in order since.
+    """
 
     format: int
     number: int
+    stopped: bool = False
 
 
 def create(connection: sqlite3.Connection, version: int) -> None:
@@ -34,12 +44,30 @@ def create(connection: sqlite3.Connection, version: int) -> None:
     connection.execute("INSERT INTO generation VALUES (?)", (_encode(Generation(version, 1)),))
 
 
-def advance(connection: sqlite3.Connection) -> None:
-    """Count a commit, in its transaction."""
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Note another format of the file, in the transaction that changes it."""
+    _write(connection, _existing(connection)._replace(format=version))
+
+
+def advance(connection: sqlite3.Connection, *, stopped: bool = False) -> None:
+    """Count a commit, in its transaction.
+
+    Args:
+        connection: to the file.
+        stopped: it is the last one before the file is closed.
+    """
+    last = _existing(connection)
+    _write(connection, last._replace(number=last.number + 1, stopped=stopped))
+
+
+def _existing(connection: sqlite3.Connection) -> Generation:
     if (last := read(connection)) is None:
-        raise sqlite3.DatabaseError("the table of generations is missing")
-    value = _encode(last._replace(number=last.number + 1))
-    connection.execute("UPDATE generation SET value = ?", (value,))
+        raise DamagedFileError("is damaged (the table of generations is missing)")
+    return last
+
+
+def _write(connection: sqlite3.Connection, generation: Generation) -> None:
+    connection.execute("UPDATE generation SET value = ?", (_encode(generation),))
 
 
 def read(connection: sqlite3.Connection) -> Generation | None:
@@ -106,11 +134,15 @@ def _first_in_wal(wal: Path) -> int | None:
 
 def _encode(generation: Generation) -> str:
     text = f"exporter state format {generation.format:05} commit {generation.number:015} check "
-    return f"{text}{crc32(text.encode()):08x}"
+    word = "stopped" if generation.stopped else "running"
+    return f"{text}{crc32(text.encode()):08x} {word}"
 
 
 def _decode(page: bytes) -> Generation | None:
-    match = _TEXT.search(page)
-    if match is None or int(match[3], 16) != crc32(match[0][: -len(match[3])]):
-        return None
-    return Generation(int(match[1]), int(match[2]))
+    """The newest generation in a page: one of format 2 may remain beside it."""
+    found = [
+        Generation(int(match[2]), int(match[3]), match[5] == b"stopped")
+        for match in _TEXT.finditer(page)
+        if int(match[4], 16) == crc32(match[1])
+    ]
+    return max(found, default=None)

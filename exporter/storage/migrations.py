@@ -6,19 +6,22 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from exporter.storage import generation, rows, scopes
-from exporter.storage.rows import damaged, key_of, verified
+from exporter.storage import counts, generation, jobs, rows, scopes, tables
+from exporter.storage.counts import Counting
+from exporter.storage.rows import checksum, damaged, key_of, verified
 from exporter.storage.scopes import Scope, StateKey
 
 log = logging.getLogger(__name__)
 
+_UNNAMED = (scopes.UNKNOWN, scopes.UNKNOWN)
+"""Name and endpoint of a target in files of format 1."""
 _UNIFIED = "unified:"
 """Prefix of a workspace in ``horizon``: whether its baseline has fine-tuning jobs (1)."""
 
 PROGRESS_SECONDS = 5.0
 """How often a step that takes long says how far it is."""
 
-
+_JOBS_OF_2 = "SELECT scope, id, known, (SELECT count(*) FROM old_job) FROM old_job"
 _JOBS = "SELECT target, workspace, id, known, (SELECT count(*) FROM old_job) FROM old_job"
 _SERIES = (
     "SELECT target, workspace, family, labels, series, released,"
@@ -54,7 +57,13 @@ def to_scopes(connection: sqlite3.Connection) -> None:
     """
     connection.execute("ALTER TABLE job RENAME TO old_job")
     connection.execute("ALTER TABLE series RENAME TO old_series")
-    scopes.create(connection)
+    connection.execute(
+        "CREATE TABLE scope ("
+        " id INTEGER PRIMARY KEY, region TEXT NOT NULL, project TEXT NOT NULL, name TEXT NOT NULL,"
+        " endpoint TEXT NOT NULL, workspace TEXT NOT NULL, newest REAL, unified INTEGER NOT NULL,"
+        " checksum INTEGER NOT NULL,"
+        " UNIQUE (region, project, name, endpoint, workspace))"
+    )
     connection.execute(
         "CREATE TABLE job ("
         " scope INTEGER NOT NULL, id TEXT NOT NULL, known BLOB NOT NULL, UNIQUE (id, scope))"
@@ -97,8 +106,10 @@ def _scopes_from_1(connection: sqlite3.Connection) -> dict[tuple[str, str], int]
         region, _, project_id = target.partition("/")
         newest = horizon.get((target, workspace))
         unified = horizon.get((target, _UNIFIED + workspace)) == 1
-        key = StateKey(region, project_id)
-        scopes.write(connection, Scope(number, key, workspace, newest, unified))
+        values = (number, region, project_id, *_UNNAMED, workspace, newest, int(unified))
+        connection.execute(
+            "INSERT INTO scope VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, checksum(values))
+        )
         ids[target, workspace] = number
     return ids
 
@@ -128,6 +139,62 @@ def _series_from_1(
         row = key_of(scope, family) + labels
         mark = rows.released_mark(row, released=bool(released))
         yield scope, family, labels, rows.sealed(encoded, row), mark
+
+
+def to_groups(connection: sqlite3.Connection) -> None:
+    """From format 2 to 3: columns and counts, so that nothing has to read all jobs."""
+    connection.execute("ALTER TABLE job RENAME TO old_job")
+    connection.execute("ALTER TABLE scope RENAME TO old_scope")
+    scopes.create(connection)
+    jobs.create(connection)
+    counts.create(connection)
+    tables.create_pools(connection)
+    generation.migrate(connection, 3)
+    keys = _scopes_from_2(connection)
+    names: dict[StateKey, dict[str, tuple[float, str]]] = {}
+    counting = Counting(connection)
+    jobs.insert(connection, _jobs_from_2(connection, counting, keys, names))
+    counting.save()
+    for key, pools in names.items():
+        tables.write_pools(connection, key, pools)
+    for table in ("old_job", "old_scope"):
+        connection.execute(f"DROP TABLE {table}")
+    jobs.create_indexes(connection)
+
+
+def _scopes_from_2(connection: sqlite3.Connection) -> dict[int, StateKey]:
+    """Copy the scopes. Return the targets that they belong to."""
+    keys = {}
+    for *values, found in connection.execute("SELECT * FROM old_scope").fetchall():
+        if found != checksum(values):
+            raise damaged("scope", str(values[5]), "wrong checksum")
+        scope_id, *key, workspace, newest, unified = values
+        keys[scope_id] = StateKey(*key)
+        scopes.write(connection, Scope(scope_id, keys[scope_id], workspace, newest, bool(unified)))
+    return keys
+
+
+def _jobs_from_2(
+    connection: sqlite3.Connection,
+    counting: Counting,
+    keys: dict[int, StateKey],
+    names: dict[StateKey, dict[str, tuple[float, str]]],
+) -> Iterator[jobs.Row]:
+    """The rows of all jobs. Counts them, and notes the names that they have for their pools."""
+    for scope, job_id, blob in _with_progress("jobs", connection.execute(_JOBS_OF_2)):
+        try:
+            known = rows.decode_job(verified(blob, key_of(scope, job_id)))
+        except rows.UNREADABLE as error:
+            raise damaged("job", job_id, error) from error
+        if scope not in keys:
+            raise damaged("job", job_id, "its workspace is missing")
+        row = jobs.encode(scope, job_id, counting.group(scope, known.job), known)
+        counting.add(1, scope, row.group, row.created)
+        if known.job.pool_name:
+            pools = names.setdefault(keys[scope], {})
+            name = known.job.created or 0.0, known.job.pool_name
+            pools[known.job.pool] = max(name, pools.get(known.job.pool, name))
+        yield row
 
 
 def _with_progress(what: str, found: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

@@ -1,11 +1,13 @@
 """How rows of the state file are encoded: msgpack, and a checksum for every value that counts."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
+from exporter.jobs.job import Job
 from exporter.jobs.tracked import TrackedJob
 from exporter.metrics.counters import Series
 from exporter.storage.damage import DamagedFileError
@@ -18,6 +20,7 @@ UNREADABLE = (msgspec.MsgspecError, TypeError, ValueError)
 """Raised by `verified` and the decoders."""
 
 _CHECKSUM_BYTES = 4
+_DIGEST_BYTES = 8
 
 
 def damaged(what: str, name: str, why: object) -> DamagedFileError:
@@ -54,6 +57,12 @@ def key_of(*parts: object) -> bytes:
 def checksum(values: Sequence[object]) -> int:
     """The checksum of a row of plain values."""
     return crc32(encode(values))
+
+
+def digest(job: Job) -> int:
+    """A number that differs for jobs that differ in anything: 64 bits, signed as in SQLite."""
+    found = blake2b(encode(job), digest_size=_DIGEST_BYTES).digest()
+    return int.from_bytes(found, "little", signed=True)
 
 
 def released_mark(key: bytes, *, released: bool) -> int:

@@ -14,6 +14,14 @@ from exporter.storage.rows import checksum, damaged
 UNKNOWN = ""
 """Name and endpoint of data from files of format 1, which do not have them."""
 
+IDS = "(SELECT id FROM scope WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)"
+"""SQL: the scopes of a target, whose `StateKey` is the parameters."""
+
+_COLUMNS = (
+    "id, region, project, name, endpoint, workspace, newest, unified, incomplete, verification,"
+    " checksum"
+)
+
 
 class StateKey(NamedTuple):
     """The name of a target's saved state.
@@ -41,6 +49,8 @@ class Scope(NamedTuple):
         newest: create time (unix seconds) of its newest job, -inf = it had none; None = it was
             never read, only jobs of other workspaces refer to it.
         unified: whether its baseline has fine-tuning jobs.
+        incomplete: whether its finished jobs were lost.
+        verification: opaque; empty = none.
     """
 
     id: int
@@ -48,14 +58,8 @@ class Scope(NamedTuple):
     workspace: str
     newest: float | None
     unified: bool = False
-
-
-_DELETE = (
-    "DELETE FROM job WHERE scope = ?",
-    "DELETE FROM series WHERE scope = ?",
-    "DELETE FROM activity WHERE scope = ?",
-    "DELETE FROM scope WHERE id = ?",
-)
+    incomplete: bool = False
+    verification: bytes = b""
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -64,14 +68,14 @@ def create(connection: sqlite3.Connection) -> None:
         "CREATE TABLE scope ("
         " id INTEGER PRIMARY KEY, region TEXT NOT NULL, project TEXT NOT NULL, name TEXT NOT NULL,"
         " endpoint TEXT NOT NULL, workspace TEXT NOT NULL, newest REAL, unified INTEGER NOT NULL,"
-        " checksum INTEGER NOT NULL,"
+        " incomplete INTEGER NOT NULL, verification BLOB NOT NULL, checksum INTEGER NOT NULL,"
         " UNIQUE (region, project, name, endpoint, workspace))"
     )
 
 
 def scopes_of(connection: sqlite3.Connection, key: StateKey) -> dict[str, Scope]:
     """The scopes of a target by workspace."""
-    query = "SELECT * FROM scope WHERE region = ? AND project = ? AND name = ? AND endpoint = ?"
+    query = f"SELECT {_COLUMNS} FROM scope WHERE id IN {IDS}"
     return {scope.workspace: scope for scope in _read(connection.execute(query, key))}
 
 
@@ -79,54 +83,92 @@ def scopes_of_project(
     connection: sqlite3.Connection, region: str, project_id: str
 ) -> list[tuple[StateKey, str]]:
     """The targets and workspaces of a project that have been read."""
-    query = "SELECT * FROM scope WHERE region = ? AND project = ?"
+    query = f"SELECT {_COLUMNS} FROM scope WHERE region = ? AND project = ?"
     found = _read(connection.execute(query, (region, project_id)))
     return [(scope.key, scope.workspace) for scope in found if scope.newest is not None]
 
 
 def all_ids(connection: sqlite3.Connection) -> frozenset[int]:
     """The IDs of all scopes; each is verified."""
-    return frozenset(scope.id for scope in _read(connection.execute("SELECT * FROM scope")))
+    found = connection.execute(f"SELECT {_COLUMNS} FROM scope")
+    return frozenset(scope.id for scope in _read(found))
 
 
 def _read(rows: sqlite3.Cursor) -> Iterator[Scope]:
     for *values, found in rows.fetchall():
-        scope_id, *key, workspace, newest, unified = values
         if found != checksum(values):
-            raise damaged("scope", str(workspace), "wrong checksum")
-        yield Scope(scope_id, StateKey(*key), workspace, newest, bool(unified))
+            raise damaged("scope", str(values[5]), "wrong checksum")
+        scope_id, *key, workspace, newest, unified, incomplete, verification = values
+        yield Scope(
+            scope_id, StateKey(*key), workspace, newest, bool(unified), bool(incomplete),
+            verification,
+        )  # fmt: skip
 
 
 def write(connection: sqlite3.Connection, scope: Scope) -> None:
     """Insert or replace a scope."""
-    values = (scope.id, *scope.key, scope.workspace, scope.newest, int(scope.unified))
+    values = (
+        scope.id, *scope.key, scope.workspace, scope.newest, int(scope.unified),
+        int(scope.incomplete), scope.verification,
+    )  # fmt: skip
     connection.execute(
-        "INSERT OR REPLACE INTO scope VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT OR REPLACE INTO scope ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*values, checksum(values)),
     )
 
 
-def add(connection: sqlite3.Connection, key: StateKey, workspace: str) -> Scope:
-    """Add a scope that does not exist yet."""
-    (last,) = connection.execute("SELECT ifnull(max(id), 0) FROM scope").fetchone()
-    scope = Scope(last + 1, key, workspace, None)
-    write(connection, scope)
-    return scope
+class TargetScopes:
+    """The scopes of a target while it is written; missing ones are added."""
+
+    def __init__(self, connection: sqlite3.Connection, key: StateKey) -> None:
+        self._connection = connection
+        self._key = key
+        self._scopes = scopes_of(connection, key)
+
+    def of(self, workspace: str) -> Scope:
+        """The scope of a workspace."""
+        if (scope := self._scopes.get(workspace)) is None:
+            (last,) = self._connection.execute("SELECT ifnull(max(id), 0) FROM scope").fetchone()
+            scope = Scope(last + 1, self._key, workspace, None)
+            self.write(scope)
+        return scope
+
+    def write(self, scope: Scope) -> None:
+        """Save a scope if it has changed."""
+        if self._scopes.get(scope.workspace) != scope:
+            write(self._connection, scope)
+            self._scopes[scope.workspace] = scope
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """The IDs of all scopes of the target."""
+        return frozenset(scope.id for scope in self._scopes.values())
 
 
 def write_workspaces(
-    connection: sqlite3.Connection,
-    key: StateKey,
+    scopes: TargetScopes,
     newest_created: Mapping[str, float],
     unified: Collection[str],
+    incomplete: Collection[str],
+    verification: Mapping[str, bytes],
 ) -> None:
-    """Save the create time of the newest job of workspaces, and which have fine-tuning jobs."""
-    known = scopes_of(connection, key)
+    """Save what is known about workspaces; the arguments are those of a `StateChange`."""
     for workspace, newest in newest_created.items():
-        scope = known.get(workspace) or add(connection, key, workspace)
-        changed = scope._replace(newest=newest, unified=workspace in unified)
-        if changed != scope:
-            write(connection, changed)
+        scope = scopes.of(workspace)
+        scopes.write(
+            scope._replace(
+                newest=newest, unified=workspace in unified, incomplete=workspace in incomplete
+            )
+        )
+    for workspace, value in verification.items():
+        scopes.write(scopes.of(workspace)._replace(verification=value))
+
+
+_DELETE = (
+    *(f"DELETE FROM {each} WHERE scope = ?" for each in ("job", "hour", "series", "activity")),
+    "DELETE FROM job_group WHERE scope = ?",
+    "DELETE FROM scope WHERE id = ?",
+)
 
 
 def rename(

@@ -1,5 +1,7 @@
 """A SQLite file for one process: locked, checked, migrated, moved aside, or written anew.
 
+Or a private temporary database, for which nothing of this is needed.
+
 All functions block and must run in the same thread. Nothing else in the process may open the file,
 not even to read it: closing it would drop SQLite's locks (POSIX; see
 https://www.sqlite.org/howtocorrupt.html, 2.2). The caller is responsible for checkpoints.
@@ -13,6 +15,7 @@ import sqlite3
 import stat
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -39,12 +42,13 @@ _OTHERS_READ, _OTHERS_WRITE = 0o004, 0o002
 _LEAP = 16
 """No future version is that far ahead: if the content says otherwise, the header is damaged."""
 
-_TEMPORARY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})  # a restart may help
+_TEMPORARY_DIRECTORIES = ("/var/tmp", "/usr/tmp", "/tmp", ".")  # noqa: S108 - SQLite uses them
+"""After those in the environment: https://www.sqlite.org/tempfiles.html, 5."""
+_TRANSIENT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})  # a restart may help
 _ADVICE = {
     sqlite3.SQLITE_FULL: "free space on its disk",
     sqlite3.SQLITE_IOERR: "check its disk",
     **dict.fromkeys(_BUSY, "in use by another process; each exporter needs its own file"),
-    **dict.fromkeys(_DAMAGE, "damaged; restart the exporter to move it aside"),
     **dict.fromkeys(_FORBIDDEN, "the file and its directory must be writable"),
 }
 
@@ -57,12 +61,25 @@ class Layout(NamedTuple):
         steps: migrations by version, from 1 without a gap, each from the version before. Version 0
             is an empty file. All that are needed run in one transaction. What a schema contains
             besides is foreign.
-        check: reads everything. Like the steps, it raises `DamagedFileError` if that fails.
+        check: reads everything, a little in each step; the first one is taken whenever a file is
+            opened. Like the migrations, it raises `DamagedFileError` if that fails.
     """
 
     application_id: int
     steps: Mapping[int, Callable[[sqlite3.Connection], None]]
-    check: Callable[[sqlite3.Connection], None]
+    check: Callable[[sqlite3.Connection], Iterator[None]]
+
+
+class Opened(NamedTuple):
+    """A database that was opened.
+
+    Attributes:
+        connection: in autocommit mode.
+        check: the steps of the check that remain.
+    """
+
+    connection: sqlite3.Connection
+    check: Iterator[None]
 
 
 def open_file(
@@ -71,14 +88,18 @@ def open_file(
     *,
     moved: Callable[[], None],
     clocks: Clocks = Clocks(),  # noqa: B008 - it is immutable
-) -> sqlite3.Connection:
+    can_wait: bool = False,
+) -> Opened:
     """Open a file exclusively. Create it if it is missing, migrate it to the newest version.
+
+    Its rows are checked now only if it was not closed in order (`exporter.storage.generation`).
 
     Args:
         path: of the file; its directory must exist.
         layout: its format.
         moved: called when a damaged or foreign file was moved aside.
         clocks: for the name of the moved file.
+        can_wait: it is a copy that was just made; its rows need not be checked now.
 
     Raises:
         ConfigError: the path cannot be used, or a newer version wrote the file.
@@ -87,7 +108,13 @@ def open_file(
     try:
         real = _regular(path)
         try:
-            return _open(path, real, layout, lambda: _move_aside(real, clocks.wall(), "damaged"))
+            return _open(
+                path,
+                real,
+                layout,
+                lambda: _move_aside(real, clocks.wall(), "damaged"),
+                can_wait=can_wait,
+            )
         except _MovedAsideError as error:
             moved()
             log.error(  # noqa: TRY400 - the message says it all; a traceback would hide it
@@ -96,17 +123,42 @@ def open_file(
                 error.damage,
                 error.aside,
             )
-        return _open(path, _regular(path), layout, None)
+        return _open(path, _regular(path), layout, None, can_wait=False)
     except DamagedFileError as damage:
         raise StartError(f"state file {path} {damage}, although it is new") from damage
     except sqlite3.Error as error:
         if _code(error) in _FORBIDDEN:
-            raise ConfigError(f"state.file: {_explained(path, error)}") from error
-        raise StartError(f"state file {_explained(path, error)}") from error
+            raise ConfigError(f"state.file: {path}: {explain(error)}") from error
+        raise StartError(f"state file {path}: {explain(error)}") from error
     except OSError as error:
-        if error.errno in _TEMPORARY:
+        if error.errno in _TRANSIENT:
             raise StartError(f"state file {path}: {error.strerror}") from error
         raise ConfigError(f"state.file: {path}: {error.strerror}") from error
+
+
+def open_temporary(layout: Layout) -> Opened:
+    """Open a private database: in memory if it is small, else in an unnamed temporary file.
+
+    Without a directory for such files, all of it is in memory.
+
+    Raises:
+        StartError: it cannot be created.
+    """
+    directories = filter(None, map(os.environ.get, ("SQLITE_TMPDIR", "TMPDIR")))
+    has_directory = any(
+        Path(each).is_dir() and os.access(each, os.W_OK | os.X_OK)
+        for each in (*directories, *_TEMPORARY_DIRECTORIES)
+    )
+    try:
+        connection = sqlite3.connect("" if has_directory else ":memory:", isolation_level=None)
+        if not has_directory:
+            connection.execute("PRAGMA temp_store = MEMORY")
+        with transaction(connection):
+            for step in range(1, max(layout.steps) + 1):
+                layout.steps[step](connection)
+    except sqlite3.Error as error:
+        raise StartError(f"temporary database: {explain(error)}") from error
+    return Opened(connection, iter(()))
 
 
 def newer_version_error(path: Path, version: int, newest: int) -> ConfigError:
@@ -130,14 +182,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def explain(path: Path, error: sqlite3.Error) -> str:
-    """One line: the file, what is wrong, what to do about it."""
-    return f"state file {_explained(path, error)}"
-
-
-def _explained(path: Path, error: sqlite3.Error) -> str:
+def explain(error: sqlite3.Error) -> str:
+    """What is wrong, and what to do about it, on one line."""
     advice = _ADVICE.get(_code(error))
-    return f"{path}: {error}" + (f" ({advice})" if advice else "")
+    return f"{error}" + (f" ({advice})" if advice else "")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error means that the file is damaged."""
+    return _code(error) in _DAMAGE or str(error).startswith("Could not decode to UTF-8")
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -182,15 +235,20 @@ class _MovedAsideError(Exception):
 
 
 def _open(
-    path: Path, real: Path, layout: Layout, move_aside: Callable[[], Path] | None
-) -> sqlite3.Connection:
+    path: Path,
+    real: Path,
+    layout: Layout,
+    move_aside: Callable[[], Path] | None,
+    *,
+    can_wait: bool,
+) -> Opened:
     connection = sqlite3.connect(
         f"{real.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=LOCK_SECONDS
     )
     try:
         with _explained_damage(real):
-            version = _examine(connection, path, real, layout)
-            _prepare(connection, path, version, layout)
+            version = _examine(connection, path, real, layout, can_wait=can_wait)
+            check = _prepare(connection, path, version, layout, can_wait=can_wait)
     except DamagedFileError as damage:
         traceback.clear_frames(damage.__traceback__)  # a cursor in them would keep the file open
         if move_aside is None:
@@ -208,7 +266,7 @@ def _open(
         connection.close()
         raise
     _warn_if_accessible(path, real)
-    return connection
+    return Opened(connection, check)
 
 
 @contextlib.contextmanager
@@ -217,7 +275,7 @@ def _explained_damage(real: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if _code(error) in _DAMAGE:
+        if is_damage(error):
             raise DamagedFileError(f"is damaged ({error})") from error
         if _code(error) == sqlite3.SQLITE_READONLY:
             checks.check_header(real)
@@ -226,7 +284,9 @@ def _explained_damage(real: Path) -> Iterator[None]:
         raise DamagedFileError("is damaged (invalid text)") from error
 
 
-def _examine(connection: sqlite3.Connection, path: Path, real: Path, layout: Layout) -> int:
+def _examine(
+    connection: sqlite3.Connection, path: Path, real: Path, layout: Layout, *, can_wait: bool
+) -> int:
     """Take the lock, and check everything but the rows. Return the version, 0 for an empty file."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     with _errors_are_damage():
@@ -243,8 +303,15 @@ def _examine(connection: sqlite3.Connection, path: Path, real: Path, layout: Lay
             raise DamagedFileError("belongs to another application")
         checks.check_schema(connection, _expected_schema(layout, version))
         checks.check_size(connection, real)
-        checks.check_integrity(connection)
+        if version < max(layout.steps) or not (can_wait or _was_stopped(connection)):
+            checks.check_structure(connection)
     return version
+
+
+def _was_stopped(connection: sqlite3.Connection) -> bool:
+    """Whether the last exporter that wrote to the file has closed it in order."""
+    last = generation.read(connection)
+    return last is not None and last.stopped
 
 
 def _refuse_newer(
@@ -265,29 +332,42 @@ def _expected_schema(layout: Layout, version: int) -> checks.SchemaObjects:
         return checks.schema_of(example)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, version: int, layout: Layout) -> None:
-    """Migrate, and check every row."""
+def _prepare(
+    connection: sqlite3.Connection, path: Path, version: int, layout: Layout, *, can_wait: bool
+) -> Iterator[None]:
+    """Migrate, and check every row if that cannot wait. Return what remains of the check."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA journal_size_limit = {LONGEST_WAL_BYTES}")
-    newest = max(layout.steps)
-    if version < newest:
-        if version:
-            log.info("migrating state file %s from format %d to %d", path, version, newest)
-        with transaction(connection):
-            for step in range(version, newest):
-                layout.steps[step + 1](connection)
-            connection.execute(f"PRAGMA application_id = {layout.application_id}")
-            connection.execute(f"PRAGMA user_version = {newest}")
-        with contextlib.suppress(sqlite3.Error):  # it can be done later
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        if version:
-            log.info("migrated state file %s", path)
-        else:
-            log.info("created state file %s: all counters start from a baseline", path)
+    if version < max(layout.steps):
+        _migrate(connection, path, version, layout)  # has read all jobs
+        can_wait = True
+    check = layout.check(connection)
     with _errors_are_damage():
-        layout.check(connection)
+        if can_wait or _was_stopped(connection):
+            next(check, None)
+        else:
+            log.info("checking state file %s: the exporter before was killed", path)
+            deque(check, 0)
+    return check
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, version: int, layout: Layout) -> None:
+    newest = max(layout.steps)
+    if version:
+        log.info("migrating state file %s from format %d to %d", path, version, newest)
+    with transaction(connection):
+        for step in range(version, newest):
+            layout.steps[step + 1](connection)
+        connection.execute(f"PRAGMA application_id = {layout.application_id}")
+        connection.execute(f"PRAGMA user_version = {newest}")
+    with contextlib.suppress(sqlite3.Error):  # it can be done later
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if version:
+        log.info("migrated state file %s", path)
+    else:
+        log.info("created state file %s: all counters start from a baseline", path)
 
 
 @contextlib.contextmanager
@@ -314,14 +394,17 @@ def fingerprint(real: Path) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def rescue(connection: sqlite3.Connection, real: Path, *, intact: bool, now: float) -> Path | None:
-    """Give up a file that was deleted or changed by others while open; put a copy in its place.
+def rescue(
+    connection: sqlite3.Connection, real: Path, *, intact: bool, now: float, why: str = "replaced"
+) -> Path | None:
+    """Give up a file that was deleted, changed or damaged while open; put a copy in its place.
 
     Args:
         connection: is closed.
         real: path of the file, without symbolic links.
         intact: whether the connection still has its own file, without a name, to copy from.
         now: unix seconds, for the name of what is moved aside.
+        why: likewise.
 
     Returns:
         What was found in its place and is moved aside; None = nothing.
@@ -340,7 +423,7 @@ def rescue(connection: sqlite3.Connection, real: Path, *, intact: bool, now: flo
     if real.exists():
         if intact:
             _check_unused(real)
-        aside = _move_aside(real, now, "replaced")
+        aside = _move_aside(real, now, why)
     for suffix in _COMPANIONS[1:]:  # before the copy is there: they do not belong to it
         real.with_name(f"{real.name}{suffix}").unlink(missing_ok=True)
     if intact:

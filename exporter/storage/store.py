@@ -1,37 +1,41 @@
 """Saved state: the jobs and counters of each target, and which series were ever published.
 
 A `Store` commits the changes of a poll atomically, before they are published. So no counter that
-was ever scraped falls, and no event is counted twice. `StateFile` saves to SQLite, `MemoryStore`
-saves nothing. Data of targets and workspaces that are no longer configured is kept, in case they
-return.
+was ever scraped falls, and no event is counted twice. Finished jobs are nowhere else: memory has
+only open and recent ones. Data of targets and workspaces that are no longer configured is kept, in
+case they return.
 
-A file that is deleted, replaced or overwritten while it is open is written anew: as a copy of what
-is still open, or else from what the targets have in memory.
+The store is a SQLite file, or without one a temporary database that ends with the process.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import sqlite3
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from exporter.clock import Clocks
-from exporter.errors import ConfigError, StartError, StateError
-from exporter.jobs.tracked import Base, TrackedJob
+from exporter.errors import HistoryLostError, StateError
+from exporter.jobs.job import Job
+from exporter.jobs.tracked import Base, Group, TrackedJob
 from exporter.metrics.counters import Series, SeriesKey
-from exporter.storage import generation, scopes, tables
-from exporter.storage.damage import DamagedFileError
-from exporter.storage.scopes import StateKey
-from exporter.storage.sqlite import explain, fingerprint, open_file, rescue, transaction
+from exporter.storage import counts, generation, jobs, scopes, tables
+from exporter.storage.database import Database
+from exporter.storage.scopes import StateKey, TargetScopes
+from exporter.storage.sqlite import transaction
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+
+CHECK_AFTER_SECONDS = 30.0
+"""How long after the start the check of all rows begins, and how long it waits after an error."""
+CHECK_PAUSE_SECONDS = 0.05
+"""How long it pauses after each step."""
 
 
 class StateChange(NamedTuple):
@@ -45,6 +49,10 @@ class StateChange(NamedTuple):
         released: series that are no longer held at zero; saved before, or in ``series``.
         last_active: unix seconds at which bases last had a job or an event.
         unified: those of the workspaces of ``newest_created`` whose baseline has fine-tuning jobs.
+        pool_names: by pool ID, the create time of the newest job that has a name for it (unix
+            seconds), and that name; new and changed ones.
+        verification: by workspace, where the verification of its list is; opaque.
+        incomplete: those of the workspaces of ``newest_created`` whose finished jobs were lost.
     """
 
     jobs: Mapping[str, TrackedJob] = {}
@@ -54,25 +62,116 @@ class StateChange(NamedTuple):
     released: Collection[SeriesKey] = ()
     last_active: Mapping[Base, float] = {}
     unified: Collection[str] = ()
+    pool_names: Mapping[str, tuple[float, str]] = {}
+    verification: Mapping[str, bytes] = {}
+    incomplete: Collection[str] = ()
 
 
 Whole: TypeAlias = Callable[[], StateChange]
-"""Returns the whole state of a target, as it is after a commit. Called in any thread."""
+"""Returns all that memory has of a target, as it is after a commit. Called in any thread."""
 
 
 class SavedState(NamedTuple):
-    """The saved state of some workspaces of a target. The names are those of `StateChange`."""
+    """The saved state of some workspaces of a target. Other names are those of `StateChange`.
 
-    jobs: dict[str, TrackedJob]
+    Attributes:
+        open: jobs that are not in a terminal phase, by ID.
+        recent: finished jobs that ended since a given time, by ID, in the order of their end.
+        failures: the last `exporter.storage.jobs.MAX_FAILURES` jobs that are Failed or Abnormal,
+            the one that ended last first.
+        finished: the number of finished jobs, by group.
+    """
+
+    open: dict[str, TrackedJob]
+    recent: dict[str, TrackedJob]
+    failures: list[TrackedJob]
+    finished: dict[Group, int]
     newest_created: dict[str, float]
     ledger: dict[SeriesKey, Series]
     released: frozenset[SeriesKey]
     last_active: Mapping[Base, float] = {}
     unified: frozenset[str] = frozenset()
+    pool_names: Mapping[str, tuple[float, str]] = {}
+    verification: Mapping[str, bytes] = {}
+    incomplete: frozenset[str] = frozenset()
+
+    def as_change(self) -> StateChange:
+        """All of it, as a change of an empty store."""
+        failures = {known.job.id: known for known in self.failures}
+        return StateChange(
+            jobs={**failures, **self.recent, **self.open},
+            newest_created=self.newest_created,
+            series=self.ledger,
+            released=self.released,
+            last_active=self.last_active,
+            unified=self.unified,
+            pool_names=self.pool_names,
+        )
 
 
-class Store(Protocol):
-    """Saves the state of targets."""
+class Store:
+    """Saves the state of targets, in a thread of its own. Created by `open` or `temporary`.
+
+    What is written or read of a target whose history was lost raises `HistoryLostError`, until its
+    state is loaded again.
+    """
+
+    def __init__(self, path: Path | None, problem: Callable[[], None], clocks: Clocks) -> None:
+        self._database = Database(
+            path, problem=problem, clocks=clocks, lost=self._lost, refill=self._refill
+        )
+        self._clocks = clocks
+        self._thread = ThreadPoolExecutor(1, "state")
+        self._checking: asyncio.Task[None] | None = None
+        self._wholes: dict[StateKey, weakref.ref[Whole]] = {}
+        """Those of the last commits. Their targets keep them as long as they exist."""
+        self._loaded: dict[StateKey, list[StateChange]] = {}
+        """What was loaded, of targets that have not committed since."""
+        self._outdated: set[StateKey] = set()
+        """Targets whose history was lost and that have not loaded since."""
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        problem: Callable[[], None],
+        clocks: Clocks = Clocks(),  # noqa: B008 - it is immutable
+    ) -> "Store":
+        """Open a state file. It is created if it is missing, and moved aside if it is damaged.
+
+        Its rows are checked at once if the last exporter was killed, else in the background.
+
+        Args:
+            path: of the file.
+            problem: called for every error and every move aside, in the thread of the file.
+            clocks: the machine's.
+
+        Raises:
+            ConfigError: the path cannot be used, or a newer version wrote the file.
+            StartError: another process uses it, or its disk fails.
+        """
+        return await cls._opened(cls(path, problem, clocks))
+
+    @classmethod
+    async def temporary(
+        cls,
+        *,
+        problem: Callable[[], None],
+        clocks: Clocks = Clocks(),  # noqa: B008 - it is immutable
+    ) -> "Store":
+        """Open a store that ends with the process. The arguments are those of `open`."""
+        return await cls._opened(cls(None, problem, clocks))
+
+    async def _opened(self) -> "Store":
+        try:
+            await self._run(self._database.open)
+        except BaseException:
+            await self.close()
+            raise
+        self._checking = asyncio.create_task(self._check())
+        return self
 
     async def saved(self, region: str, project_id: str) -> list[tuple[StateKey, str]]:
         """The targets and workspaces of a project that have saved state.
@@ -80,6 +179,7 @@ class Store(Protocol):
         Raises:
             StateError: it cannot be read.
         """
+        return await self._run(self._saved, region, project_id)
 
     async def rename(self, old: StateKey, new: StateKey, workspaces: Collection[str]) -> None:
         """Give the saved state of some workspaces to another target of the project.
@@ -87,13 +187,22 @@ class Store(Protocol):
         Raises:
             StateError: nothing was changed.
         """
+        await self._run(self._rename, old, new, frozenset(workspaces))
 
-    async def load(self, target: StateKey, workspaces: Collection[str]) -> SavedState:
+    async def load(
+        self, target: StateKey, workspaces: Collection[str], *, recent_since: float
+    ) -> SavedState:
         """Load the state of these workspaces.
+
+        Args:
+            target: whose state it is.
+            workspaces: of the target.
+            recent_since: finished jobs are loaded if they ended then or later, unix seconds.
 
         Raises:
             StateError: it cannot be read.
         """
+        return await self._run(self._load, target, frozenset(workspaces), recent_since)
 
     async def commit(
         self, target: StateKey, change: StateChange, whole: Whole | None = None
@@ -106,253 +215,312 @@ class Store(Protocol):
             whole: the state with the change, should the file be lost.
 
         Raises:
+            HistoryLostError: the file was lost; what memory has is saved.
             StateError: nothing of it was saved; a later commit may succeed.
         """
+        await self._run(self._commit, target, change, whole)
+        if not self._closed:  # as expensive as the commit; do not wait for it
+            self._thread.submit(self._database.checkpoint)
 
-    async def close(self) -> None:
-        """Finish pending commits, then close the file."""
-
-
-class MemoryStore:
-    """A `Store` that saves nothing: the state in memory is all there is."""
-
-    async def saved(self, region: str, project_id: str) -> list[tuple[StateKey, str]]:
-        """As `Store.saved`: there is nothing."""
-        del region, project_id
-        return []
-
-    async def rename(self, old: StateKey, new: StateKey, workspaces: Collection[str]) -> None:
-        """As `Store.rename`: there is nothing to rename."""
-
-    async def load(self, target: StateKey, workspaces: Collection[str]) -> SavedState:
-        """As `Store.load`: there is nothing to load."""
-        del target, workspaces
-        return SavedState({}, {}, {}, frozenset())
-
-    async def commit(
-        self, target: StateKey, change: StateChange, whole: Whole | None = None
-    ) -> None:
-        """As `Store.commit`: nothing is saved."""
-
-    async def close(self) -> None:
-        """As `Store.close`: there is nothing to close."""
-
-
-class StateFile:
-    """A `Store` in a SQLite file, used by a single thread. Created by `open`."""
-
-    def __init__(self, path: Path, problem: Callable[[], None], clocks: Clocks) -> None:
-        self._path = path
-        self._real = Path(os.path.realpath(path))
-        self._problem = problem
-        self._thread = ThreadPoolExecutor(1, "state")
-        self._clocks = clocks
-        self._connection: sqlite3.Connection | None = None
-        self._fingerprint: tuple[int, ...] | None = None
-        self._wholes: dict[StateKey, weakref.ref[Whole]] = {}
-        """Those of the last commits. Their targets keep them as long as they exist."""
-        self._is_empty = self._is_new = False
-        """Whether the file was made anew and is still empty; whether it was made anew at all."""
-        self._closed = False
-
-    @classmethod
-    async def open(
-        cls,
-        path: Path,
-        *,
-        problem: Callable[[], None],
-        clocks: Clocks = Clocks(),  # noqa: B008 - it is immutable
-    ) -> "StateFile":
-        """Open the file. It is created if it is missing, and moved aside if it is damaged.
+    async def jobs(
+        self,
+        target: StateKey,
+        ids: Collection[str],
+        created: Mapping[str, float | None] = {},
+    ) -> dict[str, TrackedJob]:
+        """Those of some jobs that are known.
 
         Args:
-            path: of the file.
-            problem: called for every error and every move aside, in the thread of the file.
-            clocks: the machine's.
+            target: whose jobs they are, in any workspace.
+            ids: of jobs.
+            created: by ID, the create times of those that may be unknown: they are taken for
+                unknown only if the index by create time does not have them either.
 
         Raises:
-            ConfigError: the path cannot be used, or a newer version wrote the file.
-            StartError: another process uses it, or its disk fails.
+            StateError: they cannot be read.
         """
-        self = cls(path, problem, clocks)
-        try:
-            await self._run(self._open)
-        except BaseException:
-            await self.close()
-            raise
-        return self
+        return await self._read(
+            target,
+            lambda at, ours: jobs.read(at, _ids(ours), ids, created),
+        )
 
-    async def saved(self, region: str, project_id: str) -> list[tuple[StateKey, str]]:
-        """As `Store.saved`."""
-        return await self._run(self._saved, region, project_id)
+    async def unchanged(self, target: StateKey, listed: Mapping[str, Job]) -> set[str]:
+        """The IDs of those jobs that are saved exactly as they are; cheaper than `jobs`.
 
-    async def rename(self, old: StateKey, new: StateKey, workspaces: Collection[str]) -> None:
-        """As `Store.rename`."""
-        await self._run(self._rename, old, new, frozenset(workspaces))
+        Raises:
+            StateError: they cannot be read.
+        """
+        return await self._read(target, lambda at, ours: jobs.unchanged(at, _ids(ours), listed))
 
-    async def load(self, target: StateKey, workspaces: Collection[str]) -> SavedState:
-        """As `Store.load`."""
-        return await self._run(self._load, target, frozenset(workspaces))
+    async def finished_between(
+        self, target: StateKey, workspaces: Collection[str], since: float, until: float
+    ) -> dict[Group, int]:
+        """The number of finished jobs with ``since <= ended < until`` (unix seconds), by group.
 
-    async def commit(
-        self, target: StateKey, change: StateChange, whole: Whole | None = None
-    ) -> None:
-        """As `Store.commit`."""
-        await self._run(self._commit, target, change, whole)
-        if not self._closed:
-            self._thread.submit(self._checkpoint)  # as expensive as the commit; do not wait for it
+        Raises:
+            StateError: they cannot be read.
+        """
+        return await self._read(
+            target,
+            lambda at, ours: jobs.finished_between(at, _by_id(ours, workspaces), since, until),
+        )
+
+    async def of_unknown_type(
+        self, target: StateKey, workspaces: Collection[str], pools: Collection[str]
+    ) -> dict[str, TrackedJob]:
+        """The finished jobs of some pools whose flavor type is unknown, by ID.
+
+        Raises:
+            StateError: they cannot be read.
+        """
+        return await self._read(
+            target, lambda at, ours: jobs.of_unknown_type(at, _by_id(ours, workspaces), pools)
+        )
+
+    async def omitted(
+        self, target: StateKey, workspace: str, was_read: Callable[[str], bool]
+    ) -> dict[str, TrackedJob]:
+        """The jobs of a workspace that a reading of its whole list has omitted, by ID.
+
+        Args:
+            target: whose jobs they are.
+            workspace: of the target.
+            was_read: whether the list has a job with an ID; called in the thread of the store.
+
+        Raises:
+            StateError: they cannot be read.
+        """
+        return await self._read_one(
+            target, workspace, lambda at, scope: jobs.omitted(at, scope, was_read), {}
+        )
+
+    async def start_over(self, target: StateKey, workspaces: Collection[str]) -> None:
+        """Forget the jobs of workspaces whose first reading was not completed.
+
+        Raises:
+            StateError: nothing was changed.
+        """
+        await self._run(self._start_over, target, frozenset(workspaces))
+
+    async def count(self, target: StateKey, workspace: str) -> tuple[int, int]:
+        """How many jobs are known, and how many of them have no create time.
+
+        Raises:
+            StateError: they cannot be read.
+        """
+        return await self._read_one(target, workspace, counts.count, (0, 0))
+
+    async def count_newer(self, target: StateKey, workspace: str, created: float) -> int:
+        """How many known jobs have a create time after this one (unix seconds).
+
+        Raises:
+            StateError: they cannot be read.
+        """
+        return await self._read_one(
+            target, workspace, lambda at, scope: jobs.count_newer(at, scope, created), 0
+        )
+
+    async def created_at(self, target: StateKey, workspace: str, rank: int) -> float | None:
+        """The create time of the known job at a rank, 0 = the newest; None = there are fewer.
+
+        Raises:
+            StateError: it cannot be read.
+        """
+        return await self._read_one(
+            target, workspace, lambda at, scope: jobs.created_at(at, scope, rank), None
+        )
+
+    async def jobs_between(
+        self, target: StateKey, workspace: str, oldest: float, newest: float
+    ) -> dict[str, TrackedJob]:
+        """The known jobs with ``oldest <= created <= newest`` (unix seconds), by ID.
+
+        Raises:
+            StateError: they cannot be read.
+        """
+        return await self._read_one(
+            target, workspace, lambda at, scope: jobs.between(at, scope, oldest, newest), {}
+        )
 
     async def close(self) -> None:
-        """As `Store.close`. Calling it twice is safe."""
+        """Finish pending commits, then close it. Calling it twice is safe."""
         if self._closed:
             return
         self._closed = True
+        if self._checking is not None:
+            self._checking.cancel()
         try:
-            await self._run(self._close)
+            await self._run(self._database.close)
         finally:
             self._thread.shutdown(wait=False)
+
+    async def _check(self) -> None:
+        """Check all rows, little by little, between the commits."""
+        pause, more = CHECK_AFTER_SECONDS, True
+        while more:
+            await self._clocks.sleep(pause)
+            try:
+                more = await self._run(self._database.check_step)
+                pause = CHECK_PAUSE_SECONDS
+            except StateError as error:
+                log.warning("rows not checked: %s", error)
+                pause = CHECK_AFTER_SECONDS
 
     def _run(self, work: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
         """Run in the thread, after all earlier work, even if the caller is cancelled."""
         loop = asyncio.get_running_loop()
         return asyncio.shield(loop.run_in_executor(self._thread, work, *args))
 
+    def _read(
+        self,
+        target: StateKey,
+        read: Callable[[sqlite3.Connection, dict[str, scopes.Scope]], _T],
+    ) -> asyncio.Future[_T]:
+        """Read in the thread; gets the scopes of the target by workspace."""
+
+        def work() -> _T:
+            with self._working(target) as connection:
+                return read(connection, scopes.scopes_of(connection, target))
+
+        return self._run(work)
+
+    def _read_one(
+        self,
+        target: StateKey,
+        workspace: str,
+        read: Callable[[sqlite3.Connection, int], _T],
+        nothing: _T,
+    ) -> asyncio.Future[_T]:
+        """Read of one scope; ``nothing`` if there is none."""
+
+        def work(connection: sqlite3.Connection, ours: dict[str, scopes.Scope]) -> _T:
+            scope = ours.get(workspace)
+            return nothing if scope is None else read(connection, scope.id)
+
+        return self._read(target, work)
+
     # --- In the thread ----------------------------------------------------------------------------
 
-    @property
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise sqlite3.ProgrammingError("not open")
-        return self._connection
-
-    def _open(self) -> None:
-        self._connection = open_file(
-            self._path, tables.LAYOUT, moved=self._problem, clocks=self._clocks
-        )
-        self._fingerprint = fingerprint(self._real)
+    @contextmanager
+    def _working(self, target: StateKey) -> Iterator[sqlite3.Connection]:
+        """Give the connection to a target that knows what is saved."""
+        with self._database.working() as connection:
+            if target in self._outdated:
+                raise HistoryLostError(f"{self._database.name} was written anew")
+            yield connection
 
     def _saved(self, region: str, project_id: str) -> list[tuple[StateKey, str]]:
-        with self._working() as connection:
+        with self._database.working() as connection:
             return scopes.scopes_of_project(connection, region, project_id)
 
     def _rename(self, old: StateKey, new: StateKey, workspaces: frozenset[str]) -> None:
-        with self._working() as connection, transaction(connection):
+        with self._database.working() as connection, transaction(connection):
             scopes.rename(connection, old, new, workspaces)
+            tables.copy_pools(connection, old, new)
             generation.advance(connection)
-        self._wholes.pop(old, None)
+        if whole := self._wholes.pop(old, None):
+            self._wholes[new] = whole
+        if loaded := self._loaded.pop(old, None):
+            self._loaded[new] = loaded
+        if old in self._outdated:
+            self._outdated.add(new)
 
-    def _load(self, target: StateKey, workspaces: frozenset[str]) -> SavedState:
-        with self._working() as connection:
-            ours = {
-                scope.id: scope
-                for scope in scopes.scopes_of(connection, target).values()
-                if scope.workspace in workspaces
-            }
+    def _start_over(self, target: StateKey, workspaces: frozenset[str]) -> None:
+        with self._working(target) as connection:
+            ours = _by_id(scopes.scopes_of(connection, target), workspaces)
+            if list(counts.groups_of(connection, ours)):
+                with transaction(connection):
+                    jobs.forget_all(connection, ours)
+                    generation.advance(connection)
+
+    def _load(
+        self, target: StateKey, workspaces: frozenset[str], recent_since: float
+    ) -> SavedState:
+        try:
+            saved = self._read_saved(target, workspaces, recent_since)
+        except HistoryLostError:  # there is only what was written anew
+            saved = self._read_saved(target, workspaces, recent_since)
+        if target in self._outdated:
+            self._outdated.discard(target)
+            self._loaded.pop(target, None)
+        if workspaces:
+            self._loaded.setdefault(target, []).append(saved.as_change())
+        return saved
+
+    def _read_saved(
+        self, target: StateKey, workspaces: frozenset[str], recent_since: float
+    ) -> SavedState:
+        with self._database.working() as connection:
+            ours = _by_id(scopes.scopes_of(connection, target), workspaces)
             ledger, released = tables.read_series(connection, target, ours)
             return SavedState(
-                tables.read_jobs(connection, target, ours),
+                *jobs.load(connection, ours, recent_since),
                 {s.workspace: s.newest for s in ours.values() if s.newest is not None},
                 ledger,
                 released,
                 tables.read_activity(connection, ours),
                 frozenset(scope.workspace for scope in ours.values() if scope.unified),
+                tables.read_pools(connection, target),
+                {s.workspace: s.verification for s in ours.values() if s.verification},
+                frozenset(scope.workspace for scope in ours.values() if scope.incomplete),
             )
 
     def _commit(self, target: StateKey, change: StateChange, whole: Whole | None) -> None:
-        with self._working() as connection, transaction(connection):
-            if self._is_new and whole is not None and target not in self._wholes:
-                change = whole()
-            _write(connection, target, change)
-            generation.advance(connection)
+        with self._database.working() as connection:
+            is_lost = target in self._outdated
+            if is_lost and (whole is None or self._memory_of(target)):
+                raise HistoryLostError(f"{self._database.name} was written anew from memory")
+            with transaction(connection):
+                _write(connection, target, _incomplete(whole()) if is_lost and whole else change)
+                generation.advance(connection)
+        if is_lost:
+            raise HistoryLostError(f"{self._database.name} was written anew from memory")
         if whole is not None:
             self._wholes[target] = weakref.ref(whole)
+            self._loaded.pop(target, None)
 
-    def _checkpoint(self) -> None:
-        """Checkpoint the WAL. If it fails the WAL grows until a commit fails and reports it."""
-        before = self._fingerprint
-        if self._connection is None or before is None or fingerprint(self._real) != before:
-            return
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        found = fingerprint(self._real)
-        if found is not None and found[:2] == before[:2]:  # not replaced meanwhile
-            self._fingerprint = found
+    # --- When the database is lost ----------------------------------------------------------------
 
-    def _close(self) -> None:
-        if self._connection is None and self._fingerprint is None:  # opening it failed
-            return
-        try:
-            with self._working() as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except StateError as error:
-            log.warning("%s; nothing is lost if you keep the files beside it", error)
-        finally:
-            if self._connection is not None:
-                self._connection.close()
+    def _memory_of(self, target: StateKey) -> list[StateChange]:
+        """What is in memory of a target."""
+        reference = self._wholes.get(target)
+        whole = reference() if reference else None
+        return [*([whole()] if whole else []), *self._loaded.get(target, [])]
 
-    @contextlib.contextmanager
-    def _working(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection; count and explain its errors."""
-        try:
-            yield self._connected()
-        except sqlite3.Error as error:
-            self._problem()
-            raise StateError(explain(self._path, error)) from error
-        except DamagedFileError as error:
-            self._problem()
-            raise StateError(f"state file {self._path} {error}; restart the exporter") from error
+    def _lost(self) -> bool:
+        """Note that the database is lost. Return whether anything is in memory."""
+        self._outdated |= self._wholes.keys() | self._loaded.keys()
+        return any(self._memory_of(target) for target in self._outdated)
 
-    # --- When the file is lost --------------------------------------------------------------------
+    def _refill(self, connection: sqlite3.Connection) -> None:
+        for target in self._outdated:
+            for change in self._memory_of(target):
+                _write(connection, target, _incomplete(change))
 
-    def _connected(self) -> sqlite3.Connection:
-        """The connection to the file at its path, written anew if somebody has changed that."""
-        found = fingerprint(self._real)
-        if self._connection is not None and found != self._fingerprint:
-            self._replace(found)
-        try:
-            if self._connection is None:
-                self._open()
-        except (ConfigError, StartError) as error:
-            self._problem()
-            raise StateError(str(error)) from error
-        if self._connection is None:
-            raise sqlite3.ProgrammingError("not open")
-        if self._is_empty:
-            with transaction(self._connection):
-                for target, reference in self._wholes.items():
-                    if whole := reference():
-                        _write(self._connection, target, whole())
-                generation.advance(self._connection)
-            self._is_empty = False
-        return self._connection
 
-    def _replace(self, found: tuple[int, ...] | None) -> None:
-        """Put a copy in place of the file, or make place for a new file."""
-        connection, before = self._connection, self._fingerprint
-        if connection is None or before is None:
-            return
-        overwritten = found is not None and found[:2] == before[:2]
-        try:
-            aside = rescue(connection, self._real, intact=not overwritten, now=self._clocks.wall())
-        except OSError as error:
-            self._problem()
-            raise StateError(f"state file {self._path}: {error.strerror}") from error
-        self._connection, self._is_empty = None, overwritten
-        self._is_new = self._is_new or overwritten
-        self._problem()
-        log.error(
-            "state file %s was %s while in use: written anew%s, all counters continue%s",
-            self._path,
-            "deleted" if found is None else "overwritten" if overwritten else "replaced",
-            " from memory" if overwritten else "",
-            f"; what was found there is moved to {aside}" if aside else "",
-        )
+def _incomplete(change: StateChange) -> StateChange:
+    """What memory has, marked as such: finished jobs are missing."""
+    return change._replace(incomplete=change.newest_created.keys(), verification={})
+
+
+def _ids(ours: Mapping[str, scopes.Scope]) -> frozenset[int]:
+    return frozenset(scope.id for scope in ours.values())
+
+
+def _by_id(
+    ours: Mapping[str, scopes.Scope], workspaces: Collection[str]
+) -> dict[int, scopes.Scope]:
+    return {scope.id: scope for name, scope in ours.items() if name in workspaces}
 
 
 def _write(connection: sqlite3.Connection, target: StateKey, change: StateChange) -> None:
-    tables.write_jobs(connection, target, change.jobs)
-    tables.forget_jobs(connection, target, change.deleted)
-    scopes.write_workspaces(connection, target, change.newest_created, change.unified)
-    tables.write_series(connection, target, change.series)
-    tables.release_series(connection, target, change.released)
-    tables.write_activity(connection, target, change.last_active)
+    ours = TargetScopes(connection, target)
+    jobs.write(connection, ours, change.jobs)
+    jobs.forget(connection, ours, change.deleted)
+    scopes.write_workspaces(
+        ours, change.newest_created, change.unified, change.incomplete, change.verification
+    )
+    tables.write_series(connection, ours, change.series)
+    tables.release_series(connection, ours, change.released)
+    tables.write_activity(connection, ours, change.last_active)
+    tables.write_pools(connection, target, change.pool_names)

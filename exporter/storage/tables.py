@@ -1,4 +1,4 @@
-"""The tables of the state file, and how rows are encoded. All functions block.
+"""The other tables of the state file: series, activity and names of pools. All functions block.
 
 Rows belong to a scope, a workspace of a target (`exporter.storage.scopes`), so that what is not
 asked for now can wait. Structs are msgpack arrays with a checksum, so fields are stored by
@@ -11,194 +11,53 @@ rows.
 
 import logging
 import sqlite3
-from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from itertools import repeat
-from operator import attrgetter
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import msgspec
-
-from exporter.jobs.job import Fault, Job, Run
-from exporter.jobs.tracked import Base, TrackedJob
+from exporter.jobs.tracked import Base
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, Series, SeriesKey
-from exporter.storage import generation, migrations, rows, scopes
+from exporter.storage import rows
 from exporter.storage.rows import damaged, key_of, verified
-from exporter.storage.scopes import StateKey
-from exporter.storage.sqlite import Layout
+from exporter.storage.scopes import IDS, StateKey, TargetScopes
 
 log = logging.getLogger(__name__)
-
-_set = msgspec.structs.force_setattr
-
-
-class _Scopes:
-    """The scopes of a target while it is written; missing ones are added."""
-
-    def __init__(self, connection: sqlite3.Connection, key: StateKey) -> None:
-        self._connection = connection
-        self._key = key
-        self._scopes = scopes.scopes_of(connection, key)
-
-    def id_of(self, workspace: str) -> int:
-        if (scope := self._scopes.get(workspace)) is None:
-            scope = self._scopes[workspace] = scopes.add(self._connection, self._key, workspace)
-        return scope.id
-
-    def __len__(self) -> int:
-        return len(self._scopes)
-
-
-# --- Jobs -----------------------------------------------------------------------------------------
-
-
-def write_jobs(
-    connection: sqlite3.Connection, key: StateKey, jobs: Mapping[str, TrackedJob]
-) -> None:
-    """Insert or update jobs."""
-    if not jobs:
-        return
-    ours = _Scopes(connection, key)
-    ids = {name: ours.id_of(name) for name in {known.job.workspace for known in jobs.values()}}
-    if len(ours) > 1:  # a job may have moved from another workspace
-        connection.executemany(
-            "DELETE FROM job WHERE id = ? AND scope != ? AND scope IN (SELECT id FROM scope"
-            " WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
-            ((job_id, ids[known.job.workspace], *key) for job_id, known in jobs.items()),
-        )
-    connection.executemany(
-        "INSERT INTO job (scope, id, known) VALUES (?, ?, ?)"
-        " ON CONFLICT (id, scope) DO UPDATE SET known = excluded.known",
-        (
-            (scope, job_id, rows.pack(known, key_of(scope, job_id)))
-            for job_id, known in jobs.items()
-            for scope in [ids[known.job.workspace]]
-        ),
-    )
-
-
-def forget_jobs(connection: sqlite3.Connection, key: StateKey, ids: Collection[str]) -> None:
-    """Delete jobs; IDs without a row are ignored."""
-    connection.executemany(
-        "DELETE FROM job WHERE id = ? AND scope IN (SELECT id FROM scope"
-        " WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
-        ((job_id, *key) for job_id in ids),
-    )
-
-
-def read_jobs(
-    connection: sqlite3.Connection, key: StateKey, ours: Collection[int]
-) -> dict[str, TrackedJob]:
-    """The jobs of some scopes of a target, by ID."""
-    # The + keeps SQLite from using the index: reading in the order of IDs takes twice the time.
-    found_rows = connection.execute(
-        "SELECT scope, id, known FROM job WHERE +scope IN (SELECT id FROM scope"
-        " WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
-        key,
-    )
-    interner = _Interner()
-    found: dict[str, TrackedJob] = {}
-    for scope, job_id, blob in found_rows:
-        if scope not in ours:
-            continue
-        try:
-            known = rows.decode_job(verified(blob, key_of(scope, job_id)))
-        except rows.UNREADABLE as error:
-            raise damaged("job", job_id, error) from error
-        found[known.job.id] = interner.intern(known)
-    return found
-
-
-_JOB_TEXTS = (
-    "user", "workspace", "kind", "phase", "pool", "pool_name", "flavor_type", "flavor",
-    "accelerator", "engine", "failed_task", "message", "policy", "algorithm", "runtime_type",
-)  # fmt: skip
-_RUN_TEXTS = ("start_type", "recovery", "recovery_before", "reason")
-_FAULT_TEXTS = ("scenario", "recovery", "result")
-_texts_of_job: Callable[[Job], tuple[str, ...]] = attrgetter(*_JOB_TEXTS)
-_texts_of_run: Callable[[Run], tuple[str, ...]] = attrgetter(*_RUN_TEXTS)
-_texts_of_fault: Callable[[Fault], tuple[str, ...]] = attrgetter(*_FAULT_TEXTS)
-
-
-class _Interner:
-    """Lets jobs share equal strings, as those decoded from the API do."""
-
-    def __init__(self) -> None:
-        self._groups: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._texts: dict[str, str] = {}
-        self._bases: dict[Base, Base] = {}
-
-    def intern(self, known: TrackedJob) -> TrackedJob:
-        """Share equal strings. Mutates the struct in place: nothing else refers to it yet."""
-        job = known.job
-        deque(map(_set, repeat(job), _JOB_TEXTS, self._shared(_texts_of_job(job))), 0)
-        for run in job.runs or ():
-            deque(map(_set, repeat(run), _RUN_TEXTS, self._shared(_texts_of_run(run))), 0)
-            for fault in run.faults or ():
-                deque(
-                    map(_set, repeat(fault), _FAULT_TEXTS, self._shared(_texts_of_fault(fault))), 0
-                )
-        if known.base is not None:
-            _set(known, "base", self._bases.setdefault(known.base, known.base))
-        if known.ended == job.ended:
-            _set(known, "ended", job.ended)
-        if known.run_seconds_counted == job.duration:
-            _set(known, "run_seconds_counted", job.duration)
-        if known.end_seconds_counted == job.duration:
-            _set(known, "end_seconds_counted", job.duration)
-        return known
-
-    def _shared(self, texts: tuple[str, ...]) -> tuple[str, ...]:
-        """The same objects for equal texts."""
-        known = self._groups.get(texts)
-        if known is None:
-            known = tuple(self._texts.setdefault(text, text) for text in texts)
-            self._groups[known] = known
-        return known
-
 
 # --- Series ---------------------------------------------------------------------------------------
 
 
 def write_series(
-    connection: sqlite3.Connection, key: StateKey, ledger: Mapping[SeriesKey, Series]
+    connection: sqlite3.Connection, scopes: TargetScopes, ledger: Mapping[SeriesKey, Series]
 ) -> None:
     """Insert or update series. Released ones stay released."""
-    if not ledger:
-        return
-    ours = _Scopes(connection, key)
     connection.executemany(
         "INSERT INTO series (scope, family, labels, series, released) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (scope, family, labels) DO UPDATE SET series = excluded.series",
         (
             (scope, name, labels, rows.pack(series, row), rows.released_mark(row, released=False))
             for (name, values), series in ledger.items()
-            for scope, labels in [(ours.id_of(values[0]), rows.encode(values))]
+            for scope, labels in [(scopes.of(values[0]).id, rows.encode(values))]
             for row in [key_of(scope, name) + labels]
         ),
     )
 
 
 def release_series(
-    connection: sqlite3.Connection, key: StateKey, series: Collection[SeriesKey]
+    connection: sqlite3.Connection, scopes: TargetScopes, series: Collection[SeriesKey]
 ) -> None:
     """Mark series as released.
 
     Raises:
         LookupError: one has no row, and would be shown as zero again after a restart.
     """
-    if not series:
-        return
-    ours = _Scopes(connection, key)
     done = connection.executemany(
         "UPDATE series SET released = ? WHERE scope = ? AND family = ? AND labels = ?",
         (
             (rows.released_mark(key_of(scope, name) + labels, released=True), scope, name, labels)
             for name, values in series
-            for scope, labels in [(ours.id_of(values[0]), rows.encode(values))]
+            for scope, labels in [(scopes.of(values[0]).id, rows.encode(values))]
         ),
     )
-    if done.rowcount < len(series):
+    if series and done.rowcount < len(series):
         raise LookupError("a series was released that was never committed")
 
 
@@ -210,9 +69,7 @@ def read_series(
     Series of other versions of the exporter, with another family or shape, are left alone.
     """
     found = connection.execute(
-        "SELECT scope, family, labels, series, released FROM series WHERE scope IN (SELECT id"
-        " FROM scope WHERE region = ? AND project = ? AND name = ? AND endpoint = ?)",
-        key,
+        f"SELECT scope, family, labels, series, released FROM series WHERE scope IN {IDS}", key
     )
     ledger: dict[SeriesKey, Series] = {}
     released = set()
@@ -220,11 +77,11 @@ def read_series(
     for row in found:
         if row[0] not in ours:
             continue
-        entry = _entry(*row)
-        if entry is None:
+        decoded = entry(*row)
+        if decoded is None:
             unused += 1
             continue
-        series_key, ledger[series_key], is_released = entry
+        series_key, ledger[series_key], is_released = decoded
         if is_released:
             released.add(series_key)
     if unused:
@@ -232,7 +89,7 @@ def read_series(
     return ledger, frozenset(released)
 
 
-def _entry(
+def entry(
     scope: int, family: str, labels: Any, blob: Any, mark: Any
 ) -> tuple[SeriesKey, Series, bool] | None:
     """A decoded row: its key, the series, and whether it is released; None = another version's."""
@@ -254,18 +111,15 @@ def _entry(
 
 
 def write_activity(
-    connection: sqlite3.Connection, key: StateKey, last_active: Mapping[Base, float]
+    connection: sqlite3.Connection, scopes: TargetScopes, last_active: Mapping[Base, float]
 ) -> None:
     """Save when bases last had a job or an event."""
-    if not last_active:
-        return
-    ours = _Scopes(connection, key)
     connection.executemany(
         "INSERT OR REPLACE INTO activity (scope, labels, at, checksum) VALUES (?, ?, ?, ?)",
         (
             (scope, labels, float(at), rows.checksum((scope, labels, float(at))))
             for base, at in last_active.items()
-            for scope, labels in [(ours.id_of(base.workspace), rows.encode(base))]
+            for scope, labels in [(scopes.of(base.workspace).id, rows.encode(base))]
         ),
     )
 
@@ -284,32 +138,50 @@ def read_activity(connection: sqlite3.Connection, ours: Collection[int]) -> dict
     return found
 
 
-# --- All of it ------------------------------------------------------------------------------------
+# --- Names of pools -------------------------------------------------------------------------------
+
+_POOL_COLUMNS = "region, project, name, endpoint, pool, created, pool_name"
 
 
-def _check(connection: sqlite3.Connection) -> None:
-    """Every row must be readable: a job that is lost would count as new when it is seen next.
-
-    For jobs, which are many, a correct checksum is enough: the row was written whole, by us.
-    """
-    generation.read(connection)
-    known = scopes.all_ids(connection)
-    for scope, job_id, blob in connection.execute("SELECT scope, id, known FROM job"):
-        try:
-            verified(blob, key_of(scope, job_id))
-        except rows.UNREADABLE as error:
-            raise damaged("job", job_id, error) from error
-        if scope not in known:
-            raise damaged("job", job_id, "its workspace is missing")
-    for row in connection.execute("SELECT scope, family, labels, series, released FROM series"):
-        _entry(*row)
-        if row[0] not in known:
-            raise damaged("series", row[1], "its workspace is missing")
-    read_activity(connection, ())
+def create_pools(connection: sqlite3.Connection) -> None:
+    """Create the table. A pool belongs to a target: jobs of all workspaces may use it."""
+    connection.execute(
+        "CREATE TABLE pool ("
+        " region TEXT NOT NULL, project TEXT NOT NULL, name TEXT NOT NULL, endpoint TEXT NOT NULL,"
+        " pool TEXT NOT NULL, created REAL NOT NULL, pool_name TEXT NOT NULL,"
+        " checksum INTEGER NOT NULL, PRIMARY KEY (region, project, name, endpoint, pool))"
+    )
 
 
-LAYOUT = Layout(
-    application_id=0x4D416578,  # "MAex"
-    steps={1: migrations.create_first, 2: migrations.to_scopes},
-    check=_check,
-)
+def write_pools(
+    connection: sqlite3.Connection, key: StateKey, names: Mapping[str, tuple[float, str]]
+) -> None:
+    """Save the names of pools, each with the create time of the job that it is from."""
+    connection.executemany(
+        f"INSERT OR REPLACE INTO pool ({_POOL_COLUMNS}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (*row, rows.checksum(row))
+            for pool, (created, name) in names.items()
+            for row in [(*key, pool, float(created), name)]
+        ),
+    )
+
+
+def copy_pools(connection: sqlite3.Connection, old: StateKey, new: StateKey) -> None:
+    """Give the names of a target's pools to another target, as far as it has none."""
+    write_pools(connection, new, read_pools(connection, old) | read_pools(connection, new))
+
+
+def read_pools(
+    connection: sqlite3.Connection, key: StateKey | None = None
+) -> dict[str, tuple[float, str]]:
+    """The names of a target's pools; None = verify those of all targets, too."""
+    found = {}
+    where = "" if key is None else "WHERE region = ? AND project = ? AND name = ? AND endpoint = ?"
+    for *row, checksum in connection.execute(
+        f"SELECT {_POOL_COLUMNS}, checksum FROM pool {where}", key or ()
+    ):
+        if checksum != rows.checksum(row):
+            raise damaged("pool", str(row[4]), "wrong checksum")
+        found[row[4]] = row[5], row[6]
+    return found

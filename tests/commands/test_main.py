@@ -5,16 +5,20 @@ import logging
 import re
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from jobs import examples
 
 from exporter import __version__
 from exporter.commands import check, demo
 from exporter.commands import main as cli
 from exporter.commands.discovered import Discovered
 from exporter.commands.parser import parse
+from exporter.jobs.fleet import Fleet
+from exporter.jobs.tracked import TrackedJob
 from exporter.polling.status import PollCost, PollerStatus
 from exporter.settings.schema import PollSettings
 from exporter.simulator.identity import PROJECT_ID
@@ -311,12 +315,15 @@ def test_urls_that_can_be_opened(url, shown):
 INTERVALS = PollSettings(interval=60, sweep_interval="1h")
 
 
-def finding(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble="", missing=()):
+def finding(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble="", granted=()):
     """What `check` finds at a target with these jobs."""
     jobs = {
-        f"job-{number}": SimpleNamespace(job=SimpleNamespace(phase=phase))
+        f"job-{number}": TrackedJob(
+            examples.job(f"job-{number}", phase=phase), None, False, True, (), 0, None, 0.0, None
+        )
         for number, phase in enumerate(phases)
     }
+    pool_names = {f"pool-{number}": "name" for number in range(pools)}
     region, _, project = name.partition("/")
     status = PollerStatus(
         name=name,
@@ -326,18 +333,20 @@ def finding(name, phases=(), *, error="", mode=None, requests=1, pools=0, troubl
         error=error,
         last_success=None,
         costs={"incremental": PollCost(2, 0.25), "sweep": PollCost(requests, 1.25)},
-        fleet=SimpleNamespace(jobs=jobs, pool_names=dict.fromkeys(range(pools))),
+        fleet=replace(examples.with_jobs(Fleet(), jobs), pool_names=pool_names),
         history=0,
         pagination=mode,
         pools_trouble=trouble,
-        missing_permissions=missing,
+        permissions=dict(granted),
+        pools_cost=6 if granted else 0,
     )
     return check.finding(status)
 
 
 def test_the_table_of_one_target():
     phases = ["Running"] * 2 + ["Failed"] * 1200 + ["Unknown"]
-    found = finding("r/p", phases, mode="row", requests=1202, pools=12)
+    granted = {"modelarts:pool:list": True, "modelarts:trainJob:getQuotas": False}
+    found = finding("r/p", phases, mode="row", requests=1202, pools=12, granted=granted)
     table = check.table([found], [], INTERVALS)
     assert table == (
         "target          r/p\n"
@@ -349,16 +358,23 @@ def test_the_table_of_one_target():
         "  Unknown           1\n"
         "paging          row: offset counts jobs\n"
         "pool names      12 pools\n"
+        "granted         modelarts:pool:list, for names of resource pools and how full they are; "
+        "optional\n"
+        "not needed yet  modelarts:pool:get, for places of waiting jobs in the queues of pools; "
+        "optional\n"
+        "not granted     modelarts:trainJob:getQuotas, for quotas; optional\n"
         "a poll costs    2 API calls, 0.2 s\n"
-        "a sweep costs   1,202 API calls, 1.2 s\n"
-        "a day costs     31,728 API calls, with a poll every 60 s and a sweep every 3600 s"
+        "a sweep costs   1,202 API calls, 1.2 s; the first start needs one\n"
+        "pools cost      6 API calls every 5m\n"
+        "a day costs     about 5,424 API calls, with a poll every 1m, and every job "
+        "verified within 1h"
     )
 
 
 def test_the_table_of_several_targets():
     trouble = "not allowed: grant modelarts:pool:list"
     good = finding("r/a", ["Running"], mode="page")
-    empty = finding("r/b", trouble=trouble, missing=("modelarts:pool:list",))
+    empty = finding("r/b", trouble=trouble)
     bad = finding("r/c", error=" ".join(["a long story"] * 10) + " " + "x" * 120)
 
     often = PollSettings(interval=2.5, sweep_interval="10m")
@@ -366,10 +382,15 @@ def test_the_table_of_several_targets():
         "jobs            none; the service omits jobs this identity cannot list\n"
         "paging          unknown: one page holds all jobs\n"
         "pool names      only those seen in jobs; not allowed: grant modelarts:pool:list\n"
-        "not granted     modelarts:pool:list, for names of resource pools; optional\n"
+        "not needed yet  modelarts:pool:list, for names of resource pools and how full they are; "
+        "optional\n"
+        "not needed yet  modelarts:pool:get, for places of waiting jobs in the queues of pools; "
+        "optional\n"
+        "not needed yet  modelarts:trainJob:getQuotas, for quotas; optional\n"
         "a poll costs    2 API calls, 0.2 s\n"
-        "a sweep costs   1 API call, 1.2 s\n"
-        "a day costs     69,264 API calls, with a poll every 2.5 s and a sweep every 600 s\n"
+        "a sweep costs   1 API call, 1.2 s; the first start needs one\n"
+        "a day costs     about 69,120 API calls, with a poll every 2s500ms, and every job "
+        "verified within 10m\n"
         "\n"
         "All ok."
     )
@@ -438,8 +459,17 @@ def test_the_table_of_no_target():
 def test_the_document_for_machines():
     good = finding("r/a", ["Running", "Failed"], mode="page", requests=3, pools=2)
     bad = finding(
-        "r/c", error="not allowed", trouble="not allowed", missing=("modelarts:pool:list",)
+        "r/c", error="not allowed", trouble="not allowed", granted={"modelarts:pool:list": False}
     )
+
+    def permissions(pool_list):
+        return [
+            {"action": action, "gives": gives, "granted": granted}
+            for (action, gives), granted in zip(
+                check.OPTIONAL_PERMISSIONS.items(), (pool_list, None, None), strict=True
+            )
+        ]
+
     assert json.loads(check.document([good, bad], ["a note"], INTERVALS)) == {
         "ok": False,
         "notes": ["a note"],
@@ -457,9 +487,11 @@ def test_the_document_for_machines():
                 "pagination": "page",
                 "pools": 2,
                 "missing_permissions": [],
+                "optional_permissions": permissions(None),
                 "poll": {"requests": 2, "seconds": 0.25},
                 "sweep": {"requests": 3, "seconds": 1.25},
-                "requests_per_day": 2 * 1440 + 3 * 24,
+                "pools_requests": 0,
+                "requests_per_day": 2 * 1440 + 1 * 24,
             },
             {
                 "target": "r/c",
@@ -473,10 +505,15 @@ def test_the_document_for_machines():
                 "pagination": None,
                 "pools": None,
                 "missing_permissions": [
-                    {"action": "modelarts:pool:list", "gives": "names of resource pools"}
+                    {
+                        "action": "modelarts:pool:list",
+                        "gives": "names of resource pools and how full they are",
+                    }
                 ],
+                "optional_permissions": permissions(False),
                 "poll": None,
                 "sweep": None,
+                "pools_requests": 6,
                 "requests_per_day": None,
             },
         ],

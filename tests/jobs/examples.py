@@ -1,8 +1,14 @@
 """Example jobs and running records for tests."""
 
+from collections import Counter
+
 import msgspec
 
-from exporter.jobs.job import Fault, Job, Run
+from exporter.jobs.fleet import EVERYTHING, Change, Fleet, advance, apply, ended_since
+from exporter.jobs.job import TERMINAL, Fault, Job, Run
+from exporter.jobs.tracked import group_of
+from exporter.polling.handover import restored_fleet
+from exporter.storage.store import SavedState
 
 NOW = 1_750_000_000.0
 FIRST, AGAIN = "init_or_rescheduled", "restarted"
@@ -78,3 +84,41 @@ def fault(
 
 def _at(seconds):
     return None if seconds is None else NOW + seconds
+
+
+def jobs_in(fleet):
+    """All jobs of a fleet that keeps every one of them whole, by id."""
+    return {known.job.id: known for known in fleet.whole_jobs()}
+
+
+def later(fleet, *, retention=float("inf"), history=0, now):
+    """A fleet that keeps every job whole, as it is later."""
+    counted_since = now - history if history else EVERYTHING
+    left = Counter(
+        group_of(known.job)
+        for known in fleet.whole_jobs()
+        if known.job.phase in TERMINAL and not ended_since(known, counted_since)
+    )
+    return advance(fleet, recent_since=now - retention, counted_since=counted_since, left=left)
+
+
+def with_jobs(fleet, jobs):
+    """A fleet that knows these jobs, by id, and otherwise what the given one has seen."""
+    empty = Fleet(accelerators=fleet.accelerators, newest_created=fleet.newest_created)
+    return apply(empty, {job_id: Change(None, known) for job_id, known in jobs.items()})
+
+
+def restored(fleet, ledger):
+    """What is known after a restart with a state file."""
+    saved = SavedState(
+        open=dict(fleet.open),
+        recent=dict(fleet.recent),
+        failures=list(fleet.failures.values()),
+        finished=dict(fleet.counted),
+        newest_created=dict(fleet.newest_created),
+        ledger=dict(ledger),
+        released=frozenset(),
+        unified=fleet.unified,
+        pool_names=fleet.names_in_jobs,
+    )
+    return restored_fleet(saved, saved.finished, (EVERYTHING, EVERYTHING))

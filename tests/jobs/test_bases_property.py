@@ -6,14 +6,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jobs.examples import NOW, job, run, waiting
+from jobs.examples import NOW, job, jobs_in, restored, run, waiting, with_jobs
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PUBLIC_POOL, View
-from exporter.jobs.tracked import Fleet, TrackedJob
+from exporter.jobs.tracked import TrackedJob
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import CREATED, FINISHED, QUEUE, TERMINAL_PHASES, add
-from exporter.polling.handover import restored_fleet
-from exporter.storage.store import SavedState
 
 pytestmark = pytest.mark.slow
 
@@ -80,11 +79,9 @@ class Exporter:
 
     def restart(self):
         """Only what the state file keeps is left."""
-        stored = msgspec.msgpack.encode(dict(self.fleet.jobs))
+        stored = msgspec.msgpack.encode(jobs_in(self.fleet))
         jobs = msgspec.msgpack.decode(stored, type=dict[str, TrackedJob])
-        newest, unified = dict(self.fleet.newest_created), frozenset(self.fleet.unified)
-        saved = SavedState(jobs, newest, self.ledger, frozenset(), unified=unified)
-        self.fleet = restored_fleet(saved)
+        self.fleet = restored(with_jobs(self.fleet, jobs), self.ledger)
 
 
 @EXAMPLES
@@ -128,7 +125,7 @@ def test_a_base_has_its_zeros_before_or_with_its_first_event(life):
         observed, _ = exporter.take(view)
         shown = {
             (known.job.workspace, known.job.pool, known.job.flavor_type)
-            for known in observed.fleet.jobs.values()
+            for known in jobs_in(observed.fleet).values()
         }
         for base in shown | {event.base for event in observed.events}:
             keys = [(CREATED.metric.name, base), (QUEUE.metric.name, base)]
@@ -149,7 +146,7 @@ def test_a_restart_changes_nothing(life):
 
     assert restarted.events == going.events
     assert restarted.ledger == going.ledger
-    assert restarted.fleet.jobs == going.fleet.jobs
+    assert jobs_in(restarted.fleet) == jobs_in(going.fleet)
     assert restarted.fleet.accelerators == going.fleet.accelerators
 
 
@@ -164,7 +161,7 @@ def test_jobs_are_shown_under_the_best_type_known(life):
             own[each.id] = each
             if each.flavor_type != "unknown":
                 seen[each.pool].add(each.flavor_type)
-        for job_id, known in exporter.fleet.jobs.items():
+        for job_id, known in jobs_in(exporter.fleet).items():
             shown, last = known.job.flavor_type, own[job_id]
             if last.flavor_type != "unknown":
                 assert shown == last.flavor_type
@@ -187,5 +184,5 @@ def test_the_same_view_again_changes_nothing(life):
         if view.deleted & view.jobs.keys():
             continue  # it is new the second time
         observed, _ = exporter.take(view)
-        assert (observed.events, observed.changed) == ([], {})
+        assert (observed.events, observed.jobs) == ([], {})
         assert (exporter.fleet, exporter.ledger) == (fleet, ledger)

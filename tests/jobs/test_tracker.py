@@ -4,10 +4,11 @@ import copy
 
 import msgspec
 import pytest
-from jobs.examples import AGAIN, FIRST, NOW, job, run, waiting
+from jobs.examples import AGAIN, FIRST, NOW, job, jobs_in, run, waiting
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import View
-from exporter.jobs.tracked import Base, Event, Fleet, Restart
+from exporter.jobs.tracked import Base, Event, Restart
 from exporter.jobs.tracker import observe
 
 BASE = Base("0", "pool-1", "Ascend")
@@ -37,15 +38,15 @@ class Watch:
             without_phase=frozenset(without_phase),
         )
         observed = observe(self.fleet, view, self.now)
-        self.fleet, self.changed = observed.fleet, observed.changed
-        self.deleted = observed.deleted
+        self.fleet, self.changed = observed.fleet, observed.jobs
+        self.deleted = observed.gone
         return observed.events
 
     def kinds(self, *jobs, **more):
         return [each.kind for each in self.see(*jobs, **more)]
 
     def __getitem__(self, job_id):
-        return self.fleet.jobs[job_id]
+        return jobs_in(self.fleet)[job_id]
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ RUNS = (run(-500, -300, "proc_restart", before="npu_proc_restart"), run(-290))
 )
 def test_what_the_first_view_shows_is_no_event(watch, first):
     assert watch.see(first) == []
-    assert watch.fleet.jobs.keys() == {"a"}
+    assert jobs_in(watch.fleet).keys() == {"a"}
     assert watch.see(first) == []
 
 
@@ -607,7 +608,7 @@ def test_a_job_is_deleted_when_that_is_confirmed(watching):
 
     assert watching.see(deleted=["a"]) == [event("deleted", "Running")]
     assert watching.deleted == {"a"}
-    assert watching.fleet.jobs == {}
+    assert jobs_in(watching.fleet) == {}
     assert watching.see(deleted=["a"]) == []
     assert watching.deleted == frozenset()
 
@@ -619,7 +620,7 @@ def test_a_job_may_be_read_and_gone_in_one_view(watching):
         event("finished", "Failed", seconds=500.0, cards=8000.0),
         event("deleted", "Failed"),
     ]
-    assert (watching.fleet.jobs, watching.changed) == ({}, {})
+    assert (jobs_in(watching.fleet), watching.changed) == ({}, {})
 
 
 def test_jobs_nobody_knew_cannot_go(watching):

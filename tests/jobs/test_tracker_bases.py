@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from jobs.examples import NOW, job, waiting
+from jobs.examples import NOW, job, jobs_in, waiting, with_jobs
 from jobs.test_tracker import HOUR, Watch
 
 from exporter.jobs.flavor_types import complete_all
 from exporter.jobs.job import View
-from exporter.jobs.tracked import Base, Fleet
+from exporter.jobs.tracked import Base
 from exporter.jobs.tracker import observe
 
 BASE = Base("0", "pool-1", "Ascend")
@@ -161,11 +161,11 @@ def test_the_list_of_pools_may_say_it(watching):
     observed = observe(watching.fleet, listed, NOW)
     watching.fleet = observed.fleet
 
-    assert (observed.events, observed.changed.keys()) == ([], {"a"})
+    assert (observed.events, observed.jobs.keys()) == ([], {"a"})
     assert shown(watching) == "Ascend"
     assert bases(watching.see(unallocated("b"))) == {BASE}
     watching.see(job("c", flavor_type="GPU"))
-    assert observe(watching.fleet, listed, NOW).changed == {}
+    assert observe(watching.fleet, listed, NOW).jobs == {}
     assert bases(watching.see(unallocated("d"))) == {UNKNOWN}
 
 
@@ -194,9 +194,9 @@ def test_a_job_of_an_older_state_file_counts_where_it_was_created(watching):
     watching.see(unallocated("a"), unallocated("b"))
     jobs = {
         job_id: msgspec.structs.replace(known, base=None)
-        for job_id, known in watching.fleet.jobs.items()
+        for job_id, known in jobs_in(watching.fleet).items()
     }
-    watching.fleet = Fleet(jobs, watching.fleet.accelerators, watching.fleet.newest_created)
+    watching.fleet = with_jobs(watching.fleet, jobs)
 
     assert bases(watching.see(job("a"))) == {UNKNOWN}
     assert bases(watching.see(job("b"))) == {UNKNOWN}

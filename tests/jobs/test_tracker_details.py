@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
-from jobs.examples import FIRST, NOW, fault, job, run, waiting
+from jobs.examples import FIRST, NOW, fault, job, jobs_in, run, waiting, with_jobs
 from jobs.test_tracker import Watch, event
 
-from exporter.jobs.tracked import Checked, Fleet
+from exporter.jobs.tracked import Checked
 
 
 def labels(result="success", scenario="chip_fault", recovery="npu_step_retry"):
@@ -227,7 +227,7 @@ def test_a_baseline_without_a_phase_is_the_first_reading_with_one(watch):
 def forget_details(watch):
     """As the version before would have left it."""
     jobs = {}
-    for job_id, known in watch.fleet.jobs.items():
+    for job_id, known in jobs_in(watch.fleet).items():
         runs = known.job.runs and tuple(
             msgspec.structs.replace(each, computing=None, faults=None) for each in known.job.runs
         )
@@ -235,7 +235,7 @@ def forget_details(watch):
         jobs[job_id] = msgspec.structs.replace(
             known, job=before, base=None, startups=None, faults=(), count_details_from=-1e400
         )
-    watch.fleet = Fleet(jobs, watch.fleet.accelerators, watch.fleet.newest_created)
+    watch.fleet = with_jobs(watch.fleet, jobs)
 
 
 def test_details_from_before_an_upgrade_are_a_baseline(watching):

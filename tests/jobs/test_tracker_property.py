@@ -14,10 +14,11 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jobs.examples import jobs_in
 from jobs.oracle import Bases, Expected, Look
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import View
-from exporter.jobs.tracked import Fleet
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES, EVENT_FAMILY_BY_NAME, add
 from exporter.modelarts.decode.jobs import decode_page
@@ -288,7 +289,7 @@ def test_counters_show_what_happened(life):
     for view, world, eyes in views(life):
         counted.take(view, world.now)
         compare(counted.ledger, expected(world, eyes))
-        shown = {key: known.job.flavor_type for key, known in counted.fleet.jobs.items()}
+        shown = {key: known.job.flavor_type for key, known in jobs_in(counted.fleet).items()}
         assert shown == {job_id: eyes.bases.types[job_id] for job_id in shown}
 
 
@@ -315,7 +316,7 @@ def test_the_same_view_again_changes_nothing(life):
         counted.take(view, world.now)
         fleet, ledger = counted.fleet, counted.ledger
         again, changed = counted.take(view, world.now + 30)
-        assert (again.events, again.changed, again.deleted, changed) == ([], {}, frozenset(), {})
+        assert (again.events, again.jobs, again.gone, changed) == ([], {}, frozenset(), {})
         assert (again.fleet, counted.ledger) == (fleet, ledger)
 
 

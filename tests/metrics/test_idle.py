@@ -2,10 +2,10 @@
 
 from jobs import examples
 
-from exporter.jobs.tracked import Base, Fleet, TrackedJob
+from exporter.jobs.fleet import Fleet
+from exporter.jobs.tracked import Base, TrackedJob
 from exporter.metrics.fleet import bases_with_jobs, fleet_blocks
 from exporter.metrics.idle import advance_activity, first_activity, idle_bases
-from exporter.settings.schema import JobsSettings
 
 NOW = 1_750_000_000.0
 DAY = 86_400.0
@@ -67,16 +67,17 @@ def test_nothing_is_saved_if_nothing_becomes_idle():
 
 def shown(fleet, idle):
     """The bases in the gauges, and those in which a job counts."""
-    blocks = fleet_blocks(fleet, {}, jobs=JobsSettings(), now=NOW, idle=idle)
+    blocks = fleet_blocks(fleet, {}, idle=idle)
     bases = {Base(*labels[:3]) for block in blocks[:3] for labels, _ in block.samples}
     return bases, bases_with_jobs(blocks[0])
 
 
 def test_idle_bases_have_no_gauges_unless_a_job_counts_in_them():
-    fleet = Fleet({"a": tracked(ONE)}, {ONE: frozenset(), TWO: frozenset({"910B"})})
+    accelerators = {ONE: frozenset(), TWO: frozenset({"910B"})}
+    fleet = Fleet(open={"a": tracked(ONE)}, accelerators=accelerators)
 
     assert shown(fleet, ()) == ({ONE, TWO}, {ONE})
     assert shown(fleet, {TWO}) == ({ONE}, {ONE})
     assert shown(fleet, {ONE, TWO}) == ({ONE}, {ONE})
-    blocks = fleet_blocks(fleet, {}, jobs=JobsSettings(), now=NOW, idle={ONE, TWO})
+    blocks = fleet_blocks(fleet, {}, idle={ONE, TWO})
     assert len([labels for labels, _ in blocks[0].samples if labels[:3] == ONE]) == 8

@@ -11,8 +11,8 @@ import pytest
 from jobs import examples
 from jobs.examples import NOW, run
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, View
-from exporter.jobs.tracked import Fleet
 from exporter.jobs.tracker import observe
 from exporter.metrics.exposition import assemble, render_block
 from exporter.metrics.fleet import FLEET_FAMILIES, fleet_blocks
@@ -50,18 +50,26 @@ def fleet(*jobs, before=Fleet(), pools=None):  # noqa: B008 - it is immutable
     """Everything known after a sweep that found these jobs, and optionally after an earlier one."""
     found = {each.id: each for each in jobs}
     newest_created = {each.workspace: NOW for each in jobs}
-    deleted = frozenset(before.jobs) - found.keys()
+    deleted = frozenset(examples.jobs_in(before)) - found.keys()
     return observe(before, View(found, deleted, newest_created, pool_names=pools), NOW).fleet
 
 
 def blocks(known, constant=TARGET, *, is_held=lambda _: False, **scope):
     """The blocks of the jobs' own series, and how many jobs have none."""
-    return job_blocks(known, constant, jobs=JobsSettings(**scope), is_held=is_held, now=NOW)
+    jobs = JobsSettings(**scope)
+    positions = {"a": 1, "b": 3, "gone": 2}
+    return job_blocks(
+        aged(known, jobs), constant, jobs=jobs, is_held=is_held, queue_positions=positions
+    )
+
+
+def aged(known, jobs, now=NOW):
+    return examples.later(known, retention=jobs.retention, history=jobs.history, now=now)
 
 
 def families(known, constant=TARGET, **scope):
     """The exposition in text format, by family, without families that have no samples."""
-    found = fleet_blocks(known, constant, jobs=JobsSettings(**scope), now=NOW)
+    found = fleet_blocks(aged(known, JobsSettings(**scope)), constant)
     found += blocks(known, constant, **scope)[0]
     texts = {b.metric.name: assemble([(b.metric, [render_block(b)])]).text.decode() for b in found}
     return {name: text for name, text in texts.items() if text}
@@ -194,14 +202,6 @@ the oldest training job in Creating or Pending, in unix seconds; absent if no jo
 modelarts_training_oldest_pending_timestamp_seconds{flavor_type="Ascend",pool="p1",\
 project="llm",region="cn-north-4",workspace="0"} 1.7499964e+09
 """,
-    "modelarts_training_pool_info": """\
-# HELP modelarts_training_pool_info Names of resource pools, for joins on the label pool; always 1 \
-(metadata.name and os.modelarts/name in the pool list, otherwise spec.resource.pool_id and \
-pool_name).
-# TYPE modelarts_training_pool_info gauge
-modelarts_training_pool_info{pool="p1",pool_name="llm-pool",project="llm",\
-region="cn-north-4"} 1.0
-""",
     "modelarts_training_job_info": """\
 # HELP modelarts_training_job_info Properties of a training job as labels, for joins on job_id; \
 always 1.
@@ -306,6 +306,13 @@ absent if unset.
 # TYPE modelarts_training_job_priority gauge
 modelarts_training_job_priority{job_id="a",project="llm",\
 region="cn-north-4"} 2.0
+""",
+    "modelarts_training_job_queue_position": """\
+# HELP modelarts_training_job_queue_position Place of a waiting training job in the queue of its \
+dedicated pool (pendingPosition in the workloads of the pool); absent without the permission \
+modelarts:pool:get.
+# TYPE modelarts_training_job_queue_position gauge
+modelarts_training_job_queue_position{job_id="b",project="llm",region="cn-north-4"} 3.0
 """,
     "modelarts_training_job_restarts_total": """\
 # HELP modelarts_training_job_restarts_total Runs of a training job after the first \
@@ -468,23 +475,6 @@ def test_no_time_when_none_waits():
     assert samples(known, "oldest_pending_timestamp_seconds") == []
 
 
-def test_a_pool_has_the_name_that_the_list_of_pools_says():
-    jobs = job("a", pool_name="old"), job("b", pool="p2", pool_name="of jobs alone")
-    known = fleet(*jobs, pools={"p1": "new", "p0": "without jobs"})
-    names = [
-        'pool="p0",pool_name="without jobs"} 1.0',
-        'pool="p1",pool_name="new"} 1.0',
-        'pool="p2",pool_name="of jobs alone"} 1.0',
-    ]
-
-    assert samples(known, "pool_info") == names
-    assert samples(fleet(*jobs, before=known), "pool_info") == names  # not told again
-    assert samples(fleet(*jobs, before=known, pools={}), "pool_info") == [
-        'pool="p1",pool_name="old"} 1.0',
-        'pool="p2",pool_name="of jobs alone"} 1.0',
-    ]
-
-
 def test_a_job_has_its_own_name_of_its_pool_else_that_of_the_list():
     pools = {"p1": "new", "p3": "of another"}
     known = fleet(job("a", pool_name="old"), job("b"), job("c", pool="p2"), pools=pools)
@@ -492,22 +482,6 @@ def test_a_job_has_its_own_name_of_its_pool_else_that_of_the_list():
 
     shown = [re.search(r'job_id="(.)".*pool_name="(.*?)"', line).groups() for line in lines]
     assert sorted(shown) == [("a", "old"), ("b", "new"), ("c", "")]
-
-
-def test_a_pool_has_the_name_that_its_newest_job_says():
-    known = fleet(
-        job("a", pool_name="old", created=NOW - 200),
-        job("b", pool_name="new", created=NOW - 100),
-        job("c", pool_name="", created=NOW),
-        job("d", pool="p2", pool_name="vision", created=None),
-        job("e", pool="public"),
-        job("f", pool_name="nobody knows when", created=None),
-    )
-
-    assert samples(known, "pool_info") == [
-        'pool="p1",pool_name="new"} 1.0',
-        'pool="p2",pool_name="vision"} 1.0',
-    ]
 
 
 @pytest.mark.parametrize(("history", "counted"), [(0, 3.0), (3600, 2.0), (300, 1.0), (299, 0.0)])
@@ -547,10 +521,11 @@ def test_a_finished_job_of_which_no_time_is_known_ended_when_it_was_first_seen()
     assert f"{series} 1.0" in samples(known, "jobs")
     assert f"{series} 1.0" in samples(known, "jobs", history=60)
     assert shown(known) == ["a"]
-    late = {"jobs": JobsSettings(retention=60, history=60), "now": NOW + 61}
-    found, _ = job_blocks(known, TARGET, is_held=lambda _: False, **late)
+    jobs = JobsSettings(retention=60, history=60)
+    late = aged(known, jobs, NOW + 61)
+    found, _ = job_blocks(late, TARGET, jobs=jobs, is_held=lambda _: False)
     assert not any(block.samples for block in found)
-    (jobs, *_) = fleet_blocks(known, TARGET, **late)
+    (jobs, *_) = fleet_blocks(late, TARGET)
     assert sum(value for _, value in jobs.samples) == 0
 
 
@@ -693,7 +668,7 @@ def known_region():
 
 def values(name):
     """Values of a fleet family that are not zero, by label values."""
-    found = fleet_blocks(known_region(), TARGET, jobs=JobsSettings(), now=NOW)
+    found = fleet_blocks(known_region(), TARGET)
     (block,) = (each for each in found if each.metric.name == f"modelarts_training_{name}")
     return {labels: value for labels, value in block.samples if value}
 

@@ -34,13 +34,16 @@ class Attempt:
     """One poll or sweep on its way.
 
     Attributes:
-        kind: incremental or sweep.
+        kind: incremental, sweep or verify.
         start, end: positions in the world's record of events.
         began, done: ticks of the rig's own clock.
         shown: by job, how many of its events had happened and what was shown, in order.
         without_phase: jobs shown without a phase, with the number of their events by then.
         odd: jobs whose documents were not what they should be, at any time meanwhile.
         narrowed: lists were empty, at any time meanwhile.
+        parts: jobs that were saved while the rest was read, by id.
+        saved_at: when that was first, by id.
+        unchanged: ids of jobs that were read and left out.
         view: what came of it.
     """
 
@@ -52,6 +55,9 @@ class Attempt:
         self.without_phase = {}
         self.odd = set()
         self.narrowed = False
+        self.parts = {}
+        self.saved_at = {}
+        self.unchanged = set()
         self.view = None
 
 
@@ -141,6 +147,7 @@ class Oracle:
         self.leaving = set()
         newest_created = self._newest_before = dict(self._newest_created)
         before = dict(self.current)
+        self._taken_in |= dict.fromkeys(attempt.unchanged, attempt.done)
         for job_id, job in view.jobs.items():
             looked = self._look_of(attempt, job)
             phases = history.phases(job_id, attempt.start, attempt.end)
@@ -150,7 +157,7 @@ class Oracle:
                 continue
             if job.phase not in phases:
                 raise MismatchError(f"{job_id} read in {job.phase}, but it was {sorted(phases)}")
-            self._remember(job, looked, newest_created, wall)
+            self._remember(job, looked, newest_created, attempt.saved_at.get(job_id, wall))
             self.allowed[job_id] = {self.current.get(job_id, job.phase), job.phase}
             self.current[job_id] = job.phase
         self._check_gone(view.deleted)
@@ -159,11 +166,10 @@ class Oracle:
             self._newest_created[workspace] = max(
                 newest, self._newest_created.get(workspace, newest)
             )
-        self._check_complete(attempt, before, workspaces)
-        if attempt.kind == "sweep":
-            self.sweeps += 1
-        else:
-            self.polls += 1
+        if attempt.kind != "verify":  # which reads what it needs
+            self._check_complete(attempt, before, workspaces)
+        self.sweeps += attempt.kind == "sweep"
+        self.polls += attempt.kind == "incremental"
 
     def _look_of(self, attempt, job):
         if job.id in attempt.view.without_phase:

@@ -16,7 +16,7 @@ from exporter.jobs import tracker
 
 pytestmark = pytest.mark.slow
 
-LIVES = 24
+LIVES = 20
 STEPS = 130
 PLAIN = {
     "seed": 1,
@@ -57,6 +57,11 @@ REGRESSIONS = {
             *(("wait", 61), ("create", 0, 0), ("odd", 0, 0), ("wait", 61), ("sleep", 7200, 1)),
             *(("create", 0, 0), ("wait", 61), ("even", 0, 0), ("wait", 61)),
         ],
+    ),
+    # What was saved of a first reading was used by the next one after a restart.
+    "a kill in the middle of the first reading": (
+        PLAIN | {"pools": 2, "unified": "rejected"},
+        [("flood", 20, 150), ("create", 3, 286), ("kill", 1, 3, 0, 3)],
     ),
     # No mistake of the exporter's: only a sweep can find an old job again that had no id.
     "an old job without an id": (

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.metrics.counters import CREATED
 from exporter.storage.scopes import StateKey
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 pytestmark = pytest.mark.integration
 
@@ -19,12 +19,12 @@ import asyncio, itertools, sys
 from pathlib import Path
 from exporter.metrics.counters import Series
 from exporter.storage.scopes import StateKey
-from exporter.storage.store import StateChange, StateFile
+from exporter.storage.store import StateChange, Store
 target = StateKey("cn-north-4", "p")
 key = (sys.argv[2], ("0", "public", "GPU"))
 async def main():
-    store = await StateFile.open(Path(sys.argv[1]), problem=lambda: None)
-    saved = await store.load(target, ["0"])
+    store = await Store.open(Path(sys.argv[1]), problem=lambda: None)
+    saved = await store.load(target, ["0"], recent_since=0.0)
     first = int(saved.ledger[key].value) if saved.ledger else 0
     for number in itertools.count(first + 1):
         many = {(key[0], ("0", f"pool-{pool}", "GPU")): Series(0.0, number) for pool in range(200)}
@@ -43,8 +43,8 @@ async def test_what_was_shown_before_a_kill_is_kept(tmp_path, seed):
     for _ in range(3):
         said = await asyncio.to_thread(_killed, path, chance.randint(1, 20), chance.random() / 100)
         assert said > shown
-        store = await StateFile.open(path, problem=lambda: pytest.fail("damaged"))
-        saved = await store.load(StateKey("cn-north-4", "p"), ["0"])
+        store = await Store.open(path, problem=lambda: pytest.fail("damaged"))
+        saved = await store.load(StateKey("cn-north-4", "p"), ["0"], recent_since=0.0)
         await store.close()
         values = {series.value for series in saved.ledger.values()}
         assert len(saved.ledger) == 201

@@ -5,9 +5,10 @@ import contextlib
 import json
 
 import pytest
+from modelarts.jobs_in_memory import JobsInMemory
 
 from exporter.errors import RejectedError, TimedOutError
-from exporter.jobs.tracked import Fleet
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.tracker import observe
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
 from exporter.modelarts.search import Paging
@@ -91,14 +92,14 @@ async def test_a_workspace_finds_out_while_another_looks_up_a_job():
     service = TwoWorkspaces()
     instruments = TargetInstruments(Instruments(), "cn-north-4", "project")
     source = JobSource(service, Paging("row"), ("one", "two"), instruments, lambda: NOW)
-    sync = Sync(source)
-    view = await sync.sweep(Fleet(), deadline=1e9, background=False)
+    sync = Sync(source, 86400)
+    view = await sync.sweep(Fleet(), JobsInMemory(Fleet()), deadline=1e9, background=False)
     fleet = observe(Fleet(), view, NOW).fleet
-    assert TUNING in fleet.jobs
+    assert TUNING in fleet.open
 
     service.phases[TUNING] = "Completed"
     service.rejects = True
-    view = await sync.incremental(fleet, deadline=1e9)
+    view = await sync.incremental(fleet, JobsInMemory(fleet), deadline=1e9)
 
     assert not source.unified.requested
     assert (view.deleted, view.unresolved) == (set(), {TUNING})

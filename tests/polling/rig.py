@@ -25,7 +25,7 @@ from exporter.settings.schema import Settings
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.identity import PROJECT_ID
 from exporter.simulator.server import SimulatedService
-from exporter.storage.store import MemoryStore
+from exporter.storage.store import Store
 from exporter.web.publisher import Publisher
 
 START = 1_750_000_000.0
@@ -116,6 +116,17 @@ class RecordedSession(Session):
         return [moment for moment, what in self.sent if what == operation]
 
 
+class Registry(TargetRegistry):
+    """Its targets are those of the pollers that there are at any moment."""
+
+    def __init__(self, pollers):
+        self._pollers = pollers
+
+    @property
+    def targets(self):
+        return [poller.target for poller in self._pollers]
+
+
 @dataclass
 class Step:
     """One poll, and the published samples before and after it."""
@@ -197,6 +208,7 @@ POLL = {
     "sweep_interval": SWEEP_INTERVAL,
     "sweep_timeout": 1800.0,
     "stale_after": STALE_AFTER,
+    "pools_interval": 0.0,
 }
 
 
@@ -218,7 +230,8 @@ class Rig:
         self.publisher = Publisher(self.instruments)
         self._parsed = None, {}
         self._lockouts = KeyLockouts(clock.monotonic)
-        self.registry = TargetRegistry()
+        self.registry = Registry(self.publisher.pollers)
+        self._store = None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self):
@@ -286,12 +299,14 @@ class Rig:
             sessions.append(RecordedSession(self.clock, **options))
             return sessions[0]
 
+        if store is None:
+            store = await self._temporary_store()
         context = ProcessContext(
             environ={},
             clocks=Clocks(self.clock.wall, self.clock.monotonic, self.clock.sleep),
             instruments=self.instruments,
             lockouts=self._lockouts,
-            store=store or MemoryStore(),
+            store=store,
             publish=self.publisher.publish,
             registry=self.registry,
             connect=connect,
@@ -303,6 +318,13 @@ class Rig:
         self.publisher.pollers.append(poller)
         poller.show()
         return poller
+
+    async def _temporary_store(self):
+        """The store of all pollers of this process that have no state file."""
+        if self._store is None:
+            self._store = await Store.temporary(problem=lambda: None)
+            self._stack.push_async_callback(self._store.close)
+        return self._store
 
     def populate(self, number, phase="Running"):
         """Add jobs, a second apart; the newest is the last. Returns their ids."""
@@ -352,6 +374,12 @@ class Rig:
         before = self.samples()
         ok = await getattr(poller, read)()
         return Step(ok, "incremental" if incremental else "sweep", before, self.samples())
+
+    async def poll_and_verify(self, poller, times=1):
+        """Poll, and verify the list after it, as a running poller does."""
+        for _ in range(times):
+            assert await poller.poll(), poller.error
+            assert await poller.verify(), poller._verification_error
 
     async def settle(self, poller):
         """One interval later: new counters show what they count."""

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from polling.rig import INTERVAL, events
 
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 HOUR = 3600.0
 JOBS = "modelarts_training_jobs"
@@ -19,7 +19,7 @@ def life(rig, tmp_path):
 
     @contextlib.asynccontextmanager
     async def life(**options):
-        store = await StateFile.open(tmp_path / "state.db", problem=lambda: pytest.fail("problem"))
+        store = await Store.open(tmp_path / "state.db", problem=lambda: pytest.fail("problem"))
         poller = await rig.add(store=store, **OPTIONS | options)
         try:
             yield poller

@@ -5,7 +5,7 @@ import threading
 from itertools import chain, combinations
 
 import pytest
-from polling.rig import both_ways, events, until
+from polling.rig import POLLS, both_ways, events, until
 
 from exporter.polling import state
 from exporter.simulator.behaviour import Behaviour
@@ -186,10 +186,12 @@ async def test_row_34_and_38_whatever_the_service_honours(rig, how, useless, for
     first = await rig.cost(poller)
     decided = "id" not in useless or not forbidden
     assert all(first[key] <= 1 for key in useless)
-    assert wants_sweep(poller) == (not decided)
-    if not decided:  # nothing but the whole list can tell
+    assert bool(unresolved(poller)) == (not decided)
+    if not decided:  # only the list can tell: twice, since a page may omit a job once
         assert {old[1], young[1]} <= rig.shown()
-        assert await poller.sweep()
+        assert await poller.verify()
+        assert {old[1], young[1]} <= rig.shown()
+        await rig.poll_and_verify(poller)
     assert not {old[1], young[1]} & rig.shown()
     assert rig.value(PHASE, job_id=old[0], phase="Failed") == 1
     assert rig.value(PHASE, job_id=young[0], phase="Abnormal") == 1
@@ -202,8 +204,8 @@ async def test_row_34_and_38_whatever_the_service_honours(rig, how, useless, for
         blind = {"phase", "id"} <= useless  # then every active job is asked for by itself
         assert second.total() <= 2 + (19 if blind else 3)
     else:
-        assert await poller.poll()
-        assert await poller.sweep()
+        await rig.poll_and_verify(poller, times=2)
+    assert sweeps(rig) == 1
     assert rig.shown() == {*old, *young} - {old[1], old[3], young[1]}
     await rig.settle(poller)
     assert rig.counted("jobs_finished") == {"Failed": 2, "Abnormal": 1}
@@ -212,9 +214,14 @@ async def test_row_34_and_38_whatever_the_service_honours(rig, how, useless, for
     assert rig.value(JOBS) == 221
 
 
-def wants_sweep(poller):
-    """Whether a sweep is due long before its interval is over."""
-    return poller._sweep_due < poller._clocks.monotonic() + 600
+def unresolved(poller):
+    """Jobs that the last poll could not resolve; the verification that follows looks for them."""
+    return poller._unverified.unresolved
+
+
+def sweeps(rig):
+    """How often the whole list was read."""
+    return rig.value(POLLS, kind="sweep", result="success")
 
 
 async def everything_allowed(rig):
@@ -310,7 +317,8 @@ async def test_row_36_every_list_is_empty_for_the_length_of_a_poll(rig):
 
     for _ in range(2):
         step = await rig.step(poller)
-        assert events(step.after) == events(before)
+        await poller.verify()
+        assert events(rig.samples()) == events(before)
         assert rig.value(JOBS) == 2100
         assert step.ok == (rig.read == "poll")
 
@@ -333,8 +341,11 @@ async def test_row_36_a_permission_is_narrowed_for_good(rig):
     accounts.users[user.domain, user.name] = blind
     accounts.revoke_tokens()
 
-    step = await rig.step(poller)
-    assert step.ok
+    assert (await rig.step(poller)).ok
+    assert poller._sweep_due is None
+    assert await poller.verify()
+    assert rig.value(JOBS) == 300
+    assert poller._sweep_due is not None  # all is gone: the whole list is read
     assert await poller.sweep()
     await rig.settle(poller)
 
@@ -348,7 +359,7 @@ async def test_row_36_a_permission_is_narrowed_for_good(rig):
 
 
 @pytest.mark.slow
-async def test_row_38_no_filter_and_no_call_leaves_it_to_sweeps(rig):
+async def test_row_38_no_filter_and_no_call_leaves_it_to_verification(rig):
     """A long list is never read by an incremental poll, which has to be quick."""
     poller = await forbidding(rig, restricted())
     old = rig.populate(5)
@@ -365,15 +376,16 @@ async def test_row_38_no_filter_and_no_call_leaves_it_to_sweeps(rig):
         assert rig.value("modelarts_up") == 1
     assert rig.counted("jobs_deleted") == rig.counted("jobs_finished") == {}
 
-    assert await poller.sweep()
+    await rig.poll_and_verify(poller, times=2)
     await rig.settle(poller)
     assert rig.counted("jobs_deleted") == {"Running": 1}
     assert rig.counted("jobs_finished") == {"Failed": 1}
+    assert sweeps(rig) == 1
 
 
 @pytest.mark.slow
 async def test_row_38_thousands_end_at_once(rig):
-    """A poll decides as many as it can; a sweep decides them all."""
+    """A poll resolves as many as it can; the verification that follows finds the others."""
     await rig.serve()
     ids = rig.populate(3000)
     poller = await rig.add()
@@ -385,8 +397,9 @@ async def test_row_38_thousands_end_at_once(rig):
 
     assert cost["id"] == 50
     assert rig.value(JOBS, phase="Terminated") == 450 + 0
-    assert wants_sweep(poller)
-    assert await poller.sweep()
+    assert len(unresolved(poller)) == 1550
+    assert await poller.verify()
     assert rig.value(JOBS, phase="Terminated") == 2000
+    assert sweeps(rig) == 1
     await rig.settle(poller)
     assert rig.counted("jobs_finished") == {"Terminated": 2000}

@@ -8,15 +8,15 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jobs.examples import NOW, job, run
+from jobs.examples import NOW, job, jobs_in, restored, run
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import OTHER, Fault, View
-from exporter.jobs.tracked import Fleet, base_of
+from exporter.jobs.tracked import base_of
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, add
-from exporter.polling.handover import restored_fleet
 from exporter.polling.label_limit import LIMITED_LABELS, LabelLimiter
-from exporter.storage.store import SavedState, StateFile
+from exporter.storage.store import Store
 
 OVER = "modelarts_exporter_label_values_over_limit"
 CREATED = "modelarts_training_jobs_created_total"
@@ -37,29 +37,20 @@ class Life:
 
     def sees(self, jobs, deleted=()):
         view = View({each.id: each for each in jobs}, frozenset(deleted), {"0": NOW})
-        view = self.limiter.apply(view, self.fleet.jobs)
+        view = self.limiter.apply(view, self.fleet.find)
         observed = observe(self.fleet, view, NOW)
         self.fleet = observed.fleet
         self.ledger, _ = add(self.ledger, observed.events, self.fleet.accelerators, NOW)
         for job_id in deleted:
             self.bases.pop(job_id, None)
-        for job_id, known in self.fleet.jobs.items():
+        for job_id, known in jobs_in(self.fleet).items():
             assert self.bases.setdefault(job_id, base_of(known.job)) == base_of(known.job)
 
     def restarts(self, limit=None):
         self.limit = limit or self.limit
         self.limiter = LabelLimiter(self.limit, "r/p")
-        self.limiter.learn(self.fleet.jobs.values(), self.ledger)
-        fleet = self.fleet
-        self.fleet = restored_fleet(
-            SavedState(
-                jobs=dict(fleet.jobs),
-                newest_created=dict(fleet.newest_created),
-                ledger=dict(self.ledger),
-                released=frozenset(),
-                unified=fleet.unified,
-            )
-        )
+        self.limiter.learn(jobs_in(self.fleet).values(), self.ledger, self.fleet.counted)
+        self.fleet = restored(self.fleet, self.ledger)
 
     def values(self):
         """The values of each limited label, in counters and in jobs."""
@@ -69,7 +60,7 @@ class Life:
                 (*BASE, *EVENT_FAMILY_BY_NAME[name].labels), labels, strict=True
             ):
                 found[label.removeprefix("from_").removeprefix("to_")].add(value)
-        for known in self.fleet.jobs.values():
+        for known in jobs_in(self.fleet).values():
             for field in FIELDS:
                 found[field].add(getattr(known.job, field))
             found["task"].add(known.job.failed_task)
@@ -163,7 +154,7 @@ def test_values_seen_first_keep_their_names():
     life.sees([job(name, pool=f"pool-{name}", created=NOW) for name in "abcd"])
 
     assert life.values()["pool"] == {"pool-a", "pool-b"}
-    assert [life.fleet.jobs[name].job.pool for name in "abcd"] == [
+    assert [jobs_in(life.fleet)[name].job.pool for name in "abcd"] == [
         "pool-a", "pool-b", OTHER, OTHER,
     ]  # fmt: skip
     assert life.limiter.over_limit() == dict.fromkeys(LIMITED_LABELS, 0) | {"pool": 2}
@@ -171,7 +162,7 @@ def test_values_seen_first_keep_their_names():
     life.sees([], deleted="ab")  # the counters of their pools stay
     for _ in range(2):
         life.sees([job("e", pool="pool-e"), job("f", pool="pool-a"), job("c", pool="pool-c")])
-        assert [life.fleet.jobs[name].job.pool for name in "ecf"] == [OTHER, OTHER, "pool-a"]
+        assert [jobs_in(life.fleet)[name].job.pool for name in "ecf"] == [OTHER, OTHER, "pool-a"]
         life.restarts()
 
 
@@ -182,8 +173,8 @@ def test_a_higher_limit_names_new_jobs_and_changes_no_known_one(caplog):
     caplog.clear()
     life.sees([job("b", pool="pool-b", duration=600.0), job("c", pool="pool-b")])
 
-    assert life.fleet.jobs["b"].job.pool == OTHER
-    assert life.fleet.jobs["c"].job.pool == "pool-b"
+    assert jobs_in(life.fleet)["b"].job.pool == OTHER
+    assert jobs_in(life.fleet)["c"].job.pool == "pool-b"
     assert caplog.messages == []  # there are not too many values any more
 
 
@@ -193,8 +184,8 @@ def test_a_lower_limit_takes_no_name_away():
     life.restarts(limit=1)
     life.sees([job("d", pool="pool-c"), job("e", pool="pool-e")])
 
-    assert life.fleet.jobs["d"].job.pool == "pool-c"
-    assert life.fleet.jobs["e"].job.pool == OTHER
+    assert jobs_in(life.fleet)["d"].job.pool == "pool-c"
+    assert jobs_in(life.fleet)["e"].job.pool == OTHER
 
 
 def test_a_downgrade_between_two_policies_without_a_name_counts():
@@ -222,17 +213,20 @@ def test_the_name_of_a_pool_without_a_name_of_its_own_is_not_shown():
     life = Life(1)
     life.sees([job("a", pool="a", pool_name="A"), job("b", pool="b", pool_name="B")])
 
-    assert (life.fleet.jobs["b"].job.pool, life.fleet.jobs["b"].job.pool_name) == (OTHER, "")
+    assert (jobs_in(life.fleet)["b"].job.pool, jobs_in(life.fleet)["b"].job.pool_name) == (
+        OTHER,
+        "",
+    )
 
 
 def test_pools_of_the_list_are_limited_too():
     limiter = LabelLimiter(3, "r/p")
     jobs = {"a": job("a", pool="p9"), "b": job("b", pool="p8")}
     names = {f"p{number}": f"n{number}" for number in range(10)}
-    view = limiter.apply(View(jobs, pool_names=names), {})
+    view = limiter.apply(View(jobs, pool_names=names), {}.get)
 
     assert dict(view.pool_names) == {"p0": "n0", "p8": "n8", "p9": "n9"}
-    assert limiter.apply(View({}), {}).pool_names is None
+    assert limiter.apply(View({}), {}.get).pool_names is None
 
 
 def test_what_is_over_the_limit_is_counted_up_to_a_limit(monkeypatch, caplog):
@@ -251,7 +245,7 @@ def test_jobs_that_need_no_change_are_not_copied():
     limiter = LabelLimiter(5, "r/p")
     view = View({"a": job("a", runs=(run(0, 1, "policy_a"),))})
 
-    assert limiter.apply(view, {}).jobs["a"] is view.jobs["a"]
+    assert limiter.apply(view, {}.get).jobs["a"] is view.jobs["a"]
 
 
 # --- On the wire ----------------------------------------------------------------------------------
@@ -286,7 +280,7 @@ async def test_a_restart_and_a_reload_change_no_name(rig, tmp_path, caplog):
 
     @contextlib.asynccontextmanager
     async def life(limit, before=None):
-        store = await StateFile.open(tmp_path / "state.db", problem=pytest.fail)
+        store = await Store.open(tmp_path / "state.db", problem=pytest.fail)
         poller = await rig.add(store=store, jobs={"max_label_values": limit})
         try:
             yield poller

@@ -10,7 +10,7 @@ from exporter.clock import Clocks
 from exporter.simulator.catalog import Pool, visual
 from exporter.simulator.faults import Fault
 from exporter.simulator.fleet import Fleet
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 LATE_POOL = Pool(
     name="late",
@@ -125,7 +125,7 @@ async def test_a_restart_does_not_change_where_a_job_counts(rig, tmp_path, momen
     path, clocks = tmp_path / "state.db", Clocks(wall=rig.clock.wall)
 
     async def begin():
-        store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+        store = await Store.open(path, problem=lambda: None, clocks=clocks)
         return store, await rig.add(store=store)
 
     async def restart(at):

@@ -9,13 +9,14 @@ from collections import Counter, defaultdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelarts.jobs_in_memory import JobsInMemory
 from polling.rig import START, Clock
 
 from exporter.clock import Clocks
 from exporter.errors import ConnectionFailedError, InconsistentPagesError, PollError, TimedOutError
 from exporter.huaweicloud.auth.static import NoAuth
 from exporter.huaweicloud.http import Response
-from exporter.jobs.tracked import Fleet as Known
+from exporter.jobs.fleet import Fleet as Known
 from exporter.modelarts.client import Client
 from exporter.modelarts.rate_limit import RateLimiter
 from exporter.modelarts.search import Paging
@@ -146,12 +147,12 @@ def sync_of(service, paging):
         meter=meter,
         clocks=clocks,
     )
-    return Sync(JobSource(client, paging, WORKSPACES, meter, clock.wall))
+    return Sync(JobSource(client, paging, WORKSPACES, meter, clock.wall), 86400)
 
 
 async def sweep(sync):
     """Read everything, knowing nothing."""
-    return await sync.sweep(Known(), deadline=1e9, background=False)
+    return await sync.sweep(Known(), JobsInMemory(Known()), deadline=1e9, background=False)
 
 
 ages = st.one_of(st.integers(0, 3), st.integers(0, 100_000))  # with ties, or hardly any

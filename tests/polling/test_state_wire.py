@@ -10,7 +10,7 @@ from polling.rig import INTERVAL, POLLS, events, states, until
 from exporter.errors import StateError
 from exporter.simulator.faults import Fault
 from exporter.simulator.identity import PROJECT_ID
-from exporter.storage.store import MemoryStore, StateFile
+from exporter.storage.store import Store
 
 OTHER = "0123456789abcdef0123456789abcdef"
 JOBS = "modelarts_training_jobs"
@@ -28,7 +28,7 @@ def life(rig, path):
 
     @contextlib.asynccontextmanager
     async def life(**options):
-        store = await StateFile.open(path, problem=rig.instruments.state_errors.inc)
+        store = await Store.open(path, problem=rig.instruments.state_errors.inc)
         poller = await rig.add(store=store, **options)
         poller.store = store
         try:
@@ -46,7 +46,7 @@ async def settle(rig, poller):
 
 
 async def in_file(store, statement):
-    return await store._run(lambda: store._connection.execute(statement).fetchone()[0])
+    return await store._run(lambda: store._database._connection.execute(statement).fetchone()[0])
 
 
 async def test_a_restart_goes_on_where_it_was(rig, life):
@@ -59,14 +59,15 @@ async def test_a_restart_goes_on_where_it_was(rig, life):
         await settle(rig, poller)
         before = events(rig.samples())
         assert rig.counted("jobs_finished") == {"Failed": 1}
+        sweeps = rig.value(POLLS, kind="sweep", result="success")
 
     async with life() as poller:
         assert await rig.cost(poller) == {"phase": 1, "list": 1, "pools": 1}
         assert events(rig.samples()) == before
         assert rig.value(JOBS) == 210
-        assert (
-            poller._sweep_due <= poller._clocks.monotonic()
-        )  # and everything, but beside the polls
+        assert await poller.verify()
+        assert poller._sweep_due is None
+        assert rig.value(POLLS, kind="sweep", result="success") == sweeps
         assert set(rig.label_values("modelarts_training_job_info", "job_id")) == set(old)
 
 
@@ -294,7 +295,7 @@ async def test_row_54_the_disk_is_full(rig, life):
         assert events(rig.samples()) == shown
 
 
-class Flaky(MemoryStore):
+class Flaky(Store):
     """Fails while it is told to."""
 
     fails = False
@@ -304,6 +305,7 @@ class Flaky(MemoryStore):
         self.commits += 1
         if self.fails:
             raise StateError("state file state.db: the disk is full")
+        await super().commit(target, change, whole)
 
 
 async def test_row_54_a_release_that_cannot_be_committed_waits(rig, clock):
@@ -311,7 +313,7 @@ async def test_row_54_a_release_that_cannot_be_committed_waits(rig, clock):
     await rig.serve()
     ids = rig.populate(5)
     clock.patience = 1.0
-    store = Flaky()
+    store = await Flaky.temporary(problem=lambda: None)
     poller = await rig.add(store=store, sweep_interval=1e6)
     async with rig.running(poller):
         await rig.polled(poller, 1)
@@ -343,3 +345,4 @@ async def test_row_54_a_release_that_cannot_be_committed_waits(rig, clock):
         await rig.polled(poller, ended + 2)
         await until(lambda: rig.counted("jobs_deleted") == {"Running": 1})
         assert rig.value(JOBS) == 4
+    await store.close()

@@ -75,7 +75,7 @@ async def test_every_event_is_logged_with_what_it_counts(rig, poller, lines):
 async def test_nothing_is_logged_of_events_that_were_not_committed(rig, lines):
     await rig.serve()
     (job,) = rig.populate(1)
-    store = Flaky()
+    store = await Flaky.temporary(problem=lambda: None)
     poller = await rig.add(store=store)
     assert await poller.poll()
     rig.fleet.finish(job, "Failed")
@@ -86,6 +86,7 @@ async def test_nothing_is_logged_of_events_that_were_not_committed(rig, lines):
     store.fails = False
     assert await poller.poll()
     assert [line["kind"] for line in lines(COUNTED) if line["kind"] == "finished"] == ["finished"]
+    await store.close()
 
 
 async def test_a_series_is_logged_when_it_is_held_at_zero_and_when_it_is_released(

@@ -9,7 +9,7 @@ from polling.rig import both_ways
 from exporter.clock import Clocks
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.faults import Fault
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 CREATED = "modelarts_training_jobs_created_total"
 HOUR = 3600.0
@@ -139,14 +139,16 @@ async def test_a_service_that_rejects_it_is_asked_once(rig):
     assert asked(rig) == {True: 1, False: 2 * first}
     await settle(rig, poller)
     await settle(rig, poller, "sweep")
-    assert not poller.target.sync.needs_sweep(await empty_view(poller), poller.state.fleet)
+    assert not await needs_sweep(poller)
 
     assert rig.shown() == usual
     assert asked(rig)[True] == 1
 
 
-async def empty_view(poller):
-    return await poller.target.sync.incremental(poller.state.fleet, deadline=1e9)
+async def needs_sweep(poller):
+    state, sync = poller.state, poller.target.sync
+    view = await sync.incremental(state.fleet, state.known, deadline=1e9)
+    return sync.needs_sweep(view, state.fleet)
 
 
 @pytest.mark.parametrize("code", ["ModelArts.2764", "ModelArts.2788", "ModelArts.2816", "X.1"])
@@ -307,14 +309,14 @@ def clocks(rig):
 async def restarted(rig, poller, store, path, clocks, **options):
     await store.close()
     rig.publisher.pollers.remove(poller)
-    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    store = await Store.open(path, problem=lambda: None, clocks=clocks)
     return await rig.add(store=store, **options), store
 
 
 async def test_the_option_is_switched_on_with_a_state_file(rig, tmp_path, clocks):
     path = tmp_path / "state.db"
     await rig.serve()
-    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    store = await Store.open(path, problem=lambda: None, clocks=clocks)
     poller = await rig.add(store=store, jobs={"unified": False})
     usual, hidden = set(rig.populate(30)), fine_tuning(rig, 5) | fine_tuning(rig, 2, age=9 * HOUR)
     assert await poller.poll()
@@ -324,10 +326,10 @@ async def test_the_option_is_switched_on_with_a_state_file(rig, tmp_path, clocks
     poller, store = await restarted(rig, poller, store, path, clocks)
     await settle(rig, poller)
     assert rig.shown() == usual | new
-    assert poller.target.sync.needs_sweep(await empty_view(poller), poller.state.fleet)
+    assert await needs_sweep(poller)
     await settle(rig, poller, "sweep")
     assert rig.shown() == usual | hidden | new
-    assert not poller.target.sync.needs_sweep(await empty_view(poller), poller.state.fleet)
+    assert not await needs_sweep(poller)
 
     late = fine_tuning(rig, 4, age=1.0)
     poller, store = await restarted(rig, poller, store, path, clocks)
@@ -354,13 +356,13 @@ async def test_a_reload_switches_it_on_and_off(rig):
     await off.take_over(on)
     rig.fleet.finish(rig.fleet[min(usual)])
     await settle(rig, off)
-    assert off.target.sync.needs_sweep(await empty_view(off), off.state.fleet)
+    assert await needs_sweep(off)
     await settle(rig, off, "sweep")
 
-    assert len(off.state.fleet.jobs) == len(usual)
+    assert len(off.state.fleet) == len(usual)
     assert (created(rig), gone(rig)) == (0, {})
     assert rig.counted("jobs_finished") == {"Completed": 1}
-    assert not off.target.sync.needs_sweep(await empty_view(off), off.state.fleet)
+    assert not await needs_sweep(off)
 
 
 async def test_a_reload_switches_it_off_when_all_such_jobs_have_ended(rig):
@@ -374,10 +376,11 @@ async def test_a_reload_switches_it_off_when_all_such_jobs_have_ended(rig):
     rig.publisher.pollers.remove(on)
     await off.take_over(on)
     assert await off.poll()
-    assert off.target.sync.needs_sweep(await empty_view(off), off.state.fleet)
+    assert await needs_sweep(off)
     await settle(rig, off, "sweep")
 
-    assert off.state.fleet.jobs.keys() == usual
+    assert off.state.fleet.open.keys() == usual
+    assert len(off.state.fleet) == len(usual)
     assert gone(rig) == {}
 
 
@@ -422,7 +425,7 @@ async def test_a_reload_adds_a_workspace(rig):
 async def test_a_workspace_of_two_that_changes_over(rig, tmp_path, clocks):
     path = tmp_path / "state.db"
     await rig.serve()
-    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    store = await Store.open(path, problem=lambda: None, clocks=clocks)
     poller = await rig.add(store=store, workspaces=("0", OTHER), jobs={"unified": False})
     rig.populate(3)
     assert await poller.poll()
@@ -444,10 +447,11 @@ async def test_a_workspace_of_two_that_changes_over(rig, tmp_path, clocks):
 async def test_a_state_file_is_overwritten(rig, tmp_path, clocks):
     path = tmp_path / "state.db"
     await rig.serve()
-    store = await StateFile.open(path, problem=lambda: None, clocks=clocks)
+    store = await Store.open(path, problem=lambda: None, clocks=clocks)
     poller = await rig.add(store=store)
     rig.populate(3)
     assert await poller.poll()
+    await store.saved("", "")  # the checkpoint is done
     path.write_bytes(b"")
     poller, store = await restarted(rig, poller, store, path, clocks)
     fine_tuning(rig, 1, age=1.0)

@@ -50,7 +50,7 @@ async def still(fleet):
 
 def states(text):
     """The samples of jobs, without those of the exporter itself."""
-    return [line for line in text.splitlines() if "modelarts_training_" in line]
+    return [line for line in text.splitlines() if line.startswith("modelarts_training_")]
 
 
 def families(text):
@@ -89,6 +89,14 @@ Jobs arrive, run, fail and recover while you watch. A poll runs every 2 s. To fo
   curl -s http://localhost:PORT/metrics | grep 'modelarts_training_jobs{.*Running'
 Ctrl-C stops both.
 """
+
+
+async def test_demo_continues_from_a_state_file(start, tmp_path):
+    for _ in range(2):
+        program = start("demo", *SMALL, ANYWHERE, f"--state.file={tmp_path / 'state.db'}")
+        await program.said("Ctrl-C stops both")
+        assert await program.stops(signal.SIGINT) == 0
+        assert "The first poll took" in program.stdout
 
 
 async def test_demo_takes_nothing_from_the_environment_about_real_targets(start, tmp_path):
@@ -185,8 +193,8 @@ async def test_check_of_a_healthy_target(start, still):
     assert await program.ended() == 0
     calls = len([each for each in still.requests if each.operation in ("search", "pools")])
     sweep = calls - POLL
-    table = TABLE.format(poll=POLL, sweep=sweep, day=POLL * 86_400 + sweep * 24)
-    assert re.sub(r"\d+\.\d s$", "N s", program.stdout, flags=re.MULTILINE) == table
+    table = TABLE.format(poll=POLL, sweep=sweep, day=POLL * 86_400 + PAGES + 3 * 288)
+    assert re.sub(r"\d+\.\d s(?=;|$)", "N s", program.stdout, flags=re.MULTILINE) == table
     assert program.stderr.splitlines()[0] == "Signing in ..."
 
 
@@ -251,6 +259,8 @@ def test_closed_standard_streams(tmp_path, command, code, error):
 
 POLL = 5
 """API calls: two pages of active jobs, and three of the newest: all are equally old."""
+PAGES = 4
+"""API calls that verify the list once a day."""
 
 TABLE = """\
 target          cn-north-4/0605767eb780d5762f5ec0196d1d2f3a
@@ -262,9 +272,13 @@ jobs            120
   Failed         40
 paging          page: offset counts pages
 pool names      4 pools
+granted         modelarts:pool:list, for names of resource pools and how full they are; optional
+not needed yet  modelarts:pool:get, for places of waiting jobs in the queues of pools; optional
+granted         modelarts:trainJob:getQuotas, for quotas; optional
 a poll costs    {poll} API calls, N s
-a sweep costs   {sweep} API calls, N s
-a day costs     {day:,} API calls, with a poll every 1 s and a sweep every 3600 s
+a sweep costs   {sweep} API calls, N s; the first start needs one
+pools cost      3 API calls every 5m
+a day costs     about {day:,} API calls, with a poll every 1s, and every job verified within 1d
 """
 
 
@@ -275,7 +289,10 @@ async def test_dump_writes_what_would_be_served(start, still):
     program = start(*flags)
     url = await program.url()
     await up(url)
-    _, _, served = await get(f"{url}/metrics")
+    served = ""
+    async with asyncio.timeout(20):
+        while "modelarts_training_quota_used" not in served:  # pools are read after the poll
+            _, _, served = await get(f"{url}/metrics")
 
     assert samples(once.stdout)
     assert len(states(once.stdout)) > 120
@@ -284,6 +301,15 @@ async def test_dump_writes_what_would_be_served(start, still):
     assert families(once.stdout) == ours  # process_* would collide in node_exporter's collector
     assert {"modelarts_up gauge", "modelarts_exporter_polls_total counter"} <= {*ours}
     assert once.stderr == ""
+
+
+async def test_dump_leaves_out_what_is_denied(start, still):
+    program = start("dump", *target(still, metrics__deny="modelarts_training_.*_total,.*_info"))
+    assert await program.ended() == 0
+
+    found = families(program.stdout)
+    assert {"modelarts_training_jobs gauge", "modelarts_up gauge"} <= {*found}
+    assert [each for each in found if re.search("modelarts_training_.*_total|_info ", each)] == []
 
 
 async def test_check_does_not_retry_where_nobody_listens(start, closed_port):

@@ -6,15 +6,15 @@ import pytest
 
 from exporter.errors import ConfigError
 from exporter.storage.examine import examine
-from exporter.storage.store import StateFile
-from exporter.storage.tables import LAYOUT
+from exporter.storage.layout import LAYOUT
+from exporter.storage.store import Store
 
 
 @pytest.fixture
 async def used(tmp_path):
     """A state file that a running exporter holds open."""
     path = tmp_path / "state.db"
-    store = await StateFile.open(path, problem=lambda: None)
+    store = await Store.open(path, problem=lambda: None)
     yield path
     await store.close()
 

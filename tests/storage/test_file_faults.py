@@ -11,19 +11,32 @@ from collections import Counter
 
 import pytest
 from storage import test_sqlite
-from storage.test_sqlite import ASIDE, filled, moved_aside
-from storage.test_store import NOTHING, NOW, OTHER, ZERO, T, created, known, opened, reloaded
+from storage.test_sqlite import ASIDE, as_after_a_kill, filled, moved_aside
+from storage.test_store import (
+    NEVER,
+    NOTHING,
+    NOW,
+    OTHER,
+    ZERO,
+    T,
+    created,
+    expected,
+    known,
+    loaded,
+    opened,
+    reloaded,
+)
 
 from exporter.clock import Clocks
-from exporter.errors import ConfigError, StartError, StateError
+from exporter.errors import ConfigError, HistoryLostError, StartError, StateError
 from exporter.jobs.tracked import Base
-from exporter.storage.store import SavedState, StateChange, StateFile
+from exporter.storage.store import StateChange, Store
 
 KEY, SERIES = created()
 CHANGE = StateChange(
     {"a": known(), "b": known("b")}, (), {"0": NOW}, {KEY: SERIES}, [KEY], {Base(*ZERO): NOW}
 )
-SAVED = SavedState(*(dict(CHANGE[0]), CHANGE[2], CHANGE[3], frozenset([KEY]), CHANGE[5]))
+SAVED = expected(CHANGE.jobs, CHANGE.newest_created, CHANGE.series, [KEY], last_active=CHANGE[5])
 
 
 @pytest.fixture
@@ -83,37 +96,78 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
-@pytest.mark.parametrize("commits", [True, False], ids=["commit", "clean stop"])
-async def test_a_lost_file_is_written_anew(path, loss, commits, caplog):
-    problems = []
+COPIED = [loss for loss, said in LOSSES.items() if said != "overwritten"]
+OVERWRITTEN = [loss for loss, said in LOSSES.items() if said == "overwritten"]
 
-    def whole():
-        return CHANGE._replace(jobs={**CHANGE.jobs, "c": known("c")} if commits else CHANGE.jobs)
 
-    async with opened(path, lambda: problems.append(1)) as store:
-        shutil.copy(path, path.with_name("older"))
-        await store.commit(OTHER, StateChange({"x": known("x")}, (), {"0": NOW}))
-        await store.commit(T, CHANGE, kept := lambda: CHANGE)
-        await store.load(T, [])  # the checkpoint is done
-        loss(path)
-        if commits:
-            await store.commit(T, StateChange({"c": known("c")}), whole)
-            await store.commit(T, StateChange({"d": known("d")}))
-            assert path.stat().st_mode & 0o777 == 0o600
-    del kept
+async def fill_and_lose(store, path, loss, whole):
+    shutil.copy(path, path.with_name("older"))
+    await store.commit(OTHER, StateChange({"x": known("x")}, (), {"0": NOW}))
+    await store.commit(T, CHANGE, whole)
+    await loaded(store, workspaces=[])  # the checkpoint is done
+    loss(path)
 
-    assert problems == [1]
+
+def check_report(path, loss, caplog):
     (record,) = [each for each in caplog.records if each.levelno > logging.WARNING]
     text = record.getMessage()
     assert text.startswith(f"state file {path} was {LOSSES[loss]} while in use: written anew")
     assert ("moved to" in text) == (LOSSES[loss] != "deleted")
-    expected = {**SAVED.jobs, **({"c": known("c"), "d": known("d")} if commits else {})}
-    assert await reloaded(path) == SAVED._replace(jobs=expected)
-    others = {} if LOSSES[loss] == "overwritten" else {"x": known("x")}
-    assert (await reloaded(path, OTHER)).jobs == others
     left = {each.name.partition(".replaced-")[0] for each in path.parent.iterdir()}
     assert left == {"state.db", "older"}
+
+
+@pytest.mark.parametrize("loss", COPIED, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize("commits", [True, False], ids=["commit", "clean stop"])
+async def test_a_lost_file_is_written_anew(path, loss, commits, caplog):
+    problems = []
+    async with opened(path, lambda: problems.append(1)) as store:
+        await fill_and_lose(store, path, loss, lambda: pytest.fail("not needed"))
+        if commits:
+            await store.commit(T, StateChange({"c": known("c")}))
+            await store.commit(T, StateChange({"d": known("d")}))
+            assert path.stat().st_mode & 0o777 == 0o600
+
+    assert problems == [1]
+    check_report(path, loss, caplog)
+    more = {"c": known("c"), "d": known("d")} if commits else {}
+    assert await reloaded(path) == expected(
+        {**CHANGE.jobs, **more}, {"0": NOW}, CHANGE.series, [KEY], last_active=CHANGE.last_active
+    )
+    assert (await reloaded(path, OTHER)).recent == {"x": known("x")}
+
+
+@pytest.mark.parametrize("loss", OVERWRITTEN, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize("commits", [True, False], ids=["commit", "clean stop"])
+async def test_what_memory_has_is_written_anew_and_the_history_is_lost(path, loss, commits, caplog):
+    """There is nothing to copy; memory has some of the jobs."""
+    problems = []
+
+    def whole():
+        return CHANGE._replace(jobs={"a": known()}, verification={"0": b"page 3"})
+
+    async with opened(path, lambda: problems.append(1)) as store:
+        await fill_and_lose(store, path, loss, whole)
+        if commits:
+            for _ in range(2):
+                with pytest.raises(HistoryLostError, match=r"state\.db was written anew"):
+                    await store.commit(T, StateChange({"c": known("c")}), whole)
+            with pytest.raises(HistoryLostError, match=r"state\.db was written anew"):
+                await store.jobs(T, ["b"])
+            assert (await loaded(store)).incomplete == {"0"}
+            await store.commit(T, StateChange({"d": known("d")}))
+
+    assert problems == [1]
+    check_report(path, loss, caplog)
+    assert await reloaded(path) == expected(
+        {"a": known(), **({"d": known("d")} if commits else {})},
+        {"0": NOW},
+        CHANGE.series,
+        [KEY],
+        last_active=CHANGE.last_active,
+        incomplete=frozenset({"0"}),
+    )
+    assert await reloaded(path, OTHER) == NOTHING
 
 
 async def test_an_untouched_file_is_never_written_anew(path, caplog):
@@ -121,21 +175,52 @@ async def test_an_untouched_file_is_never_written_anew(path, caplog):
         for number in range(20):
             await store.commit(T, StateChange({"a": known(duration=float(number))}))
             if number % 3 == 0:
-                await store.load(T, ["0"])
+                await loaded(store)
         path.chmod(0o640)
         await store.commit(T, CHANGE)
     assert [each for each in caplog.records if each.levelno > logging.INFO] == []
+
+
+async def test_each_target_learns_that_the_history_is_lost(path):
+    async with opened(path, lambda: None) as store:
+        for target in (T, OTHER):
+            await store.commit(target, CHANGE)
+            await loaded(store, target)
+        overwritten(path)
+        with pytest.raises(HistoryLostError):
+            await store.commit(T, StateChange())
+        await loaded(store)
+        await store.commit(T, StateChange())
+        renamed = OTHER._replace(name="renamed")
+        await store.rename(OTHER, renamed, ["0"])
+        for target in (OTHER, renamed):
+            with pytest.raises(HistoryLostError):
+                await store.commit(target, StateChange())
+        assert await loaded(store, renamed) == SAVED._replace(incomplete=frozenset({"0"}))
+        await store.commit(renamed, StateChange())
 
 
 async def test_what_was_only_loaded_is_not_lost_when_the_file_is_overwritten(path):
     async with opened(path) as store:
         await store.commit(T, CHANGE)
     async with opened(path, lambda: None) as store:
-        assert await store.load(T, ["0"]) == SAVED
+        assert await loaded(store) == SAVED
         overwritten(path)
-        changed = CHANGE._replace(jobs={**CHANGE.jobs, "c": known("c")})
-        await store.commit(T, StateChange({"c": known("c")}), lambda: changed)
-    assert await reloaded(path) == SAVED._replace(jobs={**SAVED.jobs, "c": known("c")})
+        with pytest.raises(HistoryLostError):
+            await store.commit(T, StateChange({"c": known("c")}))
+    assert await reloaded(path) == SAVED._replace(incomplete=frozenset({"0"}))
+
+
+async def test_a_target_that_is_gone_from_memory_saves_its_next_state(path):
+    """Its predecessor committed, and was replaced by a reload."""
+    async with opened(path, lambda: None) as store:
+        await store.commit(T, CHANGE, lambda: pytest.fail("it is gone"))
+        await loaded(store, OTHER)  # the checkpoint is done
+        overwritten(path)
+        whole = CHANGE._replace(jobs={"c": known("c")})
+        with pytest.raises(HistoryLostError):
+            await store.commit(T, StateChange({"c": known("c")}), lambda: whole)
+        assert (await loaded(store)).recent == {"c": known("c")}
 
 
 async def test_a_lost_file_that_cannot_be_written_anew_yet(path, monkeypatch):
@@ -150,7 +235,7 @@ async def test_a_lost_file_that_cannot_be_written_anew_yet(path, monkeypatch):
                     await store.commit(T, StateChange({"c": known("c")}))
         await store.commit(T, StateChange({"c": known("c")}))
     assert len(problems) == 3
-    assert (await reloaded(path)).jobs.keys() == {"a", "b", "c"}
+    assert (await reloaded(path)).recent.keys() == {"a", "b", "c"}
 
 
 @pytest.mark.integration
@@ -177,7 +262,7 @@ async def test_a_lost_file_in_whose_place_is_the_file_of_another_process(path):
             other.kill()
             await other.wait()
         await store.commit(T, StateChange({"c": known("c")}))
-    assert (await reloaded(path)).jobs.keys() == {"a", "b", "c"}
+    assert (await reloaded(path)).recent.keys() == {"a", "b", "c"}
 
 
 # --- A file and a WAL that do not match -----------------------------------------------------------
@@ -188,12 +273,12 @@ async def killed(path, folder, *numbers, checkpoint=True):
     copies = {}
     async with opened(path) as store:
         if not checkpoint:
-            store._checkpoint = lambda: None
+            store._database.checkpoint = lambda: None
         for number in range(max(numbers) + 1):
             key, series = created(value=float(number))
             jobs = {str(each): known(str(each), duration=float(number)) for each in range(60)}
             await store.commit(T, StateChange(jobs, (), {"0": NOW + number}, {key: series}))
-            await store.load(T, [])
+            await loaded(store, workspaces=[])
             if number in numbers:
                 copies[number] = folder / str(number)
                 copies[number].mkdir()
@@ -216,7 +301,7 @@ async def test_a_file_beside_the_log_of_another_time_is_noticed(
     problems = []
 
     async with opened(path, lambda: problems.append(1)) as store:
-        saved = await store.load(T, ["0"])
+        saved = await loaded(store)
 
     if problems:
         assert saved == NOTHING
@@ -226,7 +311,7 @@ async def test_a_file_beside_the_log_of_another_time_is_noticed(
         aside = aside.with_name(f"{aside.name}-wal")
         assert aside.read_bytes() == (copies[wal] / "state.db-wal").read_bytes()
     else:
-        assert {each.job.duration for each in saved.jobs.values()} == {float(wal)}
+        assert {each.job.duration for each in saved.recent.values()} == {float(wal)}
         assert saved.newest_created == {"0": NOW + wal}
     assert bool(problems) == (checkpoint and wal - file != 1)
 
@@ -240,7 +325,7 @@ async def test_what_a_kill_leaves_matches(path, tmp_path, number, checkpoint, ca
     saved = await reloaded(copies[number] / "state.db")
 
     assert saved.newest_created == {"0": NOW + number}
-    assert {each.job.duration for each in saved.jobs.values()} == {float(number)}
+    assert {each.job.duration for each in saved.recent.values()} == {float(number)}
 
 
 async def test_a_log_of_a_file_without_numbers(path, tmp_path):
@@ -256,7 +341,7 @@ async def test_a_log_of_a_file_without_numbers(path, tmp_path):
 
     problems = []
     async with opened(path, lambda: problems.append(1)) as store:
-        assert await store.load(T, ["0"]) == NOTHING
+        assert await loaded(store) == NOTHING
     assert problems == [1]
 
 
@@ -310,7 +395,7 @@ async def test_access_of_others_is_a_warning(path, mode, said, caplog):
     path.chmod(mode)
     caplog.clear()
 
-    assert len((await reloaded(path)).jobs) == 40
+    assert len((await reloaded(path)).recent) == 40
 
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     expected = (
@@ -322,8 +407,8 @@ async def test_access_of_others_is_a_warning(path, mode, said, caplog):
 
 # --- One bit of the header ------------------------------------------------------------------------
 
-REFUSED = {2**bit for bit in (0, 2, 3, 4)}
-"""Bits of ``user_version``, which is 2, that make it one of a few newer formats."""
+REFUSED = {2**bit for bit in (2, 3, 4)}
+"""Bits of ``user_version``, which is 3, that make it one of a few newer formats."""
 
 
 def what_becomes(path, whole, before, position, bit):
@@ -332,14 +417,14 @@ def what_becomes(path, whole, before, position, bit):
     path.write_bytes(whole[:position] + flipped + whole[position + 1 :])
     path.chmod(0o600)
     problems = []
-    store = StateFile(path, lambda: problems.append(1), Clocks(wall=lambda: NOW))
+    store = Store(path, lambda: problems.append(1), Clocks(wall=lambda: NOW))
     store._thread.shutdown()
     try:
-        store._open()
+        store._database.open()
     except (ConfigError, StartError) as error:
         return f"refused: {error}"
-    saved = store._load(T, frozenset("0"))
-    store._close()
+    saved = store._load(T, frozenset("0"), NEVER)
+    store._database.close()
     for aside in path.parent.glob("*damaged*"):
         aside.unlink()
     assert saved == (NOTHING if problems else before)
@@ -351,8 +436,11 @@ def expected_of_header(position, bit):
     return "refused" if refused else "as before or moved aside"
 
 
-async def check_bits(path, bits):
-    whole = await filled(path, jobs=3)
+async def check_bits(path, bits, end):
+    await filled(path, jobs=3)
+    if end == "killed":
+        as_after_a_kill(path)
+    whole = path.read_bytes()
     before = await reloaded(path)
     found = Counter()
     for position, bit in bits:
@@ -368,15 +456,17 @@ async def check_bits(path, bits):
 @pytest.mark.parametrize("position", [0, 16, 18, 19, 20, 44, 47, 56, 59, 60, 63, 68])
 async def test_a_bit_of_the_header(path, position):
     """What SQLite refuses as read-only or unsupported was an endless loop of restarts."""
-    await check_bits(path, [(position, bit) for bit in range(8)])
+    await check_bits(path, [(position, bit) for bit in range(8)], "stopped")
 
 
 @pytest.mark.slow
-async def test_every_bit_of_the_header(path):
-    found = await check_bits(path, [(position, bit) for position in range(100) for bit in range(8)])
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+async def test_every_bit_of_the_header(path, end):
+    bits = [(position, bit) for position in range(100) for bit in range(8)]
+    found = await check_bits(path, bits, end)
     outcomes = Counter()
     for (_, outcome), number in found.items():
         outcomes[outcome.partition(":")[0]] += number
     assert outcomes.total() == 800
-    assert outcomes["refused"] == 4
+    assert outcomes["refused"] == 3
     assert outcomes["moved aside"] > 300

@@ -2,7 +2,7 @@
 
 `state-format-1.db.gz` was written by the exporter of commit 4ff9f65, which polled a simulated
 service and was stopped with SIGTERM. `state-format-1.metrics.txt` has its counters above 0, as last
-scraped.
+scraped. `state-format-2.db.gz` is the same file after a commit of the exporter of commit c7b97fa.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from storage.test_store import opened
+from storage.test_store import expected, group_of, jobs_of, loaded, opened
 
 from exporter.metrics.counter_lines import counter_lines
 from exporter.storage import migrations
 from exporter.storage.scopes import StateKey
-from exporter.storage.store import StateFile
+from exporter.storage.store import Store
 
 DATA = Path(__file__).parents[1] / "data"
 REGION = "cn-north-4"
@@ -29,10 +29,14 @@ WORKSPACES = ("0", EMPTY)
 LABELS = {"region": REGION, "project": PROJECT_ID}
 
 
-def format_1(path):
-    path.write_bytes(gzip.decompress((DATA / "state-format-1.db.gz").read_bytes()))
+def of_format(number, path):
+    path.write_bytes(gzip.decompress((DATA / f"state-format-{number}.db.gz").read_bytes()))
     path.chmod(0o600)
     return path
+
+
+def format_1(path):
+    return of_format(1, path)
 
 
 @pytest.fixture
@@ -47,34 +51,43 @@ def shown(saved):
     return {line for line in lines if not line.endswith(" 0.0") and "_bucket{" not in line}
 
 
-async def loaded(path):
+async def continued(path):
     async with opened(path) as store:
-        return await store.load(FORMAT_1, WORKSPACES)
+        return await loaded(store, FORMAT_1, WORKSPACES)
 
 
-async def test_a_file_of_format_1_continues(path, caplog):
+async def check_all(store):
+    while await store._run(store._database.check_step):
+        pass
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_file_of_an_earlier_format_continues(tmp_path, number, caplog):
+    path = of_format(number, tmp_path / "state.db")
     caplog.set_level("INFO")
     async with opened(path) as store:
         assert sorted(await store.saved(REGION, PROJECT_ID)) == [
             (FORMAT_1, each) for each in sorted(WORKSPACES)
         ]
-        first = await store.load(FORMAT_1, WORKSPACES)
+        first = await loaded(store, FORMAT_1, WORKSPACES)
+        await check_all(store)
     assert [record.getMessage() for record in caplog.records] == [
-        f"migrating state file {path} from format 1 to 2",
+        f"migrating state file {path} from format {number} to 3",
         f"migrated state file {path}",
     ]
 
     lines = (DATA / "state-format-1.metrics.txt").read_text().splitlines()
     assert shown(first) == set(lines)
     assert len(lines) == 19
-    assert len(first.jobs) == 4
-    assert {known.job.phase for known in first.jobs.values()} == {
-        "Creating", "Running", "Completed", "Failed",
-    }  # fmt: skip
+    assert {known.job.phase for known in first.open.values()} == {"Creating", "Running"}
+    assert [known.job.phase for known in first.recent.values()] == ["Failed", "Completed"]
+    assert first.finished == {group_of(known.job): 1 for known in first.recent.values()}
+    assert [known.job.phase for known in first.failures] == ["Failed"]
+    assert first.pool_names == {"pool-8c21e4aa": (1796036290.346, "vision")}
     assert first.newest_created == {"0": 1796036310.346, EMPTY: float("-inf")}
     assert first.released == first.ledger.keys()
     caplog.clear()
-    assert await loaded(path) == first
+    assert await continued(path) == first
     assert caplog.text == ""
 
 
@@ -82,7 +95,7 @@ async def test_what_format_1_had_not_released_is_not_released(path):
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE series SET released = 0 WHERE rowid <= 3")
 
-    saved = await loaded(path)
+    saved = await continued(path)
 
     assert len(saved.ledger.keys() - saved.released) == 3
 
@@ -99,7 +112,7 @@ async def test_which_workspaces_have_fine_tuning_jobs_is_kept(path):
             f" WHERE workspace = '{EMPTY}'"
         )
 
-    saved = await loaded(path)
+    saved = await continued(path)
 
     assert saved.unified == {"0"}
     assert saved.newest_created.keys() == {"0", EMPTY}
@@ -114,53 +127,66 @@ async def test_a_file_of_format_1_with_the_log_that_a_kill_leaves(path, tmp_path
         for suffix in ("", "-wal"):
             shutil.copy(f"{path}{suffix}", tmp_path / "killed")
 
-    saved = await loaded(tmp_path / "killed/state.db")
+    saved = await continued(tmp_path / "killed/state.db")
 
     assert saved.newest_created["0"] == 1_800_000_000.0
-    assert len(saved.jobs) == 4
+    assert len(jobs_of(saved)) == 4
 
 
 async def test_a_long_migration_says_how_far_it_is(path, caplog, monkeypatch):
     monkeypatch.setattr(migrations, "PROGRESS_SECONDS", 0)
     caplog.set_level("INFO")
 
-    await loaded(path)
+    await continued(path)
 
     said = [record.getMessage() for record in caplog.records]
-    assert said[1:5] == [f"migrating the state file: {each} of 4 jobs" for each in (1, 2, 3, 4)]
+    jobs = [f"migrating the state file: {each} of 4 jobs" for each in (1, 2, 3, 4)]
+    assert [each for each in said if each.endswith("jobs")] == [*jobs, *jobs]  # in each step
     assert "migrating the state file: 23 of 23 series" in said
 
 
-async def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("step", ["generation.migrate", "jobs.create_indexes"])
+async def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    tmp_path, number, step, monkeypatch
+):
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")
 
+    path = of_format(number, tmp_path / "state.db")
     with monkeypatch.context() as patch:
-        patch.setattr(migrations.generation, "create", full)
+        patch.setattr(f"exporter.storage.{step}", full)
         with pytest.raises(Exception, match="disk is full"):
-            await StateFile.open(path, problem=lambda: pytest.fail("counted"))
+            await Store.open(path, problem=lambda: pytest.fail("counted"))
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-    assert len((await loaded(path)).jobs) == 4
+        assert connection.execute("PRAGMA user_version").fetchone() == (number,)
+    assert len(jobs_of(await continued(path))) == 4
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("number", "statement"),
     [
-        "UPDATE job SET known = CAST(replace(known, 'job', 'jab') AS BLOB) WHERE rowid = 3",
-        "UPDATE job SET workspace = '7' WHERE rowid = 3",
-        "UPDATE series SET family = 'modelarts_training_x' WHERE rowid = 17",
-        "UPDATE horizon SET newest = 'yesterday'",
+        (1, "UPDATE job SET known = CAST(replace(known, 'job', 'jab') AS BLOB) WHERE rowid = 3"),
+        (1, "UPDATE job SET workspace = '7' WHERE rowid = 3"),
+        (1, "UPDATE series SET family = 'modelarts_training_x' WHERE rowid = 17"),
+        (1, "UPDATE horizon SET newest = 'yesterday'"),
+        (2, "UPDATE job SET known = CAST(replace(known, 'job', 'jab') AS BLOB) WHERE rowid = 3"),
+        (2, "UPDATE job SET scope = 2 WHERE rowid = 3"),
+        (2, "UPDATE scope SET newest = 7.0"),
+        (2, "DELETE FROM scope WHERE id = 1"),
+        (2, "UPDATE generation SET value = 'x'"),
+        (2, "DELETE FROM generation"),
     ],
 )
-async def test_damage_is_not_migrated(path, statement, caplog):
+async def test_damage_is_not_migrated(tmp_path, number, statement, caplog):
     """It would be under a correct checksum then."""
+    path = of_format(number, tmp_path / "state.db")
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute(statement).rowcount
     problems = []
 
     async with opened(path, lambda: problems.append(1)) as store:
-        assert (await store.load(FORMAT_1, WORKSPACES)).jobs == {}
+        assert await loaded(store, FORMAT_1, WORKSPACES) == expected({})
 
     assert problems == [1]
     assert "is damaged (" in caplog.text
@@ -168,9 +194,11 @@ async def test_damage_is_not_migrated(path, statement, caplog):
 
 
 @pytest.mark.slow
-async def test_flipped_bits_in_format_1_are_found_or_harmless(path):
-    expected = await loaded(path)
-    whole = format_1(path).read_bytes()
+@pytest.mark.parametrize("number", [1, 2])
+async def test_flipped_bits_in_earlier_formats_are_found_or_harmless(tmp_path, number):
+    path = of_format(number, tmp_path / "state.db")
+    right = await continued(path)
+    whole = of_format(number, path).read_bytes()
     chance = random.Random(1)
     found = 0
     for _ in range(60):
@@ -179,21 +207,21 @@ async def test_flipped_bits_in_format_1_are_found_or_harmless(path):
         path.write_bytes(whole[:position] + flipped + whole[position + 1 :])
         problems = []
         async with opened(path, lambda: problems.append(1)) as store:  # noqa: B023
-            saved = await store.load(FORMAT_1, WORKSPACES)
+            saved = await loaded(store, FORMAT_1, WORKSPACES)
         found += len(problems)
         if not problems:
-            assert saved.jobs == expected.jobs
-            assert saved.ledger == expected.ledger
-    assert 5 < found < 60
+            assert jobs_of(saved) == jobs_of(right)
+            assert saved.ledger == right.ledger
+    assert 3 < found < 60
 
 
 async def test_renaming_touches_no_row(path):
     named = FORMAT_1._replace(name="nlp", endpoint="https://modelarts.example")
     async with opened(path) as store:
-        before = await store.load(FORMAT_1, WORKSPACES)
+        before = await loaded(store, FORMAT_1, WORKSPACES)
         await store.rename(FORMAT_1, named, ["0"])
         assert sorted(await store.saved(REGION, PROJECT_ID)) == [(FORMAT_1, EMPTY), (named, "0")]
     async with opened(path) as store:
-        after = await store.load(named, WORKSPACES)
+        after = await loaded(store, named, WORKSPACES)
         assert after == before._replace(newest_created={"0": before.newest_created["0"]})
-        assert (await store.load(FORMAT_1, WORKSPACES)).jobs == {}
+        assert jobs_of(await loaded(store, FORMAT_1, WORKSPACES)) == {}

@@ -15,12 +15,13 @@ from html.parser import HTMLParser
 import aiohttp
 import pytest
 from jobs import examples
-from jobs.examples import NOW
+from jobs.examples import NOW, later, with_jobs
 
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, Run
-from exporter.jobs.tracked import Fleet, Restart, TrackedJob
+from exporter.jobs.pool import Pool, PoolInfo, PoolSnapshot, PoolUsage
+from exporter.jobs.tracked import Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
-from exporter.settings.schema import JobsSettings
 from exporter.web.page import MAX_QUERY, StatusPage
 from exporter.web.page.markup import duration, elapsed
 
@@ -51,7 +52,7 @@ def fleet(*jobs, restarts=()):
     known = (
         TrackedJob(one, one.ended, False, True, tuple(restarts), 0, None, 0.0, None) for one in jobs
     )
-    return Fleet({each.job.id: each for each in known})
+    return with_jobs(Fleet(), {each.job.id: each for each in known})
 
 
 class Elements(HTMLParser):
@@ -157,6 +158,33 @@ async def test_nothing_runs_or_loads_but_what_the_policy_names(site, publisher, 
         assert not {name for name in attributes if name.startswith("on")} | {"style", "src"} & {
             *attributes
         }
+
+
+def test_why_a_job_waits(render):
+    nodes = {("8snt9b", "available"): 6, ("8snt9b", "abnormal"): 2}
+    cards = {("npu", "capacity"): 64.0, ("npu", "available"): 0.0}
+    known = PoolSnapshot(
+        pools={
+            "full": Pool(PoolInfo(EVIL), nodes=nodes),
+            "one": Pool(PoolInfo("one"), nodes={("f", "abnormal"): 1}),
+        },
+        usage={"full": PoolUsage(cards)},
+        positions={"id-1": 3, "id-3": 0},
+    )
+    jobs = [
+        job(number, "Pending", pool=pool)
+        for number, pool in enumerate(("full", "full", "one", "other", "public"))
+    ]
+    html = render(fleet(*jobs), pools=known)
+
+    cells = [re.search(r"Pending (.*?) ?2 h", row).group(1) for row in section(html, "waiting")[0]]
+    assert cells == [
+        "",
+        "place 0",
+        "1 node abnormal",
+        "place 3; 0 of 64 cards free; 2 nodes abnormal",
+        "0 of 64 cards free; 2 nodes abnormal",
+    ]
 
 
 def test_input_12_a_failure_without_an_exit_code_has_its_message(render):
@@ -391,10 +419,9 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
         job(5, "Completed", ended=NOW - 3.5 * hour),
     ]
     one = poller(ended_polls=3, last_success=NOW - hour)  # it has been failing for an hour
-    one.fleet, one.history = fleet(*jobs), 2 * hour
-    blocks = fleet_blocks(
-        one.fleet, {}, jobs=JobsSettings(history=one.history), now=one.last_success
-    )
+    one.history = 2 * hour
+    one.fleet = later(fleet(*jobs), history=one.history, now=one.last_success)
+    blocks = fleet_blocks(one.fleet, {})
     gauge = Counter({labels[-1]: value for labels, value in blocks[0].samples})
     page = StatusPage(version="v", telemetry_path="/metrics")
 
@@ -411,11 +438,24 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
     assert [row.split()[0] for row in section(show("job"), "failures")[0]] == ["job-3", "job-4"]
     assert "jobs.history" not in show("job")
 
-    one.last_success = NOW + 0.6 * hour
-    assert section(show(), "failures")[0] == [], "what is kept of a fleet ends with its time"
-    one.history = 0.0
+    one.fleet = later(fleet(*jobs), history=one.history, now=NOW + 0.6 * hour)
+    assert section(show(), "failures")[0] == []
+    one.fleet, one.history = fleet(*jobs), 0.0
     assert len(section(show(), "failures")[0]) == 2
     assert "jobs.history" not in show()
+
+
+def test_finished_jobs_that_are_only_saved_are_counted_but_not_searched(render):
+    jobs = fleet(job(1), job(2, "Completed"), job(3, "Failed"), job(9000, "Completed"))
+    jobs = later(jobs, retention=3600.0, now=NOW)
+    found = render(jobs, query="job")
+
+    assert "Completed 2" in rows(render(jobs))
+    assert [row.split()[0] for row in section(found, "other")[0]] == ["job-2"]
+    assert [row.split()[0] for row in section(found, "failures")[0]] == ["job-3"]
+    assert "3 jobs match" in found
+    assert "The search covers unfinished jobs, jobs that ended recently" in found
+    assert "The search covers" not in render(jobs)
 
 
 async def test_five_thousand_active_jobs(serving, publisher, poller):

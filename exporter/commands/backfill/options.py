@@ -11,6 +11,7 @@ from exporter.commands.backfill.grid import MOST_SAMPLES
 from exporter.errors import ConfigError
 from exporter.metrics.counters import BASE, EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
+from exporter.metrics.pools import POOL_INFO
 from exporter.settings import durations
 
 _TIMES = (
@@ -24,7 +25,7 @@ _RESERVED_LABELS = frozenset(
         "project",
         "le",
         *BASE,
-        *(name for row in (*FLEET_FAMILIES, *EVENT_FAMILIES) for name in row.labels),
+        *(name for row in (*FLEET_FAMILIES, POOL_INFO, *EVENT_FAMILIES) for name in row.labels),
     }
 )
 _FIRST_UNIX_SECONDS = 1e9  # September 2001: no training job is older

@@ -15,8 +15,10 @@ from exporter.commands.backfill.histogram import HistogramCurve
 from exporter.commands.backfill.idle import ShownCurve, ShownSpans
 from exporter.commands.backfill.oldest import OldestWaiting
 from exporter.commands.backfill.reconstruct import JobState, reconstruct
+from exporter.jobs.fleet import Fleet, NewestName, note_pool_name
 from exporter.jobs.job import TERMINAL, Job, View
-from exporter.jobs.tracked import Base, Event, Fleet, base_of
+from exporter.jobs.pool import PoolInfo
+from exporter.jobs.tracked import Base, Event, base_of
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import (
     BASE,
@@ -30,10 +32,9 @@ from exporter.metrics.exposition import Metric
 from exporter.metrics.fleet import (
     FAMILIES_BY_PHASE,
     FLEET_FAMILIES,
-    POOL_INFO,
-    PoolNameTable,
     zero_samples,
 )
+from exporter.metrics.pools import POOL_INFO, pool_info_samples
 
 LabelValues: TypeAlias = tuple[str, ...]
 
@@ -72,7 +73,7 @@ class SeriesBuilder:
 
     Args:
         grid: the times of the samples.
-        pool_names: by pool id, as the service lists them; other names come from jobs.
+        pools: labels by pool id, as the service lists them; other names come from jobs.
         kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
         idle: seconds for which bases without jobs keep their gauges; 0 = forever.
         histograms: whether to include them; they are most of the series.
@@ -85,7 +86,7 @@ class SeriesBuilder:
     def __init__(
         self,
         grid: Grid,
-        pool_names: Mapping[str, str] | None = None,
+        pools: Mapping[str, PoolInfo] | None = None,
         *,
         kept: float = 0.0,
         idle: float = 0.0,
@@ -96,8 +97,8 @@ class SeriesBuilder:
         self._kept = kept
         self._shown = ShownSpans(grid, idle)
         self._bases: dict[Base, set[str]] = {}
-        self._listed_names = pool_names or {}
-        self._pool_names = PoolNameTable()
+        self._listed_pools = pools or {}
+        self._names_in_jobs: dict[str, NewestName] = {}
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
         self._histograms: dict[str, dict[LabelValues, HistogramCurve]] = {}
         self._events = tuple(row for row in EVENTS if histograms or not row.buckets)
@@ -114,7 +115,7 @@ class SeriesBuilder:
         accelerators = self._bases.setdefault(base_of(job), set())
         if job.accelerators is not None:
             accelerators.add(job.accelerator)
-        self._pool_names.add(job)
+        note_pool_name(self._names_in_jobs, job)
         states = reconstruct(job, read_at)
         if not states:
             self.undated += 1
@@ -128,12 +129,11 @@ class SeriesBuilder:
         """Yield all families, those of `exporter.metrics.fleet` first."""
         self._foresee()
         for row in FLEET_FAMILIES:
-            if row is POOL_INFO:
-                yield Family(row.metric, row.labels, self._pools())
-            elif row.aggregate is min:
+            if row.aggregate is min:
                 yield Family(row.metric, row.labels, self._oldest.get(row.metric.name, {}))
             else:
                 yield self._gauges(row.metric, row.labels)
+        yield Family(POOL_INFO.metric, POOL_INFO.labels, self._pools())
         for each in self._events:
             yield self._family(each.metric, (*BASE, *each.labels), each.buckets)
 
@@ -176,7 +176,7 @@ class SeriesBuilder:
     def _pools(self) -> Mapping[LabelValues, Curve]:
         one = Curve()
         one.add(0, 1)
-        return dict.fromkeys(self._pool_names.samples(self._listed_names), one)
+        return dict.fromkeys(pool_info_samples(self._names_in_jobs, self._listed_pools), one)
 
     # --- What was ---------------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class SeriesBuilder:
         fleet = Fleet(newest_created={workspace: _NO_HORIZON})  # so that nothing is a baseline
         before = states[0].at
         for at, job in states:
-            fleet, events, _, _ = observe(fleet, View({job_id: job}), at)
+            fleet, events, _ = observe(fleet, View({job_id: job}), at)
             if at > self._grid.times[0]:
                 self._add_events(events, before, at)
             before = at

@@ -12,6 +12,7 @@ from sys import intern
 from typing import NamedTuple
 
 from exporter.jobs.job import (
+    FAILED,
     PHASES,
     START_TYPES,
     TERMINAL,
@@ -59,7 +60,6 @@ _MAX_TOTAL = 2**53
 _MAX_EXIT_CODE = 2**32
 _MAX_RESTARTS = 100_000
 _MAX_PRIORITY = 1000
-_FAILED = ("Failed", "Abnormal")
 _RESTART_LIMIT = "metadata.annotations.fault-tolerance/job-retry-num"
 # The text after the last comma of [[ms, nodes], ...]; or an empty list, or null.
 _LAST_NODES = re.compile(rb"(?:\s*(\d{1,6})\s*\]\s*\]|\s*\[\s*\]|null)\s*\Z")
@@ -370,6 +370,6 @@ def _first_failure(
             check.invalid("status.task_statuses.exit_code")
         if message and code != 0 and not without_code[2]:
             without_code = task, None, message
-        elif message and phase in _FAILED and not with_zero[2]:
+        elif message and phase in FAILED and not with_zero[2]:
             with_zero = task, None, message
     return without_code if without_code[2] else with_zero

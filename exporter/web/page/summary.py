@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.job import TERMINAL
-from exporter.jobs.tracked import Fleet, TrackedJob
+from exporter.jobs.fleet import Fleet, NewestName, phase_since
+from exporter.jobs.job import FAILED, WAITING
+from exporter.jobs.tracked import TrackedJob
 
 ROWS = 50
 """Maximum number of rows in a table."""
@@ -16,9 +17,6 @@ FEW_ROWS = 20
 
 MAX_QUERY = 100
 """Maximum number of characters of a search query."""
-
-WAITING = ("Creating", "Pending")
-FAILED = ("Failed", "Abnormal")
 
 SearchWords: TypeAlias = Sequence[str]
 """A job must contain all of them; without words all jobs match."""
@@ -65,44 +63,46 @@ def search_words(query: str) -> SearchWords:
     return query[:MAX_QUERY].casefold().split()
 
 
-def summarize(fleet: Fleet, words: SearchWords = (), *, horizon: float | None = None) -> Summary:
+def summarize(fleet: Fleet, words: SearchWords = ()) -> Summary:
     """Summarize jobs; only the jobs shown are sorted.
 
     Args:
         fleet: of a target.
-        words: jobs that lack one of them are omitted.
-        horizon: jobs that ended before it are omitted; Unix seconds.
+        words: jobs that lack one of them are omitted; of finished jobs, only those that ended
+            recently and the latest failures are searched.
     """
-    by_phase: dict[str, list[TrackedJob]] = {}
     names = fleet.pool_names
-    for tracked in fleet.jobs.values():
-        if horizon is not None and _ended_before(tracked, horizon):
-            continue
-        if not words or _matches(tracked, words, names):
-            by_phase.setdefault(tracked.job.phase, []).append(tracked)
+    jobs = [
+        known
+        for known in fleet.whole_jobs()
+        if (_matches(known, words, names) if words else fleet.counts(known))
+    ]
+    by_phase: dict[str, list[TrackedJob]] = {}
+    for known in jobs:
+        by_phase.setdefault(known.job.phase, []).append(known)
+    numbers = Counter({phase: len(found) for phase, found in by_phase.items()})
     shown = {"Running", *WAITING, *FAILED}
     rest = [phase for phase in by_phase if phase not in shown] if words else []
-    return Summary(
-        phases={phase: len(found) for phase, found in by_phase.items()},
-        pools=_pools(by_phase, names),
+    summary = Summary(
+        phases=numbers,
+        pools=_pools(_numbers_by_pool(jobs), jobs, names, fleet.names_in_jobs),
         running=_job_list(by_phase, ("Running",)),
         waiting=_job_list(by_phase, WAITING, sign=-1),
         failed=_job_list(by_phase, FAILED),
         others=_job_list(by_phase, rest),
     )
+    return summary if words else _with_totals(summary, fleet)
 
 
-def phase_since(tracked: TrackedJob) -> float:
-    """When a job entered its current state, as far as known, in Unix seconds."""
-    job = tracked.job
-    since = tracked.ended if job.phase in TERMINAL else job.started
-    if job.phase in WAITING:  # a job may wait again after it has run; then its creation counts
-        since = job.created
-    return since if since is not None else job.created or 0.0
-
-
-def _ended_before(tracked: TrackedJob, horizon: float) -> bool:
-    return tracked.job.phase in TERMINAL and (tracked.ended is None or tracked.ended < horizon)
+def _with_totals(summary: Summary, fleet: Fleet) -> Summary:
+    """Add the finished jobs that are counted, but not kept whole."""
+    phases = fleet.jobs_by_phase()
+    numbers = _numbers_by_pool(fleet.open.values())
+    for group, number in fleet.counted.items():
+        numbers.setdefault(group.pool, Counter())[group.phase] += number
+    failed = summary.failed._replace(total=sum(phases[phase] for phase in FAILED))
+    pools = _pools(numbers, fleet.open.values(), fleet.pool_names, fleet.names_in_jobs)
+    return summary._replace(phases=phases, pools=pools, failed=failed)
 
 
 def _matches(tracked: TrackedJob, words: SearchWords, names: Mapping[str, str]) -> bool:
@@ -121,26 +121,33 @@ def _job_list(
     return JobList(first, len(jobs))
 
 
+def _numbers_by_pool(jobs: Iterable[TrackedJob]) -> dict[str, Counter[str]]:
+    """The numbers of jobs by pool ID and phase."""
+    numbers: dict[str, Counter[str]] = {}
+    for known in jobs:
+        numbers.setdefault(known.job.pool, Counter())[known.job.phase] += 1
+    return numbers
+
+
 def _pools(
-    by_phase: Mapping[str, Sequence[TrackedJob]], listed_names: Mapping[str, str]
+    numbers: Mapping[str, Mapping[str, int]],
+    jobs: Iterable[TrackedJob],
+    listed_names: Mapping[str, str],
+    names_in_jobs: Mapping[str, NewestName],
 ) -> Mapping[str, PoolSummary]:
-    names: dict[str, str] = {}
-    phases: dict[str, dict[str, int]] = {}
     used: Counter[str] = Counter()
     queued: Counter[str] = Counter()
-    for phase, found in by_phase.items():
-        for pool, number in Counter(tracked.job.pool for tracked in found).items():
-            phases.setdefault(pool, {})[phase] = number
-        names.update(
-            (tracked.job.pool, tracked.job.pool_name) for tracked in found if tracked.job.pool_name
-        )
-        cards = used if phase == "Running" else queued if phase in WAITING else None
+    for known in jobs:
+        job = known.job
+        cards = used if job.phase == "Running" else queued if job.phase in WAITING else None
         if cards is not None:
-            for tracked in found:
-                cards[tracked.job.pool] += tracked.job.accelerators or 0
+            cards[job.pool] += job.accelerators or 0
     return {
         pool: PoolSummary(
-            listed_names.get(pool) or names.get(pool) or pool, numbers, used[pool], queued[pool]
+            listed_names.get(pool) or names_in_jobs.get(pool, (0, ""))[1] or pool,
+            phases,
+            used[pool],
+            queued[pool],
         )
-        for pool, numbers in phases.items()
+        for pool, phases in numbers.items()
     }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from exporter.jobs.fleet import MAX_FAILURES
 from exporter.polling.status import PollerStatus
 from exporter.web.page.assets import SCRIPT, STYLE
 from exporter.web.page.markup import NOTHING, Column, duration, elapsed, name, table, text
@@ -12,7 +13,7 @@ from exporter.web.page.summary import FEW_ROWS, MAX_QUERY, ROWS, Summary, search
 _MAX_ERROR_LENGTH = 400
 
 if TYPE_CHECKING:
-    from exporter.jobs.tracked import Fleet
+    from exporter.jobs.fleet import Fleet
 
 
 class StatusPage:
@@ -27,7 +28,7 @@ class StatusPage:
         self._version = version
         # Relative, with a leading dot: works under a proxy's path prefix, never names another host.
         self._metrics = "./" + telemetry_path.lstrip("/")
-        self._summaries: dict[tuple[int, float | None], tuple[Fleet, Summary]] = {}
+        self._summaries: dict[int, tuple[Fleet, Summary]] = {}
 
     def render(self, targets: Sequence[PollerStatus], *, query: str, now: float) -> bytes:
         """Render the page as UTF-8.
@@ -45,7 +46,7 @@ class StatusPage:
         summaries = self._summarized(targets, query)
         several = len(targets) > 1
         sources = [
-            TargetJobs(each.name if several else "", each.region, summary)
+            TargetJobs(each.name if several else "", each.region, summary, each.pools)
             for each, summary in zip(targets, summaries, strict=True)
         ]
         limit = ROWS if query else FEW_ROWS
@@ -68,9 +69,9 @@ class StatusPage:
             return [summarize(each.fleet, words) for each in targets]
         # By identity: a fleet is immutable, and an id is not reused while the fleet is kept here.
         kept = self._summaries
-        keys = [(id(each.fleet), each.horizon) for each in targets]
+        keys = [id(each.fleet) for each in targets]
         self._summaries = {
-            key: kept.get(key) or (each.fleet, summarize(each.fleet, horizon=each.horizon))
+            key: kept.get(key) or (each.fleet, summarize(each.fleet))
             for key, each in zip(keys, targets, strict=True)
         }
         return [self._summaries[key][1] for key in keys]
@@ -123,7 +124,7 @@ def _targets(targets: Sequence[PollerStatus], now: float) -> str:
         (
             name(each.name),
             _state(each),
-            f"{len(each.fleet.jobs):,}",
+            f"{len(each.fleet):,}",
             _cost(each),
             "never" if each.last_success is None else elapsed(each.last_success, now, after=" ago"),
         )
@@ -169,7 +170,7 @@ def _history(targets: Sequence[PollerStatus]) -> str:
         return ""
     return (
         f'<p class="more">Finished jobs are counted for {duration(longest)} after they end '
-        "(jobs.history). A search finds older ones too.</p>\n"
+        "(jobs.history).</p>\n"
     )
 
 
@@ -179,4 +180,6 @@ def _found(query: str, sources: Sequence[TargetJobs]) -> str:
     shown = text(query, MAX_QUERY)
     return (
         f'<p class="note">{number:,} {jobs} “<bdi>{shown}</bdi>”. <a href="./">Show all</a></p>\n'
+        '<p class="more">The search covers unfinished jobs, jobs that ended recently '
+        f"(jobs.retention), and the last {MAX_FAILURES} failures.</p>\n"
     )

@@ -6,17 +6,18 @@ from itertools import pairwise
 
 import msgspec
 import pytest
+from jobs.examples import later
 from jobs.test_tracker import NOW, job, run, waiting
 
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.series import SeriesBuilder
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import View
-from exporter.jobs.tracked import Fleet
+from exporter.jobs.pool import PoolInfo
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import add
 from exporter.metrics.fleet import fleet_blocks
 from exporter.modelarts.decode.jobs import decode_page
-from exporter.settings.schema import JobsSettings
 from exporter.simulator.catalog import DEFAULT_WORKSPACE
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.wire import document
@@ -233,7 +234,7 @@ def test_the_last_gauges_are_the_first_live_ones(jobs):
     ]
     families = history(jobs, Grid(START - DAY, START, 300.0), START)
     observed = observe(Fleet(), View({one.id: one for one in jobs}), START)
-    live = fleet_blocks(observed.fleet, {}, jobs=JobsSettings(), now=START)
+    live = fleet_blocks(observed.fleet, {})
     assert len(live) == 7
     for block in live:
         family = families[block.metric.name.removeprefix(PREFIX)]
@@ -250,7 +251,7 @@ def test_finished_jobs_count_as_long_as_live(jobs):
     grid = Grid(START - 5 * DAY, START, 3600.0)
     families = history(jobs, grid, START, kept=DAY)
     observed = observe(Fleet(), View({one.id: one for one in jobs}), START)
-    blocks = fleet_blocks(observed.fleet, {}, jobs=JobsSettings(history=DAY), now=START)
+    blocks = fleet_blocks(later(observed.fleet, history=DAY, now=START), {})
     assert at(families["jobs"], len(grid) - 1) == {
         labels: value for labels, value in blocks[0].samples if value
     }
@@ -354,7 +355,12 @@ def test_the_newest_name_of_a_pool():
         job("b", pool_name="new", created=NOW - 500),
         job("c", pool_name="", created=NOW - 400),
     ]
-    family = history(jobs, GRID, NOW + 900)["pool_info"]
-    assert at(family, 0) == at(family, 15) == {("pool-1", "new"): 1}
-    told = history(jobs, GRID, NOW + 900, pool_names={"pool-1": "newest", "pool-2": "other"})
-    assert at(told["pool_info"], 15) == {("pool-1", "newest"): 1, ("pool-2", "other"): 1}
+    unknown = ("unknown", "unknown")
+    family = history(jobs, GRID, NOW + 900)["modelarts_pool_info"]
+    assert at(family, 0) == at(family, 15) == {("pool-1", "new", *unknown): 1}
+    listed = {"pool-1": PoolInfo("newest", "Dedicate", "0"), "pool-2": PoolInfo("other")}
+    told = history(jobs, GRID, NOW + 900, pools=listed)
+    assert at(told["modelarts_pool_info"], 15) == {
+        ("pool-1", "newest", "Dedicate", "0"): 1,
+        ("pool-2", "other", *unknown): 1,
+    }

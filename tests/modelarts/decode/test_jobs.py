@@ -12,10 +12,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jobs.examples import jobs_in
 
 from exporter.errors import BrokenResponseError, InvalidResponseError
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, Fault, Job, JobPage, Problem, Run, View
-from exporter.jobs.tracked import Fleet
 from exporter.jobs.tracker import observe
 from exporter.modelarts.decode import jobs as decoding
 from exporter.modelarts.decode import responses
@@ -1073,7 +1074,7 @@ def test_restarts_beyond_the_limit_are_not_counted_whatever_comes_later():
         counted.append(sum(event.kind == "restarted" for event in observed.events))
 
     assert counted == [0, 1, 0, 0, 0]
-    assert len(fleet.jobs["a"].restarts) == MAX_ELEMENTS - 1
+    assert len(jobs_in(fleet)["a"].restarts) == MAX_ELEMENTS - 1
 
 
 @pytest.mark.parametrize("each", ["{}", "7", '{"task": "worker-0"}'])
@@ -1344,7 +1345,7 @@ def test_restarts_are_what_they_are():
             {"start_type": start_type, "recovery": recovery, "count": count}
             for (start_type, recovery), count in sorted(Counter(known.restarts).items())
         ]
-        for job_id, known in fleet.jobs.items()
+        for job_id, known in jobs_in(fleet).items()
         if known.restarts
     }
 

@@ -1,0 +1,1 @@
+"""Verification of the job list: where does it differ from what is known?"""
