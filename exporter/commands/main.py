@@ -182,6 +182,8 @@ def _check(line: CommandLine, environ: Mapping[str, str]) -> int:
             settings, environ, keep_state=False, retry_unreachable=False, look_up=looked_up
         ) as running:
             found = discovered(running.discovery.targets, looked_up=looked_up)
+            if looked_up and settings.shard.count > 1:
+                notes.append(f"shard.index: this shard polls {len(running.pollers)} targets")
             if looked_up:
                 findings = await check.read_targets(running, quick=arguments.quick)
         print_output(check.OUTPUTS[arguments.output](findings, notes, settings.poll, found))
