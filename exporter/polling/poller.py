@@ -193,7 +193,8 @@ class Poller:
             error = str(failure)
         except Exception:  # as in a poll
             log.exception("verification failed unexpectedly", extra={"target": self.name})
-        if error and error != self._verification_error:
+            error = "internal error, see the log"
+        if error and not self._verification_error:
             log.warning("list not verified: %s", error, extra={"target": self.name})
         self._verification_error = error
         return not error

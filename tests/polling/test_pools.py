@@ -377,6 +377,7 @@ async def test_a_successor_goes_on_with_what_is_known(rig, clock):
 async def test_pools_of_another_project_are_forgotten(rig):
     old = await add(rig)
     assert await read_once(rig, old)
+    rig.publisher.pollers.remove(old)
     new = await rig.add(project_id="f" * 32, pools_interval=POOLS_INTERVAL)
     new.target.take_over(old.target)
     await new.target.connect()

@@ -445,6 +445,19 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
     assert "jobs.history" not in show()
 
 
+def test_finished_jobs_that_are_only_saved_are_counted_but_not_searched(render):
+    jobs = fleet(job(1), job(2, "Completed"), job(3, "Failed"), job(9000, "Completed"))
+    jobs = later(jobs, retention=3600.0, now=NOW)
+    found = render(jobs, query="job")
+
+    assert "Completed 2" in rows(render(jobs))
+    assert [row.split()[0] for row in section(found, "other")[0]] == ["job-2"]
+    assert [row.split()[0] for row in section(found, "failures")[0]] == ["job-3"]
+    assert "3 jobs match" in found
+    assert "The search covers unfinished jobs, jobs that ended recently" in found
+    assert "The search covers" not in render(jobs)
+
+
 async def test_five_thousand_active_jobs(serving, publisher, poller):
     """The figure: first byte under 100 ms, under 300 kB; here the processor time of both sides."""
     name = "训练任务-pretrain-llm-with-a-name-that-is-as-long-as-it-gets-{:06}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from exporter.jobs.fleet import MAX_FAILURES
 from exporter.polling.status import PollerStatus
 from exporter.web.page.assets import SCRIPT, STYLE
 from exporter.web.page.markup import NOTHING, Column, duration, elapsed, name, table, text
@@ -179,4 +180,6 @@ def _found(query: str, sources: Sequence[TargetJobs]) -> str:
     shown = text(query, MAX_QUERY)
     return (
         f'<p class="note">{number:,} {jobs} “<bdi>{shown}</bdi>”. <a href="./">Show all</a></p>\n'
+        '<p class="more">The search covers unfinished jobs, jobs that ended recently '
+        f"(jobs.retention), and the last {MAX_FAILURES} failures.</p>\n"
     )
