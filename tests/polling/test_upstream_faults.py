@@ -319,8 +319,8 @@ async def test_row_08_one_failure_is_only_a_retry(rig, poller, status, form):
 
     assert step.ok
     assert step.grew(RETRIES, "reason") == {"upstream": 1}
-    # A sweep takes two and one for the names of pools; what is active takes two, what is new one.
-    assert step.grew(REQUESTS, "code") == {"200": 3, str(status): 1}
+    # A sweep takes two pages; what is active takes two, and what is new one.
+    assert step.grew(REQUESTS, "code") == {"200": 2 + (step.kind != "sweep"), str(status): 1}
 
 
 @both_ways
