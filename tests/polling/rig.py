@@ -188,9 +188,8 @@ def asked_for(request):
 
 
 def states(samples):
-    """All that is told of jobs and of the names of pools: what is, and what has happened."""
-    told = (STATE, "modelarts_pool_info")
-    return {key: value for key, value in samples.items() if key[0].startswith(told)}
+    """All that is told of jobs, what is as well as what has happened."""
+    return {key: value for key, value in samples.items() if key[0].startswith(STATE)}
 
 
 def events(samples):
