@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from exporter.metrics.counters import BASE, EVENT_FAMILIES
+from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
 from exporter.metrics.self_metrics import TARGET, Instruments
@@ -363,7 +363,7 @@ def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
         (r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in FLEET_FAMILIES
     ]
     events = [
-        (r.metric.name, r.metric.type, (*TARGET, *BASE, *r.labels), r.metric.help)
+        (r.metric.name, r.metric.type, (*TARGET, *r.shown_labels), r.metric.help)
         for r in EVENT_FAMILIES
     ]
     job = [

@@ -568,14 +568,14 @@ def _last_node_count(job, now):
     return [[round(now * 1000), job.nodes_up]]
 
 
-def _watched_observe(fleet, view, now, known):
+def _watched_observe(fleet, view, now, known, name_user=None):
     """What a poll is about to take, or a part of it."""
     attempt = ATTEMPT.get()
     if view.newest_created or attempt.kind == "verify":
         attempt.view = view._replace(jobs={**attempt.parts, **view.jobs})
     else:
         attempt.parts |= view.jobs
-    return observe(fleet, view, now, known)
+    return observe(fleet, view, now, known, name_user)
 
 
 class WatchedReading(WholeReading):
