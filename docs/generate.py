@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
+from exporter.metrics.pools import POOL_FAMILIES
 from exporter.metrics.self_metrics import TARGET, Instruments
 from exporter.settings.options import Option, groups
 
@@ -45,6 +46,13 @@ There is an [example query](#example-queries) for every metric.
 FLEET_INTRODUCTION = """\
 One series for each combination of labels that was ever seen, even if its value is 0. The gauges show what the service
 listed at the end of the last successful poll. If no poll succeeds for `poll.stale_after`, they are withdrawn.
+"""
+
+POOLS_INTRODUCTION = """\
+Read every `poll.pools_interval`, where the [permissions](../README.md#least-privilege) are granted. What could not be
+read three times in a row is withdrawn; `modelarts_pool_info` stays, and also has pools that are known from jobs alone.
+`accelerator` is the product of the cards, as of jobs, if the flavors of the nodes name one, otherwise the name of the
+resource, such as `nvidia.com/gpu`. [fields.md](fields.md#pools) has the sources.
 """
 
 EVENTS_INTRODUCTION = """\
@@ -113,10 +121,35 @@ QUERIES = {
         "How long ago was the oldest waiting job of each pool created, in seconds?",
         "time() - min by (pool) (modelarts_training_oldest_pending_timestamp_seconds)",
     ),
-    "modelarts_training_pool_info": Query(
+    # Pools
+    "modelarts_pool_info": Query(
         "How many jobs are running, by pool name, if the service returns it?",
         'sum by (region, project, pool) (modelarts_training_jobs{phase="Running"}) '
-        "* on (region, project, pool) group_left (pool_name) modelarts_training_pool_info",
+        "* on (region, project, pool) group_left (pool_name) modelarts_pool_info",
+    ),
+    "modelarts_pool_status": Query(
+        "Which pools are not running?",
+        'modelarts_pool_status{status!="Running"}',
+    ),
+    "modelarts_pool_nodes": Query(
+        "Which pools have abnormal nodes?",
+        'sum by (pool) (modelarts_pool_nodes{state="abnormal"}) > 0',
+    ),
+    "modelarts_pool_accelerators": Query(
+        "How many cards are free, by pool?",
+        'sum by (pool, accelerator) (modelarts_pool_accelerators{state="available"})',
+    ),
+    "modelarts_pool_workloads": Query(
+        "What else than training jobs uses the pools?",
+        'sum by (pool, type) (modelarts_pool_workloads{state="allocated", type!="train"}) > 0',
+    ),
+    "modelarts_training_quota_limit": Query(
+        "Which quotas are nearly used up?",
+        "modelarts_training_quota_used / modelarts_training_quota_limit > 0.9",
+    ),
+    "modelarts_training_quota_used": Query(
+        "How many job records are left before nobody can submit?",
+        'modelarts_training_quota_limit{resource="job-num"} - modelarts_training_quota_used',
     ),
     # Events
     "modelarts_training_jobs_created_total": Query(
@@ -239,6 +272,10 @@ QUERIES = {
         'count_values("priority", modelarts_training_job_priority '
         f"and {_JOB} modelarts_training_job_phase{{{_WAITING}}})",
     ),
+    "modelarts_training_job_queue_position": Query(
+        "Which jobs are next in the queues of their pools?",
+        f"(modelarts_training_job_queue_position <= 3) * {_JOB} group_left (job_name, pool) modelarts_training_job_info",
+    ),
     "modelarts_training_job_restarts_total": Query(
         "Which jobs were restarted in the last hour?",
         "sum by (region, project, job_id) (increase(modelarts_training_job_restarts_total[1h])) > 0",
@@ -318,6 +355,10 @@ QUERIES = {
         "Which polls failed in the last hour, and why?",
         'sum by (region, project, kind, result) (increase(modelarts_exporter_polls_total{result!="success"}[1h])) > 0',
     ),
+    "modelarts_exporter_pools_last_success_timestamp_seconds": Query(
+        "How old is what is shown of resource pools, in seconds?",
+        "time() - modelarts_exporter_pools_last_success_timestamp_seconds",
+    ),
     "modelarts_exporter_state_errors_total": Query(
         "Were there state file errors in the last hour?",
         "increase(modelarts_exporter_state_errors_total[1h]) > 0",
@@ -362,6 +403,9 @@ def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
     fleet = [
         (r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in FLEET_FAMILIES
     ]
+    pools = [
+        (r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in POOL_FAMILIES
+    ]
     events = [
         (r.metric.name, r.metric.type, (*TARGET, *r.shown_labels), r.metric.help)
         for r in EVENT_FAMILIES
@@ -370,7 +414,13 @@ def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
         (r.metric.name, r.metric.type, (*TARGET, "job_id", *r.labels), r.metric.help)
         for r in JOB_FAMILIES
     ]
-    return {"Fleet": fleet, "Events": events, "Jobs": job, "The exporter itself": [*own_rows()]}
+    return {
+        "Fleet": fleet,
+        "Pools": pools,
+        "Events": events,
+        "Jobs": job,
+        "The exporter itself": [*own_rows()],
+    }
 
 
 def query_table() -> str:
@@ -384,7 +434,13 @@ def query_table() -> str:
 
 def metrics_page() -> str:
     """The text of docs/metrics.md."""
-    introductions = (FLEET_INTRODUCTION, EVENTS_INTRODUCTION, JOB_INTRODUCTION, OWN_INTRODUCTION)
+    introductions = (
+        FLEET_INTRODUCTION,
+        POOLS_INTRODUCTION,
+        EVENTS_INTRODUCTION,
+        JOB_INTRODUCTION,
+        OWN_INTRODUCTION,
+    )
     parts = [INTRODUCTION]
     for (section, rows), introduction in zip(families().items(), introductions, strict=True):
         parts += [f"## {section}\n", introduction, table(rows)]
@@ -475,8 +531,8 @@ Targets must differ in `region` or in the label `project`, which is `name`, or `
 SIGN_IN = """\
 ## Ways to sign in
 
-The identity needs the permission `modelarts:trainJob:list`; for pool names, also `modelarts:pool:list`; to look up a
-project ID, also `iam:projects:listProjects`. `target.auth.method` selects one of these methods:
+The identity needs the permission `modelarts:trainJob:list`; [others](../README.md#least-privilege) are optional; to
+look up a project ID, also `iam:projects:listProjects`. `target.auth.method` selects one of these methods:
 
 **`auto`** uses the first source that is present: the target's own options, the Huawei Cloud SDK's environment variables
 `HUAWEICLOUD_SDK_*`, the SDK's profile file, and finally `agency`. The target's options select `oidc` if `idp_id` or

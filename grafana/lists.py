@@ -15,6 +15,7 @@ from promql import (
     last_in_range,
     matching,
     only_for,
+    pool_series,
     total,
     training_series,
     with_job_info,
@@ -72,7 +73,7 @@ def hours(seconds: str) -> str:
 
 def job_variables() -> list[Builder]:
     """Variables for pools and flavor types."""
-    names = training_series("pool_info", TARGET)
+    names = pool_series("info")
     ids = f'label_replace({training_series("jobs", TARGET)}, "pool_name", "$1", "pool", "(.*)")'
     pools = f"group by (pool, pool_name) ({names}) or on (pool) group by (pool, pool_name) ({ids})"
     return [

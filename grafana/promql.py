@@ -49,6 +49,11 @@ def training_series(name: str, matchers: str = FLEET) -> str:
     return f"modelarts_training_{name}{{{matchers}}}"
 
 
+def pool_series(name: str, matchers: str = TARGET) -> str:
+    """Selector of a series of resource pools."""
+    return f"modelarts_pool_{name}{{{matchers}}}"
+
+
 def exporter_series(name: str, matchers: str = TARGET) -> str:
     """Selector of a series of the exporter itself."""
     return f"modelarts_exporter_{name}{{{matchers}}}"
@@ -98,7 +103,7 @@ def with_pool_name(expr: str) -> str:
 
     The queue histogram exists for every pool, and remains when the service cannot be reached.
     """
-    names = f"group by ({_POOL_KEY}, pool_name) ({training_series('pool_info', POOL)})"
+    names = f"group by ({_POOL_KEY}, pool_name) ({pool_series('info', POOL)})"
     ids = f"group by ({_POOL_KEY}) ({training_series('queue_duration_seconds_count')})"
     return (
         f"{expr} * on ({_POOL_KEY}) group_left (pool_name) ({names} or on ({_POOL_KEY}) "

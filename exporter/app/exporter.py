@@ -57,7 +57,7 @@ class Exporter:
         """Poll each target once, unless its last poll failed; True if no target has failed."""
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(self.publisher.run())
-            await asyncio.gather(*(each.poll() for each in self.pollers if not each.error))
+            await asyncio.gather(*(each.poll_once() for each in self.pollers if not each.error))
             publishing.cancel()
         return not any(poller.error for poller in self.pollers)
 

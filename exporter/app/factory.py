@@ -158,6 +158,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
     target = Target(
         identity,
         api=plan.api,
+        pools_interval=plan.poll.pools_interval,
         longest_pause=plan.poll.timeout,
         verify_interval=plan.poll.sweep_interval,
         retry_unreachable=context.retry_unreachable,

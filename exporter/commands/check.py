@@ -10,19 +10,24 @@ from exporter.app.exporter import Exporter
 from exporter.commands.console import in_background, show_progress_line
 from exporter.errors import PollError
 from exporter.jobs.job import PHASES, UNKNOWN_PHASE
-from exporter.modelarts.client import LIST_POOLS
+from exporter.modelarts.client import GET_POOL, GET_QUOTAS, LIST_POOLS
 from exporter.modelarts.verification.marks import pages_to_verify
 from exporter.polling.poller import Poller
 from exporter.polling.status import PollCost, PollerStatus
 from exporter.settings.durations import show
 from exporter.settings.schema import PollSettings
 
-OPTIONAL_PERMISSIONS = {LIST_POOLS: "names of resource pools"}
+OPTIONAL_PERMISSIONS = {
+    LIST_POOLS: "names of resource pools and how full they are",
+    GET_POOL: "places of waiting jobs in the queues of pools",
+    GET_QUOTAS: "quotas",
+}
 """IAM actions that nothing depends on, and what they give."""
 
 _DAY_SECONDS = 86_400
 _WIDTH = 100
 _NAME_WIDTH = 16
+_GRANTED = {True: "granted", False: "not granted", None: "not needed yet"}
 _PAGING = {
     "page": "page: offset counts pages",
     "row": "row: offset counts jobs",
@@ -61,7 +66,10 @@ class Finding(NamedTuple):
         polls = _DAY_SECONDS / settings.interval
         rounds = _DAY_SECONDS / settings.sweep_interval
         pages = min(polls, rounds * pages_to_verify(self.listed or 0))
-        return round(polls * self.poll.requests + pages)
+        pools = 0.0
+        if settings.pools_interval:
+            pools = self.status.pools_cost * _DAY_SECONDS / settings.pools_interval
+        return round(polls * self.poll.requests + pages + pools)
 
 
 async def read_targets(running: Exporter, *, quick: bool) -> list[Finding]:
@@ -146,11 +154,16 @@ def _rows(finding: Finding, settings: PollSettings) -> Rows:
     yield "result", "ok"
     yield from _job_rows(finding)
     yield "pool names", _pool_names(finding)
-    for action in status.missing_permissions:
-        yield "not granted", f"{action}, for {OPTIONAL_PERMISSIONS[action]}; optional"
+    for action, gives in OPTIONAL_PERMISSIONS.items():
+        granted = status.permissions.get(action)
+        if finding.poll or granted is not None:
+            yield _GRANTED[granted], f"{action}, for {gives}; optional"
     if finding.poll and finding.sweep:
         yield "a poll costs", _cost(finding.poll)
         yield "a sweep costs", f"{_cost(finding.sweep)}; the first start needs one"
+        if status.pools_cost:
+            pools = show(settings.pools_interval)
+            yield "pools cost", f"{_calls(status.pools_cost)} every {pools}"
         polls, verified = show(settings.interval), show(settings.sweep_interval)
         schedule = f"a poll every {polls}, and every job verified within {verified}"
         calls = _calls(finding.requests_per_day(settings) or 0)
@@ -229,8 +242,13 @@ def _json(finding: Finding, settings: PollSettings) -> dict[str, Any]:
             {"action": action, "gives": OPTIONAL_PERMISSIONS[action]}
             for action in status.missing_permissions
         ],
+        "optional_permissions": [
+            {"action": action, "gives": gives, "granted": status.permissions.get(action)}
+            for action, gives in OPTIONAL_PERMISSIONS.items()
+        ],
         "poll": finding.poll and finding.poll._asdict(),
         "sweep": finding.sweep and finding.sweep._asdict(),
+        "pools_requests": status.pools_cost,
         "requests_per_day": finding.requests_per_day(settings),
     }
 

@@ -10,11 +10,13 @@ from itertools import product
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
-from exporter.jobs.fleet import Fleet, NewestName
+from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import ACTIVE, PHASES, UNKNOWN_PHASE, Job
+from exporter.jobs.pool import PoolInfo
 from exporter.jobs.tracked import Base, Group, NameUser, counted_user
 from exporter.metrics.counters import BASE
 from exporter.metrics.exposition import Metric, SampleBlock
+from exporter.metrics.pools import POOL_INFO, pool_info_samples
 
 LabelValues: TypeAlias = tuple[str, ...]
 
@@ -80,15 +82,6 @@ def _user_family(
     )
 
 
-POOL_INFO = _family(
-    "pool_info",
-    "Names of resource pools, for joins on the label pool; always 1 (metadata.name and "
-    "os.modelarts/name in the pool list, otherwise spec.resource.pool_id and pool_name).",
-    ("pool", "pool_name"),
-    frozenset(),  # its series come from `pool_name_samples`, not from single jobs
-    lambda _: None,
-)
-
 FLEET_FAMILIES = (
     _family(
         "jobs",
@@ -138,7 +131,6 @@ FLEET_FAMILIES = (
         attrgetter("created"),
         aggregate=min,
     ),
-    POOL_INFO,
     _user_family(
         "jobs",
         "Unfinished training jobs by user (metadata.user_name).",
@@ -180,14 +172,16 @@ def fleet_blocks(
     constant: Mapping[str, str],
     *,
     idle: Collection[Base] = (),
+    pool_infos: Mapping[str, PoolInfo] | None = None,
     name_user: NameUser | None = None,
 ) -> list[SampleBlock]:
-    """The fleet gauges of one target, the number of jobs first.
+    """The fleet gauges of one target, the number of jobs first, and the labels of its pools.
 
     Args:
         fleet: its jobs.
         constant: the target's labels.
         idle: bases that are shown only if a job counts in them.
+        pool_infos: labels of pools by pool ID, as the service lists them.
         name_user: under which name a user counts; None = there are no series by user.
     """
     counted = _counted(fleet, name_user)
@@ -198,7 +192,6 @@ def fleet_blocks(
         totals[family.metric.name][labels] = 0
     pools = {base.pool for base in shown}
     names = {pool: name for pool, name in fleet.names_in_jobs.items() if pool in pools}
-    counted[POOL_INFO.metric.name] = pool_name_samples(names, fleet.pool_names)
     return [
         SampleBlock(
             family.metric,
@@ -207,6 +200,13 @@ def fleet_blocks(
             list((totals[family.metric.name] | counted[family.metric.name]).items()),
         )
         for family in FLEET_FAMILIES
+    ] + [
+        SampleBlock(
+            POOL_INFO.metric,
+            POOL_INFO.labels,
+            constant,
+            list(pool_info_samples(names, pool_infos or {}).items()),
+        )
     ]
 
 
@@ -231,19 +231,6 @@ def _counted(fleet: Fleet, name_user: NameUser | None) -> dict[str, dict[LabelVa
             series = counted[family.metric.name]
             series[labels] = series.get(labels, 0) + number
     return counted
-
-
-def pool_name_samples(
-    names_in_jobs: Mapping[str, NewestName], listed: Mapping[str, str]
-) -> dict[LabelValues, float]:
-    """The samples of `POOL_INFO`.
-
-    Args:
-        names_in_jobs: by pool ID, as in `exporter.jobs.fleet.Fleet`.
-        listed: names by pool ID, from the list of pools; they are preferred.
-    """
-    names = {pool: name for pool, (_, name) in names_in_jobs.items()} | dict(listed)
-    return dict.fromkeys(sorted(names.items()), 1)
 
 
 def bases_with_jobs(jobs: SampleBlock) -> frozenset[Base]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.fleet import Change, Fleet
-from exporter.jobs.job import Job
+from exporter.jobs.job import WAITING, Job
 from exporter.jobs.tracked import Event, Restart, TrackedJob
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import Metric, SampleBlock
@@ -17,10 +17,17 @@ IsHeld: TypeAlias = Callable[[SeriesKey], bool]
 
 
 class SampleContext(NamedTuple):
-    """What samples depend on besides the job: held counters, and pool names by pool ID."""
+    """What samples depend on besides the job.
+
+    Attributes:
+        is_held: which counters are held at zero.
+        pool_names: by pool ID.
+        queue_positions: by job ID, as last read; some of these jobs may have started since.
+    """
 
     is_held: IsHeld
     pool_names: Mapping[str, str]
+    queue_positions: Mapping[str, int]
 
 
 class JobFamily(NamedTuple):
@@ -59,6 +66,15 @@ def _info(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
 
 def _phase(jobs: Sequence[TrackedJob], _context: SampleContext) -> Samples:
     return [((known.job.id, known.job.phase), 1) for known in jobs]
+
+
+def _queue_positions(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
+    positions = context.queue_positions
+    return [
+        ((known.job.id,), positions[known.job.id])
+        for known in jobs
+        if known.job.id in positions and known.job.phase in WAITING
+    ]
 
 
 def _restarts(jobs: Sequence[TrackedJob], context: SampleContext) -> Samples:
@@ -173,6 +189,16 @@ JOB_FAMILIES = (
         lambda job: job.priority,
     ),
     JobFamily(
+        Metric(
+            "modelarts_training_job_queue_position",
+            "gauge",
+            "Place of a waiting training job in the queue of its dedicated pool (pendingPosition "
+            "in the workloads of the pool); absent without the permission modelarts:pool:get.",
+        ),
+        (),
+        _queue_positions,
+    ),
+    JobFamily(
         RESTARTS,
         RESTART_LABELS[1:],
         _restarts,
@@ -191,7 +217,12 @@ JOB_FAMILIES = (
 
 
 def job_blocks(
-    fleet: Fleet, constant: Mapping[str, str], *, jobs: JobsSettings, is_held: IsHeld
+    fleet: Fleet,
+    constant: Mapping[str, str],
+    *,
+    jobs: JobsSettings,
+    is_held: IsHeld,
+    queue_positions: Mapping[str, int] | None = None,
 ) -> tuple[list[SampleBlock], int]:
     """The per-job series of one target, and how many jobs have none because of the cap.
 
@@ -200,6 +231,7 @@ def job_blocks(
         constant: the target's labels.
         jobs: which of them have series.
         is_held: which counters are held at zero.
+        queue_positions: places in the queues of pools, by job ID.
     """
     if not jobs.per_job:
         return [], 0
@@ -209,7 +241,7 @@ def job_blocks(
         reverse=True,
     )
     selected = shown[: jobs.max_series_jobs]
-    context = SampleContext(is_held, fleet.pool_names)
+    context = SampleContext(is_held, fleet.pool_names, queue_positions or {})
     blocks = [
         SampleBlock(
             family.metric, ("job_id", *family.labels), constant, family.samples(selected, context)

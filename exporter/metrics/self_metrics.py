@@ -137,6 +137,11 @@ class Instruments:
             "as seen since the start; counted up to 10,000.",
             (*TARGET, "label"),
         )
+        self.pools_last_success = gauge(
+            "modelarts_exporter_pools_last_success_timestamp_seconds",
+            "When it was last read successfully how full the resource pools of the target are, in "
+            "unix seconds; absent without the permission.",
+        )
         self.pagination = gauge(
             "modelarts_exporter_pagination_info",
             "What offset means for the target: page, row, or auto while one page holds all jobs; "
@@ -262,6 +267,10 @@ class TargetInstruments:
         self._all.up.labels(*self._labels).set(result == "success")
         if result == "success":
             self._all.last_success.labels(*self._labels).set(now)
+
+    def pools_read(self, *, now: float) -> None:
+        """How full the resource pools are has been read; ``now`` in unix seconds."""
+        self._all.pools_last_success.labels(*self._labels).set(now)
 
     def identified(self, *, mode: str, expires_at: float | None) -> None:
         """Set the pagination mode, and when the credentials expire (unix seconds, None = never)."""

@@ -18,7 +18,12 @@ from exporter.modelarts.rate_limit import RateLimiter
 T = TypeVar("T")
 
 LIST_POOLS = "modelarts:pool:list"
-"""The IAM action that reading the pool list needs."""
+GET_POOL = "modelarts:pool:get"
+GET_QUOTAS = "modelarts:trainJob:getQuotas"
+"""The IAM actions that optional requests need."""
+
+OPTIONAL_SECONDS = 5.0
+"""Limit for the exchange of an optional request, which may occupy one of few connections."""
 
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 60.0
@@ -60,7 +65,8 @@ class Client:
     ) -> None:
         self._http = http
         self._credentials = credentials
-        self._base = f"{endpoint.rstrip('/')}/v2/{project_id}"
+        self._endpoint = endpoint.rstrip("/")
+        self._project_id = project_id
         self._headers = {"Content-Type": "application/json", "X-Project-Id": project_id}
         self._rate_limiter = rate_limiter
         self._slots = asyncio.Semaphore(concurrency)
@@ -114,25 +120,79 @@ class Client:
         request = self._make_request("get", "GET", path, permission="modelarts:trainJob:get")
         return await self._request(request, read, deadline, background=background)
 
-    async def pools(self, workspace: str, read: Callable[[bytes], T], *, deadline: float) -> T:
-        """``GET pools`` of a workspace, without retries; arguments and errors as `search`.
+    async def pools(
+        self,
+        workspace: str,
+        read: Callable[[bytes], T],
+        *,
+        deadline: float,
+        background: bool = False,
+    ) -> T:
+        """``GET pools`` of a workspace; arguments and errors as `search`.
 
-        A 401 does not count against the credentials and causes no new sign-in: where searches
-        succeed, that would pause them.
+        This and the following requests are optional: they are not retried, and a 401 does not count
+        against the credentials and causes no new sign-in: where searches succeed, that would pause
+        them.
         """
         path = f"/pools?workspaceId={quote(workspace, safe='')}"
-        request = self._make_request("pools", "GET", path, permission=LIST_POOLS, optional=True)
-        return await self._request(request, read, deadline, background=False)
+        request = self._make_optional("pools", path, LIST_POOLS)
+        return await self._request(request, read, deadline, background=background)
+
+    async def pool_usage(self, read: Callable[[bytes], T], *, deadline: float) -> T:
+        """``GET metrics/runtime/pools`` in the background: all pools of the project."""
+        request = self._make_optional("pool_usage", "/metrics/runtime/pools", LIST_POOLS)
+        return await self._request(request, read, deadline, background=True)
+
+    async def flavors(self, start: str, read: Callable[[bytes], T], *, deadline: float) -> T:
+        """``GET resourceflavors`` in the background.
+
+        Args:
+            start: where the page begins, from the page before; "" is the first one.
+            read: as `search`.
+            deadline: as `search`.
+        """
+        path = "/resourceflavors?limit=500"
+        if start:
+            path += f"&continue={quote(start, safe='')}"
+        request = self._make_optional("flavors", path, LIST_POOLS, version="v1")
+        return await self._request(request, read, deadline, background=True)
+
+    async def pool_queue(self, pool: str, read: Callable[[bytes], T], *, deadline: float) -> T:
+        """``GET pools/{pool}/workloads`` in the background: the first 500 waiting jobs."""
+        path = f"/pools/{quote(pool, safe='')}/workloads?type=train&status=Queue&limit=500"
+        request = self._make_optional("pool_queue", path, GET_POOL)
+        return await self._request(request, read, deadline, background=True)
+
+    async def quotas(self, read: Callable[[bytes], T], *, deadline: float) -> T:
+        """``GET training-quotas`` in the background: of the number of jobs."""
+        path = "/training-quotas?resource=job-num"
+        request = self._make_optional("quotas", path, GET_QUOTAS)
+        return await self._request(request, read, deadline, background=True)
 
     def urgent(self) -> AbstractContextManager[None]:
         """While this lasts, requests in the background wait."""
         return self._rate_limiter.urgent()
 
-    def _make_request(self, operation: str, method: str, path: str, **more: Any) -> Request:
+    def _make_optional(
+        self, operation: str, path: str, permission: str, *, version: str = "v2"
+    ) -> Request:
+        return self._make_request(
+            operation,
+            "GET",
+            path,
+            version=version,
+            permission=permission,
+            timeout=OPTIONAL_SECONDS,
+            optional=True,
+        )
+
+    def _make_request(
+        self, operation: str, method: str, path: str, *, version: str = "v2", **more: Any
+    ) -> Request:
         return Request(
             operation=operation,
             method=method,
-            url=self._base + path,
+            url=f"{self._endpoint}/{version}/{self._project_id}{path}",
             headers=self._headers,
             endpoint_option="target.endpoint",
             **more,

@@ -11,6 +11,8 @@ from exporter.errors import HistoryLostError, PollError, StateError, TimedOutErr
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import View
 from exporter.metrics.self_metrics import TargetInstruments
+from exporter.polling.pools import PoolMonitor
+from exporter.polling.render import Rendered
 from exporter.polling.state import TargetState
 from exporter.polling.status import FirstPages, PollCost, PollerStatus, PollKind
 from exporter.polling.target import Target
@@ -25,10 +27,6 @@ LATE_SECONDS = 1.0
 
 _REST_FACTOR = 4.0
 """An unscheduled sweep waits this many times the duration of the last one."""
-
-
-_POOL_NAMES_SECONDS = 3600.0
-"""How old the names of pools may become."""
 
 
 class _Outcome(NamedTuple):
@@ -54,6 +52,7 @@ class Poller:
     Attributes:
         target: as given.
         state: what is known about the target.
+        pools: how full its resource pools are.
         ended_polls: how many polls have ended, well or badly.
         error: why the last poll failed; "" if it succeeded.
     """
@@ -87,10 +86,17 @@ class Poller:
         self._settings = poll
         self._history = jobs.history
         self._clocks = clocks
+        self.pools = PoolMonitor(
+            target,
+            instruments,
+            lambda: self.state.fleet,
+            interval=poll.pools_interval,
+            publish=publish,
+            clocks=clocks,
+        )
         self._polling = asyncio.Lock()
         self._polled_meanwhile: set[str] = set()
         """Jobs that polls have read, or found gone, since the reading beside them began."""
-        self._pool_names_due = float("-inf")
         self._no_sweep_before = 0.0
         self._sweep_due: float | None = None
         self._unverified: View | None = None
@@ -103,6 +109,11 @@ class Poller:
     def name(self) -> str:
         """The name in log lines and tables."""
         return self.target.name
+
+    @property
+    def rendered(self) -> Rendered:
+        """The series to publish."""
+        return {**self.state.rendered, **self.pools.rendered}
 
     def status(self) -> PollerStatus:
         """A snapshot, consistent between two steps of the event loop."""
@@ -117,8 +128,10 @@ class Poller:
             fleet=self.state.fleet,
             history=self._history,
             pagination=self.target.paging.mode,
-            pools_trouble=self.target.pools_trouble,
-            missing_permissions=self.target.missing_permissions,
+            pools_trouble=self.target.pools.error,
+            permissions=self.target.pools.permissions,
+            pools=self.pools.snapshot,
+            pools_cost=self.target.pools.cost,
         )
 
     def show(self) -> None:
@@ -140,6 +153,7 @@ class Poller:
         self.ended_polls, self.error = other.ended_polls, before.error
         self._last_success, self._costs = before.last_success, dict(before.costs)
         self._introduced = bool(self._costs)
+        await self.pools.show()
 
     async def run(self) -> None:
         """Poll until cancelled. Anything else that ends it is a bug."""
@@ -147,11 +161,19 @@ class Poller:
             group.create_task(self._poll_at_intervals())
             group.create_task(self._read_beside_polls())
             group.create_task(self.state.run())
+            group.create_task(self.pools.run())
 
     async def poll(self) -> bool:
         """Read what may have changed, the first time everything; True if that succeeded."""
         async with self._polling:
             return await self._attempt(self._kind, self._poll)
+
+    async def poll_once(self) -> bool:
+        """Poll, and read how full the pools are; True if the poll succeeded."""
+        succeeded = await self.poll()
+        if succeeded:
+            await self.pools.read()
+        return succeeded
 
     async def sweep(self) -> bool:
         """Read everything while polls go on; True if that succeeded."""
@@ -171,7 +193,8 @@ class Poller:
             error = str(failure)
         except Exception:  # as in a poll
             log.exception("verification failed unexpectedly", extra={"target": self.name})
-        if error and error != self._verification_error:
+            error = "internal error, see the log"
+        if error and not self._verification_error:
             log.warning("list not verified: %s", error, extra={"target": self.name})
         self._verification_error = error
         return not error
@@ -202,7 +225,7 @@ class Poller:
             await self.target.connect()
             results = await self.target.sync.first_pages(deadline=deadline)
         cost = PollCost(len(results), self._clocks.monotonic() - started)
-        names = await self.target.pools.fetch()
+        names = await self.target.pools.list_pools()
         listed = [len(each.jobs) if each.complete else each.total for each in results]
         return FirstPages(
             listed=None if None in listed else sum(filter(None, listed)),
@@ -266,6 +289,7 @@ class Poller:
         seconds = self._clocks.monotonic() - started
         await self.state.publish(lambda: self._conclude(kind, result, seconds))
         self.ended_polls += 1
+        self.pools.polled(succeeded=not isinstance(result, PollError))
         return not isinstance(result, PollError)
 
     def _expect_loss(self, error: Exception) -> None:
@@ -279,8 +303,7 @@ class Poller:
 
     async def _poll(self) -> _Outcome:
         kind, view, reading = await self._read_in_time()
-        if kind == "sweep" or self._clocks.monotonic() >= self._pool_names_due:
-            view = await self._with_pool_names(view)
+        view = await self._with_pool_names(view)
         events = await self.state.apply(view, reading)
         self._polled_meanwhile |= view.jobs.keys() | view.deleted
         return _Outcome(kind, view, events)
@@ -343,12 +366,11 @@ class Poller:
         return view, reading
 
     async def _with_pool_names(self, view: View) -> View:
-        """Read the names of pools, after the searches and outside their time limit.
+        """Add the names of pools, after the searches and outside their time limit.
 
-        Names must never make a poll fail.
+        They are requested unless they were read lately. They never make a poll fail.
         """
-        self._pool_names_due = self._clocks.monotonic() + _POOL_NAMES_SECONDS
-        pools = await self.target.pools.fetch()
+        pools = await self.target.pools.list_pools(max_age=self.pools.names_max_age)
         requests = view.requests + self.target.pools.requests
         if pools is None:
             return view._replace(requests=requests)
@@ -416,6 +438,6 @@ class Poller:
             "seconds": round(cost.seconds, 3),
             "identity": target.credentials.identity,
             "pagination": target.paging.mode or "auto",
-            "missing_permissions": ",".join(target.missing_permissions) or "none",
+            "missing_permissions": ",".join(self.status().missing_permissions) or "none",
         }
         log.info("first complete reading of the target", extra=facts)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.fleet import Fleet
+from exporter.jobs.pool import PoolSnapshot
 from exporter.jobs.tracked import Base, NameUser
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import FamilyLines, render_block
@@ -39,6 +40,7 @@ def render_gauges(
     is_held: IsHeld,
     *,
     idle: Collection[Base] = (),
+    pools: PoolSnapshot | None = None,
     name_user: NameUser | None = None,
 ) -> RenderedGauges:
     """Render the gauges of the fleet and the series of single jobs.
@@ -49,9 +51,15 @@ def render_gauges(
         jobs: which jobs have series.
         is_held: which counters of single jobs show zero.
         idle: bases that have gauges only while a job counts in them.
+        pools: their labels, and the places of jobs in their queues.
         name_user: under which name a user counts; None = there are no series by user.
     """
-    blocks, without = job_blocks(fleet, labels, jobs=jobs, is_held=is_held)
-    blocks = fleet_blocks(fleet, labels, idle=idle, name_user=name_user) + blocks
+    pools = pools or PoolSnapshot()
+    per_job, without = job_blocks(
+        fleet, labels, jobs=jobs, is_held=is_held, queue_positions=pools.positions
+    )
+    infos = pools.infos(fleet.pool_names)
+    gauges = fleet_blocks(fleet, labels, idle=idle, pool_infos=infos, name_user=name_user)
+    blocks = gauges + per_job
     lines = {block.metric.name: render_block(block) for block in blocks}
     return RenderedGauges(lines, without, bases_with_jobs(blocks[0]))

@@ -489,6 +489,7 @@ class TargetState:
             self._jobs,
             is_held,
             idle=idle_bases(last_active, retention, now),
+            pools=self._target.pools.snapshot,
             name_user=self._name_user,
         )
 

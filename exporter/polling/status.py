@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from exporter.jobs.fleet import Fleet
+from exporter.jobs.pool import PoolSnapshot
 
 PollKind = Literal["sweep", "incremental"]
 
@@ -44,7 +45,9 @@ class PollerStatus(NamedTuple):
         history: seconds that finished jobs count; 0 = all (``jobs.history``).
         pagination: meaning of ``offset``, ``page`` or ``row``; None = not known yet.
         pools_trouble: why the list of pools could not be read; "" if it could.
-        missing_permissions: optional IAM actions that the identity lacks.
+        permissions: optional IAM actions that were needed, and whether they are granted.
+        pools: how full the pools are.
+        pools_cost: API requests to read that.
     """
 
     name: str
@@ -58,7 +61,14 @@ class PollerStatus(NamedTuple):
     history: float
     pagination: str | None
     pools_trouble: str
-    missing_permissions: tuple[str, ...] = ()
+    permissions: Mapping[str, bool] = {}
+    pools: PoolSnapshot = PoolSnapshot()
+    pools_cost: int = 0
+
+    @property
+    def missing_permissions(self) -> tuple[str, ...]:
+        """Optional IAM actions that the identity lacks."""
+        return tuple(action for action, granted in self.permissions.items() if not granted)
 
     @property
     def region(self) -> str:

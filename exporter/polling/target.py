@@ -9,8 +9,8 @@ from exporter.huaweicloud.auth.base import Credentials
 from exporter.huaweicloud.auth.iam import find_project_id
 from exporter.huaweicloud.http import Session
 from exporter.metrics.self_metrics import TargetInstruments
-from exporter.modelarts.client import LIST_POOLS, Client
-from exporter.modelarts.pools import PoolNames
+from exporter.modelarts.client import Client
+from exporter.modelarts.pools import PoolReader
 from exporter.modelarts.rate_limit import RateLimiter
 from exporter.modelarts.search import Paging, UnifiedJobs
 from exporter.modelarts.sync import Sync
@@ -29,6 +29,7 @@ class Target:
     Args:
         identity: as configured.
         api: limits on its requests.
+        pools_interval: seconds between two readings of its pools; 0 = never.
         verify_interval: seconds in which every page of its lists should be verified once.
         longest_pause: seconds; a ``Retry-After`` is honored up to this.
         retry_unreachable: whether to retry if there is no connection at all.
@@ -45,6 +46,7 @@ class Target:
         identity: with the project ID once it is known; until then, with that of a predecessor.
         credentials: as given.
         paging: what has been learned about ``offset``.
+        pools: reads its resource pools, once it is connected.
         registry: as given.
         state_key: the name of its saved state, once that is loaded.
         unified: whether it accepts to be asked for fine-tuning jobs.
@@ -55,6 +57,7 @@ class Target:
         identity: TargetIdentity,
         *,
         api: ApiSettings,
+        pools_interval: float,
         longest_pause: float,
         verify_interval: float,
         retry_unreachable: bool,
@@ -73,6 +76,7 @@ class Target:
         self.state_key: StateKey | None = None
         self.unified = unified
         self._api = api
+        self._pools_interval = pools_interval
         self._longest_pause = longest_pause
         self._verify_interval = verify_interval
         self._retry_unreachable = retry_unreachable
@@ -80,7 +84,7 @@ class Target:
         self._instruments = instruments
         self._clocks = clocks
         self._sync: Sync | None = None
-        self._pools: PoolNames | None = None
+        self.pools = PoolReader(self.name, clocks)
 
     @property
     def name(self) -> str:
@@ -96,6 +100,8 @@ class Target:
         """Start with what a predecessor has found out. It is probably the same target."""
         if self.configured.project_id is None:
             self.identity = replace(self.identity, project_id=other.identity.project_id)
+        if self.identity.project_id == other.identity.project_id:
+            self.pools = other.pools
         same_endpoint = self.identity.endpoint == other.identity.endpoint
         if same_endpoint and not self.paging.fixed and not other.paging.fixed:
             self.paging = other.paging
@@ -121,6 +127,8 @@ class Target:
                 f"another target has the labels region={region}, project={project} already; "
                 "give one of them another target.name"
             )
+        if self.identity.project_id != project_id:
+            self.pools = PoolReader(self.name, self._clocks)  # those of another project are unknown
         self.identity = identity
         self._session.target = self.name
         client = self._make_client(project_id)
@@ -130,8 +138,12 @@ class Target:
         )
         self._sync = Sync(source, self._verify_interval)
         max_wait = 1 / self._api.max_requests_per_second
-        self._pools = PoolNames(
-            client, workspaces, target=self.name, max_wait=max_wait, clocks=clocks
+        self.pools.connect(
+            client,
+            workspaces,
+            target=self.name,
+            max_wait=max_wait,
+            interval=self._pools_interval,
         )
 
     @property
@@ -140,24 +152,6 @@ class Target:
         if self._sync is None:
             raise RuntimeError("not connected")
         return self._sync
-
-    @property
-    def pools(self) -> PoolNames:
-        """Reads the names of its pools. Available once the target is connected."""
-        if self._pools is None:
-            raise RuntimeError("not connected")
-        return self._pools
-
-    @property
-    def missing_permissions(self) -> tuple[str, ...]:
-        """IAM actions that the identity lacks and that nothing depends on."""
-        denied = self._pools is not None and self._pools.forbidden
-        return (LIST_POOLS,) if denied else ()
-
-    @property
-    def pools_trouble(self) -> str:
-        """Why the names of its pools could not be read the last time; "" if they could."""
-        return "" if self._pools is None else self._pools.error
 
     async def close(self) -> None:
         """Close its connections."""

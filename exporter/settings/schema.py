@@ -214,6 +214,10 @@ class PollSettings(Group):
         "to the next.",
         "24h",
     )
+    pools_interval: FromZero = _option(
+        "How often to read how full resource pools are, quotas and places in queues; `0` = never.",
+        "5m",
+    )
     stale_after: Positive = _option(
         "Withdraw the series of job states after this time without a successful poll. "
         "Must exceed `poll.interval` + `poll.timeout`.",

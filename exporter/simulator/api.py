@@ -10,11 +10,20 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from exporter.simulator import capacity
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.catalog import DEFAULT_WORKSPACE
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.iam import Iam
-from exporter.simulator.identity import GET_JOB, LIST_JOBS, LIST_POOLS, Accounts, Identity
+from exporter.simulator.identity import (
+    GET_JOB,
+    GET_POOL,
+    GET_QUOTAS,
+    LIST_JOBS,
+    LIST_POOLS,
+    Accounts,
+    Identity,
+)
 from exporter.simulator.pools import pools
 from exporter.simulator.query import parse
 from exporter.simulator.reply import ApiError, Reply
@@ -23,11 +32,16 @@ from exporter.simulator.signature import Incoming
 
 _JSON = re.compile(r"application/json(\s*;\s*charset=[\w-]+)?", re.IGNORECASE)
 _WINDOW_SECONDS = 60.0
+_Call = Callable[["Operation", Incoming, Identity], bytes]
 _IamCall = Callable[[Incoming, float], Reply]
 _ROUTES = (
     ("search", "POST", re.compile(r"/v2/([^/]+)/training-job-searches")),
     ("get", "GET", re.compile(r"/v2/([^/]+)/training-jobs/([^/]+)")),
     ("pools", "GET", re.compile(r"/v2/([^/]+)/pools")),
+    ("pool_usage", "GET", re.compile(r"/v2/([^/]+)/metrics/runtime/pools")),
+    ("flavors", "GET", re.compile(r"/v1/([^/]+)/resourceflavors")),
+    ("pool_queue", "GET", re.compile(r"/v2/([^/]+)/pools/([^/]+)/workloads")),
+    ("quotas", "GET", re.compile(r"/v2/([^/]+)/training-quotas")),
     ("token", "POST", re.compile(r"/v3/auth/tokens")),
     ("id_token", "POST", re.compile(r"/v3\.0/OS-AUTH/id-token/tokens")),
     ("projects", "GET", re.compile(r"/v3/projects")),
@@ -75,6 +89,15 @@ class Api:
             "metadata_token": iam.metadata_token,
             "securitykey": iam.securitykey,
         }
+        self._operations: dict[str, tuple[str, _Call]] = {
+            "search": (LIST_JOBS, self._search),
+            "get": (GET_JOB, self._get),
+            "pools": (LIST_POOLS, self._pools),
+            "pool_usage": (LIST_POOLS, self._pool_usage),
+            "flavors": (LIST_POOLS, self._flavors),
+            "pool_queue": (GET_POOL, self._pool_queue),
+            "quotas": (GET_QUOTAS, self._quotas),
+        }
         self._recent: dict[str, deque[float]] = {}
 
     def answer(self, operation: Operation, request: Incoming, now: float) -> tuple[str, Reply]:
@@ -88,13 +111,12 @@ class Api:
         if operation.name == "unknown":
             message = "The API does not exist or has not been published in the environment."
             raise ApiError(404, "APIG.0101", message)
-        action = {"search": LIST_JOBS, "get": GET_JOB, "pools": LIST_POOLS}[operation.name]
+        action, body = self._operations[operation.name]
         identity = Identity("anonymous")
         if self._accounts is not None:
             project_id = operation.arguments[0]
             identity = self._accounts.authorize(request, project_id, action, now)
         self._throttle(identity, now)
-        body = {"search": self._search, "get": self._get, "pools": self._pools}[operation.name]
         return identity.name, Reply(200, body(operation, request, identity))
 
     def _throttle(self, identity: Identity, now: float) -> None:
@@ -125,11 +147,33 @@ class Api:
         return detail(self._fleet[job_id], self._fleet.now, self._behaviour)
 
     def _pools(self, _operation: Operation, request: Incoming, identity: Identity) -> bytes:
-        parameters = parse_qs(request.query)
-        workspace = parameters.get("workspaceId", [DEFAULT_WORKSPACE])[0]
+        workspace = _parameters(request).get("workspaceId", DEFAULT_WORKSPACE)
         seen = workspace if _sees(identity, workspace) else ""
-        document: dict[str, Any] = pools(self._fleet, self._behaviour, seen)
-        return msgspec.json.encode(document)
+        return _encoded(pools(self._fleet, self._behaviour, seen))
+
+    def _pool_usage(self, _operation: Operation, _request: Incoming, identity: Identity) -> bytes:
+        return _encoded(capacity.runtime(self._fleet, self._behaviour, identity.workspaces))
+
+    def _flavors(self, _operation: Operation, request: Incoming, _identity: Identity) -> bytes:
+        return _encoded(capacity.flavors(self._fleet, _parameters(request), self._behaviour))
+
+    def _pool_queue(self, operation: Operation, request: Incoming, identity: Identity) -> bytes:
+        pool, parameters = operation.arguments[1], _parameters(request)
+        return _encoded(
+            capacity.workloads(self._fleet, pool, parameters, self._behaviour, identity.workspaces)
+        )
+
+    def _quotas(self, _operation: Operation, request: Incoming, _identity: Identity) -> bytes:
+        return _encoded(capacity.quotas(self._fleet, _parameters(request)))
+
+
+def _parameters(request: Incoming) -> dict[str, str]:
+    """Return the query parameters; of repeated ones the first."""
+    return {name: values[0] for name, values in parse_qs(request.query).items()}
+
+
+def _encoded(document: Any) -> bytes:
+    return msgspec.json.encode(document)
 
 
 def _sees(identity: Identity, workspace: str) -> bool:

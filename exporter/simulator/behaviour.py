@@ -24,6 +24,7 @@ class Behaviour:
             without tokens; None: it has tokens and requires them.
         pool_names_in_jobs: jobs have the name of their pool (newer services), not only its id.
         pool_resources: ``status.resources`` of a pool as ``array``, or as one ``object``.
+        quantities: amounts of resources in pools as ``string`` or, where possible, ``number``.
         unified_jobs: what the service does with ``unified_jobs`` in searches: ``taken``: true lists
             fine-tuning jobs, too; ``ignored``; ``rejected`` (400 ``ModelArts.2764``).
         empty_items: an empty list of items is ``[]`` (``array``), or ``null``.
@@ -43,6 +44,7 @@ class Behaviour:
     old_metadata: int | None = None
     pool_names_in_jobs: bool = True
     pool_resources: Literal["array", "object"] = "array"
+    quantities: Literal["string", "number"] = "string"
     unified_jobs: Literal["taken", "ignored", "rejected"] = "taken"
     empty_items: Literal["array", "null"] = "array"
     task_statuses: Literal["first_failed", "all"] = "first_failed"

@@ -22,6 +22,9 @@ PROJECT_NAME = "cn-north-4"
 LIST_JOBS = "modelarts:trainJob:list"
 GET_JOB = "modelarts:trainJob:get"
 LIST_POOLS = "modelarts:pool:list"
+GET_POOL = "modelarts:pool:get"
+GET_QUOTAS = "modelarts:trainJob:getQuotas"
+ALL_PERMISSIONS = frozenset({LIST_JOBS, GET_JOB, LIST_POOLS, GET_POOL, GET_QUOTAS})
 
 _SKEW_SECONDS = 15 * 60
 _FAILURES_THAT_DO_NOT_LOCK = 5
@@ -40,7 +43,7 @@ class Identity:
     domain: str = "simulated"
     password: str = field(default="", repr=False)
     projects: Mapping[str, str] = field(default_factory=lambda: {PROJECT_NAME: PROJECT_ID})
-    permissions: frozenset[str] = frozenset({LIST_JOBS, GET_JOB, LIST_POOLS})
+    permissions: frozenset[str] = ALL_PERMISSIONS
     workspaces: frozenset[str] | None = None
 
     def require(self, action: str) -> None:

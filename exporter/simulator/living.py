@@ -170,7 +170,7 @@ class LivingFleet(Fleet):
 
     def _arrive(self, request: Request) -> None:
         pool = request.pool
-        if len(self._queues[pool.name]) >= _CROWD:
+        if len(self._queues[pool.name]) >= _CROWD or len(self) >= self.job_quota:
             return
         job = self.create(
             pool=pool,

@@ -60,14 +60,19 @@ class Nodes:
         return {state: counted[state] for state in STATES}
 
     def summary(self) -> dict[str, Any]:
-        """Return nodes by state, and cards (0 in CPU pools): all, healthy and in use."""
+        """Return nodes by state, and cards (0 in CPU pools): all, healthy, in use and free.
+
+        Free are cards on healthy nodes that no job uses.
+        """
         states = self.count()
         cards = self._pool.node_cards
+        free = sum(max(node.free, 0) for node in self._nodes if node.state == "available")
         return {
             "nodes": states,
             "capacity_cards": len(self._nodes) * cards,
             "available_cards": states["available"] * cards,
             "allocated_cards": self.used if cards else 0,
+            "free_cards": free if cards else 0,
         }
 
     def find(self, job: Job, *, trial: bool = True) -> Placement | None:

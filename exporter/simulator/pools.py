@@ -7,26 +7,17 @@ from exporter.simulator.catalog import Pool
 from exporter.simulator.nodes import Nodes
 from exporter.simulator.world import World
 
-_NODE_FLAVORS = {
-    "Ascend": "modelarts.bm.npu.arm.8snt9b.d",
-    "GPU": "modelarts.vm.gpu.8ant8",
-    "CPU": "modelarts.vm.cpu.32u",
-    "unknown": "modelarts.bm.x86.16u",
-}
-"""By flavor type, which the name shows too, except where nothing does."""
-
 
 def pools(world: World, behaviour: Behaviour, workspace: str) -> dict[str, Any]:
     """Return the document of ``GET /v2/{project_id}/pools``: nodes per pool and flavor.
 
     A group of pools is not in the list.
     """
-    dedicated = [
-        pool
+    items = [
+        _item(pool, world.nodes(pool), behaviour)
         for pool in world.pools.values()
-        if pool.id is not None and not pool.group and pool.workspace == workspace
+        if is_listed(pool) and pool.workspace == workspace
     ]
-    items = [_item(pool, world.nodes(pool), behaviour) for pool in dedicated]
     return {
         "apiVersion": "v2",
         "kind": "PoolList",
@@ -34,8 +25,24 @@ def pools(world: World, behaviour: Behaviour, workspace: str) -> dict[str, Any]:
     }
 
 
+def is_listed(pool: Pool) -> bool:
+    """Whether the pool is a dedicated one, and not a group of pools."""
+    return pool.id is not None and not pool.group
+
+
+def node_flavor(pool: Pool) -> str:
+    """Return the flavor of a pool's nodes; its name shows the flavor type, unless nothing does."""
+    if pool.flavor_type in ("CPU", "unknown"):
+        return {"CPU": "modelarts.vm.cpu.32u", "unknown": "modelarts.bm.x86.16u"}[pool.flavor_type]
+    product = pool.product.rpartition("-")[2].lower()
+    if pool.flavor_type == "Ascend":
+        product = "snt9" if product == "unknown" else product
+        return f"modelarts.bm.npu.arm.{pool.node_cards}{product}.d"
+    return f"modelarts.vm.gpu.{pool.node_cards}{product}"
+
+
 def _item(pool: Pool, nodes: Nodes, behaviour: Behaviour) -> dict[str, Any]:
-    flavor = _NODE_FLAVORS[pool.flavor_type]
+    flavor = node_flavor(pool)
 
     def resource(count: int) -> Any:
         entry = {"flavor": flavor, "count": count, "maxCount": pool.nodes}

@@ -33,6 +33,8 @@ class World:
     Attributes:
         now: the world's clock, unix seconds; `advance` moves it.
         events: everything that happened, in order.
+        job_quota: job records that the project may have; when they are used up, users submit no
+            more jobs.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class World:
         self.now = start
         self.pools = {pool.name: pool for pool in pools}
         self.events = Events()
+        self.job_quota = 100_000
         self.index = Index()
         self._totals = Totals()
         self._nodes: dict[str, Nodes] = {}

@@ -10,13 +10,16 @@ from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.exposition import Exposition, assemble, from_library
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
+from exporter.metrics.pools import POOL_FAMILIES
 from exporter.metrics.self_metrics import Instruments
 from exporter.polling.render import Rendered
 
 if TYPE_CHECKING:
     from exporter.polling.poller import Poller
 
-FAMILIES = tuple(row.metric for row in (*FLEET_FAMILIES, *EVENT_FAMILIES, *JOB_FAMILIES))
+FAMILIES = tuple(
+    row.metric for row in (*FLEET_FAMILIES, *POOL_FAMILIES, *EVENT_FAMILIES, *JOB_FAMILIES)
+)
 
 
 class Publisher:
@@ -71,7 +74,7 @@ class Publisher:
         self._wanted.clear()
         waiting, self._waiting = self._waiting, []
         # Collect both now: a poll that ends during the rendering shows in the next generation.
-        rendered = [poller.state.rendered for poller in self.pollers]
+        rendered = [poller.rendered for poller in self.pollers]
         own = list(self._instruments.registry.collect())
         generation = self.exposition.generation + 1
         self.exposition = await asyncio.to_thread(render, rendered, own, generation)

@@ -314,7 +314,7 @@ def test_urls_that_can_be_opened(url, shown):
 INTERVALS = PollSettings(interval=60, sweep_interval="1h")
 
 
-def finding(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble="", missing=()):
+def finding(name, phases=(), *, error="", mode=None, requests=1, pools=0, trouble="", granted=()):
     """What `check` finds at a target with these jobs."""
     jobs = {
         f"job-{number}": TrackedJob(
@@ -336,14 +336,16 @@ def finding(name, phases=(), *, error="", mode=None, requests=1, pools=0, troubl
         history=0,
         pagination=mode,
         pools_trouble=trouble,
-        missing_permissions=missing,
+        permissions=dict(granted),
+        pools_cost=6 if granted else 0,
     )
     return check.finding(status)
 
 
 def test_the_table_of_one_target():
     phases = ["Running"] * 2 + ["Failed"] * 1200 + ["Unknown"]
-    found = finding("r/p", phases, mode="row", requests=1202, pools=12)
+    granted = {"modelarts:pool:list": True, "modelarts:trainJob:getQuotas": False}
+    found = finding("r/p", phases, mode="row", requests=1202, pools=12, granted=granted)
     table = check.table([found], [], INTERVALS)
     assert table == (
         "target          r/p\n"
@@ -355,9 +357,15 @@ def test_the_table_of_one_target():
         "  Unknown           1\n"
         "paging          row: offset counts jobs\n"
         "pool names      12 pools\n"
+        "granted         modelarts:pool:list, for names of resource pools and how full they are; "
+        "optional\n"
+        "not needed yet  modelarts:pool:get, for places of waiting jobs in the queues of pools; "
+        "optional\n"
+        "not granted     modelarts:trainJob:getQuotas, for quotas; optional\n"
         "a poll costs    2 API calls, 0.2 s\n"
         "a sweep costs   1,202 API calls, 1.2 s; the first start needs one\n"
-        "a day costs     about 3,696 API calls, with a poll every 1m, and every job "
+        "pools cost      6 API calls every 5m\n"
+        "a day costs     about 5,424 API calls, with a poll every 1m, and every job "
         "verified within 1h"
     )
 
@@ -365,7 +373,7 @@ def test_the_table_of_one_target():
 def test_the_table_of_several_targets():
     trouble = "not allowed: grant modelarts:pool:list"
     good = finding("r/a", ["Running"], mode="page")
-    empty = finding("r/b", trouble=trouble, missing=("modelarts:pool:list",))
+    empty = finding("r/b", trouble=trouble)
     bad = finding("r/c", error=" ".join(["a long story"] * 10) + " " + "x" * 120)
 
     often = PollSettings(interval=2.5, sweep_interval="10m")
@@ -373,7 +381,11 @@ def test_the_table_of_several_targets():
         "jobs            none; the service omits jobs this identity cannot list\n"
         "paging          unknown: one page holds all jobs\n"
         "pool names      only those seen in jobs; not allowed: grant modelarts:pool:list\n"
-        "not granted     modelarts:pool:list, for names of resource pools; optional\n"
+        "not needed yet  modelarts:pool:list, for names of resource pools and how full they are; "
+        "optional\n"
+        "not needed yet  modelarts:pool:get, for places of waiting jobs in the queues of pools; "
+        "optional\n"
+        "not needed yet  modelarts:trainJob:getQuotas, for quotas; optional\n"
         "a poll costs    2 API calls, 0.2 s\n"
         "a sweep costs   1 API call, 1.2 s; the first start needs one\n"
         "a day costs     about 69,120 API calls, with a poll every 2s500ms, and every job "
@@ -417,8 +429,17 @@ def test_the_table_of_no_target():
 def test_the_document_for_machines():
     good = finding("r/a", ["Running", "Failed"], mode="page", requests=3, pools=2)
     bad = finding(
-        "r/c", error="not allowed", trouble="not allowed", missing=("modelarts:pool:list",)
+        "r/c", error="not allowed", trouble="not allowed", granted={"modelarts:pool:list": False}
     )
+
+    def permissions(pool_list):
+        return [
+            {"action": action, "gives": gives, "granted": granted}
+            for (action, gives), granted in zip(
+                check.OPTIONAL_PERMISSIONS.items(), (pool_list, None, None), strict=True
+            )
+        ]
+
     assert json.loads(check.document([good, bad], ["a note"], INTERVALS)) == {
         "ok": False,
         "notes": ["a note"],
@@ -435,8 +456,10 @@ def test_the_document_for_machines():
                 "pagination": "page",
                 "pools": 2,
                 "missing_permissions": [],
+                "optional_permissions": permissions(None),
                 "poll": {"requests": 2, "seconds": 0.25},
                 "sweep": {"requests": 3, "seconds": 1.25},
+                "pools_requests": 0,
                 "requests_per_day": 2 * 1440 + 1 * 24,
             },
             {
@@ -451,10 +474,15 @@ def test_the_document_for_machines():
                 "pagination": None,
                 "pools": None,
                 "missing_permissions": [
-                    {"action": "modelarts:pool:list", "gives": "names of resource pools"}
+                    {
+                        "action": "modelarts:pool:list",
+                        "gives": "names of resource pools and how full they are",
+                    }
                 ],
+                "optional_permissions": permissions(False),
                 "poll": None,
                 "sweep": None,
+                "pools_requests": 6,
                 "requests_per_day": None,
             },
         ],

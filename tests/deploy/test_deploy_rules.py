@@ -32,12 +32,7 @@ OWN = [
     for instrument in Instruments().all()
     for family in instrument.describe()
 ]
-CAPACITY = (
-    *("modelarts_pool_info", "modelarts_pool_nodes", "modelarts_pool_accelerators"),
-    *("modelarts_training_quota_limit", "modelarts_training_quota_used"),
-)
-TYPES = dict.fromkeys(CAPACITY, "gauge")
-TYPES |= {metric.name: metric.type for metric in (*FAMILIES, *OWN)}
+TYPES = {metric.name: metric.type for metric in (*FAMILIES, *OWN)}
 FOREIGN = {"up": "gauge", "process_start_time_seconds": "gauge"}
 PER_JOB = {name for name in ALERTS if name.startswith("ModelArtsTrainingJob")}
 ENDED = {"ModelArtsTrainingJobFailed", "ModelArtsTrainingJobAbnormal"}

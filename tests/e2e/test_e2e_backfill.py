@@ -27,7 +27,7 @@ GAUGES = (
     "modelarts_training_nodes",
     "modelarts_training_accelerators",
     "modelarts_training_oldest_pending_timestamp_seconds",
-    "modelarts_training_pool_info",
+    "modelarts_pool_info",
     "modelarts_training_cpu_cores",
     "modelarts_training_memory_bytes",
 )

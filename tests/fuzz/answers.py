@@ -29,17 +29,26 @@ from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Request, Response
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, View
+from exporter.jobs.pool import NodeCards, PoolUsage, Quota
 from exporter.jobs.tracker import observe
 from exporter.metrics.counter_lines import counter_lines
 from exporter.metrics.counters import add
 from exporter.metrics.exposition import assemble
-from exporter.metrics.fleet import POOL_INFO
+from exporter.metrics.pools import POOL_INFO
+from exporter.modelarts.decode.capacity import (
+    decode_flavors,
+    decode_queue,
+    decode_quotas,
+    decode_usage,
+)
 from exporter.modelarts.decode.jobs import decode_job, decode_page
 from exporter.modelarts.decode.pools import decode_pools
 from exporter.polling.label_limit import LabelLimiter
 from exporter.polling.render import render_gauges
 from exporter.settings.schema import JobsSettings
+from exporter.simulator import capacity
 from exporter.simulator.behaviour import Behaviour
+from exporter.simulator.catalog import LLM_POOL
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.pools import pools
 from exporter.simulator.wire import document
@@ -110,8 +119,42 @@ def json_of(item):
 
 
 @functools.cache
+def region():
+    return LivingFleet.populated(20240620, NOW, jobs=800)
+
+
+@functools.cache
 def pool_list():
-    return pools(LivingFleet.populated(20240620, NOW, jobs=800), Behaviour(), "0")
+    return pools(region(), Behaviour(), "0")
+
+
+@functools.cache
+def capacities():
+    """How full pools are: the decoder and an answer for each request."""
+    world, behaviour = region(), Behaviour()
+    queue = capacity.workloads(world, LLM_POOL.id, {}, behaviour, None)
+    return {
+        "usage": (decode_usage, capacity.runtime(world, behaviour, None)),
+        "flavors": (decode_flavors, capacity.flavors(world, {}, behaviour)),
+        "queue": (decode_queue, queue),
+        "quotas": (decode_quotas, capacity.quotas(world, {})),
+    }
+
+
+def labels_of(value):
+    """The texts of what was decoded of a pool."""
+    if isinstance(value, PoolUsage):
+        return [text for key in (*value.cards, *value.workloads) for text in key]
+    return [value.accelerator] if isinstance(value, NodeCards) else []
+
+
+def numbers_of(value):
+    """The numbers of what was decoded of a pool."""
+    if isinstance(value, PoolUsage):
+        return [*value.cards.values(), *value.workloads.values()]
+    if isinstance(value, Quota):
+        return [number for number in value if number is not None]
+    return [value.number] if isinstance(value, NodeCards) else [value]
 
 
 def assert_texts(value):
@@ -157,6 +200,7 @@ class Answers:
             *[self.damaged_page] * 3,
             self.single_job,
             self.pool_list,
+            self.pool_capacity,
             self.error,
             self.sign_in,
             self.projects,
@@ -252,13 +296,13 @@ class Answers:
     def _publish(self, page):
         """What was decoded can be counted and rendered."""
         view = View({job.id: job for job in page.jobs}, newest_created={"0": NOW})
-        view = LabelLimiter(2, "r/p").apply(view, {})
+        view = LabelLimiter(2, "r/p").apply(view, {}.get)
         before = Fleet(newest_created={"0": float("-inf")})  # so that all of it is new
         observed = observe(before, view, NOW)
         assert [event.kind for event in observed.events].count("created") == len(view.jobs)
         ledger, _ = add({}, observed.events, observed.fleet.accelerators, NOW)
         labels = {"region": "r", "project": "p"}
-        gauges = render_gauges(observed.fleet, labels, JobsSettings(), lambda _: False, NOW)
+        gauges = render_gauges(observed.fleet, labels, JobsSettings(), lambda _: False)
         counter_lines(ledger, labels, lambda _: False, {})
         assemble([(POOL_INFO.metric, list(gauges.lines.values()))])
 
@@ -296,6 +340,16 @@ class Answers:
         else:
             names = decode_pools(self._body(whole, random)).names
         assert_texts([*names, *names.values()])
+
+    def pool_capacity(self, random):
+        kind = random.choice(sorted(capacities()))
+        decode, whole = capacities()[kind]
+        found = decode(self._body(whole, random))
+        if kind == "flavors":
+            found = found.flavors
+        assert len(found) <= 2000
+        assert_texts([*found, *(text for each in found.values() for text in labels_of(each))])
+        assert all(number >= 0 for each in found.values() for number in numbers_of(each))
 
     def error(self, random):
         odd = ("", "5", "-1", "9" * 400, "Mon, 30 Feb 2026 99:00:00 GMT", "\x00", "²")

@@ -57,7 +57,10 @@ def fleet(*jobs, before=Fleet(), pools=None):  # noqa: B008 - it is immutable
 def blocks(known, constant=TARGET, *, is_held=lambda _: False, **scope):
     """The blocks of the jobs' own series, and how many jobs have none."""
     jobs = JobsSettings(**scope)
-    return job_blocks(aged(known, jobs), constant, jobs=jobs, is_held=is_held)
+    positions = {"a": 1, "b": 3, "gone": 2}
+    return job_blocks(
+        aged(known, jobs), constant, jobs=jobs, is_held=is_held, queue_positions=positions
+    )
 
 
 def aged(known, jobs, now=NOW):
@@ -199,14 +202,6 @@ the oldest training job in Creating or Pending, in unix seconds; absent if no jo
 modelarts_training_oldest_pending_timestamp_seconds{flavor_type="Ascend",pool="p1",\
 project="llm",region="cn-north-4",workspace="0"} 1.7499964e+09
 """,
-    "modelarts_training_pool_info": """\
-# HELP modelarts_training_pool_info Names of resource pools, for joins on the label pool; always 1 \
-(metadata.name and os.modelarts/name in the pool list, otherwise spec.resource.pool_id and \
-pool_name).
-# TYPE modelarts_training_pool_info gauge
-modelarts_training_pool_info{pool="p1",pool_name="llm-pool",project="llm",\
-region="cn-north-4"} 1.0
-""",
     "modelarts_training_job_info": """\
 # HELP modelarts_training_job_info Properties of a training job as labels, for joins on job_id; \
 always 1.
@@ -311,6 +306,13 @@ absent if unset.
 # TYPE modelarts_training_job_priority gauge
 modelarts_training_job_priority{job_id="a",project="llm",\
 region="cn-north-4"} 2.0
+""",
+    "modelarts_training_job_queue_position": """\
+# HELP modelarts_training_job_queue_position Place of a waiting training job in the queue of its \
+dedicated pool (pendingPosition in the workloads of the pool); absent without the permission \
+modelarts:pool:get.
+# TYPE modelarts_training_job_queue_position gauge
+modelarts_training_job_queue_position{job_id="b",project="llm",region="cn-north-4"} 3.0
 """,
     "modelarts_training_job_restarts_total": """\
 # HELP modelarts_training_job_restarts_total Runs of a training job after the first \
@@ -473,23 +475,6 @@ def test_no_time_when_none_waits():
     assert samples(known, "oldest_pending_timestamp_seconds") == []
 
 
-def test_a_pool_has_the_name_that_the_list_of_pools_says():
-    jobs = job("a", pool_name="old"), job("b", pool="p2", pool_name="of jobs alone")
-    known = fleet(*jobs, pools={"p1": "new", "p0": "without jobs"})
-    names = [
-        'pool="p0",pool_name="without jobs"} 1.0',
-        'pool="p1",pool_name="new"} 1.0',
-        'pool="p2",pool_name="of jobs alone"} 1.0',
-    ]
-
-    assert samples(known, "pool_info") == names
-    assert samples(fleet(*jobs, before=known), "pool_info") == names  # not told again
-    assert samples(fleet(*jobs, before=known, pools={}), "pool_info") == [
-        'pool="p1",pool_name="old"} 1.0',
-        'pool="p2",pool_name="of jobs alone"} 1.0',
-    ]
-
-
 def test_a_job_has_its_own_name_of_its_pool_else_that_of_the_list():
     pools = {"p1": "new", "p3": "of another"}
     known = fleet(job("a", pool_name="old"), job("b"), job("c", pool="p2"), pools=pools)
@@ -497,22 +482,6 @@ def test_a_job_has_its_own_name_of_its_pool_else_that_of_the_list():
 
     shown = [re.search(r'job_id="(.)".*pool_name="(.*?)"', line).groups() for line in lines]
     assert sorted(shown) == [("a", "old"), ("b", "new"), ("c", "")]
-
-
-def test_a_pool_has_the_name_that_its_newest_job_says():
-    known = fleet(
-        job("a", pool_name="old", created=NOW - 200),
-        job("b", pool_name="new", created=NOW - 100),
-        job("c", pool_name="", created=NOW),
-        job("d", pool="p2", pool_name="vision", created=None),
-        job("e", pool="public"),
-        job("f", pool_name="nobody knows when", created=None),
-    )
-
-    assert samples(known, "pool_info") == [
-        'pool="p1",pool_name="new"} 1.0',
-        'pool="p2",pool_name="vision"} 1.0',
-    ]
 
 
 @pytest.mark.parametrize(("history", "counted"), [(0, 3.0), (3600, 2.0), (300, 1.0), (299, 0.0)])

@@ -24,7 +24,7 @@ target = StateKey("cn-north-4", "p")
 key = (sys.argv[2], ("0", "public", "GPU"))
 async def main():
     store = await Store.open(Path(sys.argv[1]), problem=lambda: None)
-    saved = await store.load(target, ["0"])
+    saved = await store.load(target, ["0"], recent_since=0.0)
     first = int(saved.ledger[key].value) if saved.ledger else 0
     for number in itertools.count(first + 1):
         many = {(key[0], ("0", f"pool-{pool}", "GPU")): Series(0.0, number) for pool in range(200)}
@@ -44,7 +44,7 @@ async def test_what_was_shown_before_a_kill_is_kept(tmp_path, seed):
         said = await asyncio.to_thread(_killed, path, chance.randint(1, 20), chance.random() / 100)
         assert said > shown
         store = await Store.open(path, problem=lambda: pytest.fail("damaged"))
-        saved = await store.load(StateKey("cn-north-4", "p"), ["0"])
+        saved = await store.load(StateKey("cn-north-4", "p"), ["0"], recent_since=0.0)
         await store.close()
         values = {series.value for series in saved.ledger.values()}
         assert len(saved.ledger) == 201

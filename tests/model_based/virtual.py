@@ -6,6 +6,7 @@ the whole story.
 """
 
 import asyncio
+import math
 import selectors
 from concurrent.futures import Future
 from unittest.mock import patch
@@ -27,7 +28,8 @@ class _Selector(selectors.DefaultSelector):
         if not ready:
             if timeout is None:
                 raise StuckError
-            self.now += max(timeout, 0.0)
+            # The loop runs timers that are earlier than now.
+            self.now = math.nextafter(self.now + max(timeout, 0.0), math.inf)
         return ready
 
 
@@ -37,6 +39,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self):
         self._virtual = _Selector()
         super().__init__(self._virtual)
+        self._clock_resolution = 0.0  # a timer that fires a bit early would find no time passed
 
     def time(self):
         return self._virtual.now

@@ -10,8 +10,8 @@ from polling.test_paging_property import Clock
 from exporter.clock import Clocks
 from exporter.huaweicloud.auth.static import NoAuth
 from exporter.huaweicloud.http import Response
-from exporter.modelarts.client import Client
-from exporter.modelarts.pools import PoolNames
+from exporter.modelarts.client import LIST_POOLS, Client
+from exporter.modelarts.pools import PoolReader
 from exporter.modelarts.rate_limit import RateLimiter
 
 
@@ -50,14 +50,16 @@ def pool_names(service, *workspaces):
         meter=SimpleNamespace(retried=pytest.fail),
         clocks=clocks,
     )
-    return PoolNames(client, workspaces, target="t", max_wait=0.2, clocks=clocks)
+    reader = PoolReader("t", clocks)
+    reader.connect(client, workspaces, target="t", max_wait=0.2, interval=0)
+    return reader
 
 
 async def test_input_16_one_request_for_each_workspace():
     service = Service(**{"0": {"p0": "llm"}, "ws1": {"p1": "vision"}})
     names = pool_names(service, "0", "ws1", "a&b")
 
-    assert (await names.fetch()).names == {"p0": "llm", "p1": "vision"}
+    assert (await names.list_pools()).names == {"p0": "llm", "p1": "vision"}
     assert service.asked == ["0", "ws1", "a&b"]
     assert names.requests == 3
     assert names.error == ""
@@ -66,21 +68,21 @@ async def test_input_16_one_request_for_each_workspace():
 async def test_names_of_a_workspace_that_fails_stay():
     service = Service(**{"0": {"p0": "llm"}, "ws1": {"p1": "vision"}})
     names = pool_names(service, "0", "ws1")
-    await names.fetch()
+    await names.list_pools()
     service.names["0"] = {"p0": "renamed"}
     service.status["ws1"] = 403
 
-    assert (await names.fetch()).names == {"p0": "renamed", "p1": "vision"}
-    assert names.forbidden
+    assert (await names.list_pools()).names == {"p0": "renamed", "p1": "vision"}
+    assert names.permissions == {LIST_POOLS: False}
     service.status["0"] = 500
-    assert await names.fetch() is None
+    assert await names.list_pools() is None
     service.status.clear()
-    assert (await names.fetch()).names == {"p0": "renamed", "p1": "vision"}
-    assert (names.error, names.forbidden) == ("", False)
+    assert (await names.list_pools()).names == {"p0": "renamed", "p1": "vision"}
+    assert (names.error, names.permissions) == ("", {LIST_POOLS: True})
 
 
 async def test_a_workspace_without_pools_has_none():
     names = pool_names(Service(), "0")
 
-    assert await names.fetch() == ({}, {})
+    assert (await names.list_pools()).pools == {}
     assert names.error == ""

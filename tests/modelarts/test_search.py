@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelarts.verification.lists import tracked
 
 from exporter.errors import InconsistentPagesError
 from exporter.jobs.job import ACTIVE
@@ -265,11 +266,39 @@ async def test_the_newest_jobs_are_read_down_to_known_ground(mode, number):
     service = ListService(list(range(1000)), mode)
 
     found = await search(service, paging=Paging(mode)).read_newest(
-        lambda job_id: int(job_id.removeprefix("job-")) < 1000 - number
+        knowing(range(1000 - number)), created(999 - number)
     )
 
     assert numbers(found) >= set(range(1000 - number, 1000))
     assert len(service.requests) == 1 + number // PAGE
+
+
+def created(number):
+    return 1_600_000_000 + number / 1000
+
+
+def knowing(known):
+    """Finds the jobs with these numbers."""
+
+    async def find(jobs):
+        numbers = {job.id: int(job.id.removeprefix("job-")) for job in jobs}
+        return {
+            job_id: tracked(job_id, created(number))
+            for job_id, number in numbers.items()
+            if number in known
+        }
+
+    return find
+
+
+async def test_only_jobs_older_than_the_newest_one_known_end_the_search():
+    """Unknown ones may be listed between jobs that were created at the same moment."""
+    for known, pages, oldest in ((range(70), 2, 21), (range(70, 120), 3, 0)):
+        service = ListService(list(range(120)), "row")
+
+        found = await search(service, paging=Paging("row")).read_newest(knowing(known), created(70))
+
+        assert (found.pages, min(numbers(found))) == (pages, oldest)
 
 
 async def test_as_many_pages_as_are_wanted():

@@ -116,6 +116,17 @@ class RecordedSession(Session):
         return [moment for moment, what in self.sent if what == operation]
 
 
+class Registry(TargetRegistry):
+    """Its targets are those of the pollers that there are at any moment."""
+
+    def __init__(self, pollers):
+        self._pollers = pollers
+
+    @property
+    def targets(self):
+        return [poller.target for poller in self._pollers]
+
+
 @dataclass
 class Step:
     """One poll, and the published samples before and after it."""
@@ -197,6 +208,7 @@ POLL = {
     "sweep_interval": SWEEP_INTERVAL,
     "sweep_timeout": 1800.0,
     "stale_after": STALE_AFTER,
+    "pools_interval": 0.0,
 }
 
 
@@ -218,7 +230,7 @@ class Rig:
         self.publisher = Publisher(self.instruments)
         self._parsed = None, {}
         self._lockouts = KeyLockouts(clock.monotonic)
-        self.registry = TargetRegistry()
+        self.registry = Registry(self.publisher.pollers)
         self._store = None
         self._stack = contextlib.AsyncExitStack()
 

@@ -124,7 +124,6 @@ def life(rig, path):
     async def life(*targets):
         store = await Store.open(path, problem=rig.instruments.state_errors.inc)
         pollers = [await rig.add(store=store, **options) for options in targets]
-        rig.registry.targets = [poller.target for poller in pollers]
         try:
             for poller in pollers:
                 assert await poller.poll(), poller.error
@@ -247,7 +246,6 @@ async def test_a_reload_that_renames(rig, life, path):
         store = one.state._store
         two, three = [await rig.add(store=store, name=name) for name in ("two", "three")]
         await two.take_over(one)
-        rig.registry.targets = [two.target, three.target]
         rig.publisher.pollers.remove(one)
         assert await three.poll()
         assert await two.poll()
@@ -271,6 +269,9 @@ async def test_what_is_written_anew_is_whole(rig, life, path):
         await pollers[0].state._store.load(key(), [], recent_since=0.0)  # the checkpoint is done
         path.write_bytes(b"overwritten")
         rig.fleet.finish(ids[5], "Failed")
+        for poller in pollers:
+            assert not await poller.poll()  # finished jobs are lost: the next poll reads them
+            assert "written anew" in poller.error
         await settle(rig, pollers[0])
         rig.fleet.delete(ids[6])
         await settle(rig, *pollers)

@@ -451,6 +451,7 @@ async def test_a_state_file_is_overwritten(rig, tmp_path, clocks):
     poller = await rig.add(store=store)
     rig.populate(3)
     assert await poller.poll()
+    await store.saved("", "")  # the checkpoint is done
     path.write_bytes(b"")
     poller, store = await restarted(rig, poller, store, path, clocks)
     fine_tuning(rig, 1, age=1.0)

@@ -55,9 +55,13 @@ jobs            10
   Running       10
 paging          unknown: one page holds all jobs
 pool names      4 pools
+granted         modelarts:pool:list, for names of resource pools and how full they are; optional
+not needed yet  modelarts:pool:get, for places of waiting jobs in the queues of pools; optional
+granted         modelarts:trainJob:getQuotas, for quotas; optional
 a poll costs    2 API calls, N s
 a sweep costs   2 API calls, N s; the first start needs one
-a day costs     about 172,801 API calls, with a poll every 1s, and every job verified within 1d
+pools cost      3 API calls every 5m
+a day costs     about 173,665 API calls, with a poll every 1s, and every job verified within 1d
 
 target          cn-north-4/wrong
 identity        access key WRON… from target.auth
@@ -202,7 +206,8 @@ async def test_check_says_what_is_wrong_with_each(start, configuration):
     assert max(map(len, lines)) <= 100
     assert {line[:16].strip() for line in lines if not line.startswith(" ")} == {
         *("target", "identity", "result", "jobs", "paging", "pool names"),
-        *("a poll costs", "a sweep costs", "a day costs", ""),
+        *("granted", "not needed yet", "a poll costs", "a sweep costs", "pools cost"),
+        *("a day costs", ""),
         "5 of 6 targets f",
     }
 

@@ -56,6 +56,7 @@ EXAMPLES = {
     "poll.timeout": ("1m", 60.0),
     "poll.sweep_timeout": ("1h", 3600.0),
     "poll.sweep_interval": ("2d", 172_800.0),
+    "poll.pools_interval": ("0", 0.0),
     "poll.stale_after": ("1h30m", 5400.0),
     "api.timeout": ("1.5", 1.5),
     "api.max_requests_per_second": ("2.5", 2.5),
@@ -153,6 +154,7 @@ def test_defaults_are_those_of_the_contract():
         "poll.timeout": "2m",
         "poll.sweep_timeout": "30m",
         "poll.sweep_interval": "24h",
+        "poll.pools_interval": "5m",
         "poll.stale_after": "`5m`, or 2 x `poll.interval` + `poll.timeout` if that is longer",
         "api.timeout": "30s",
         "api.max_requests_per_second": "5",
@@ -440,7 +442,7 @@ def test_names_of_an_option():
     assert option.flag == "--target.auth.secret-key-file"
     assert option.variable == "MODELARTS_EXPORTER_TARGET__AUTH__SECRET_KEY_FILE"
     assert option.list_key == "targets[].auth.secret_key_file"
-    assert [o.list_key for o in options() if o.path[0] == "poll"] == [None] * 5
+    assert [o.list_key for o in options() if o.path[0] == "poll"] == [None] * 6
 
 
 def test_help_names_every_option():

@@ -347,6 +347,7 @@ def test_nodes_that_are_not_available_take_no_jobs(fleet):
         "capacity_cards": 32,
         "available_cards": 8,
         "allocated_cards": 8,
+        "free_cards": 0,
     }
 
 

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from exporter.jobs.fleet import Fleet
+from exporter.jobs.pool import PoolSnapshot
 from exporter.metrics.exposition import Exposition, Metric, SampleBlock, assemble, render_block
 from exporter.polling.status import PollerStatus
 from exporter.web.listen import serve
@@ -25,6 +26,7 @@ class StubPoller:
     costs: dict = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
     history: float = 0.0
+    pools: PoolSnapshot = field(default_factory=PoolSnapshot)
 
     def status(self):
         return PollerStatus(
@@ -39,6 +41,7 @@ class StubPoller:
             history=self.history,
             pagination=None,
             pools_trouble="",
+            pools=self.pools,
         )
 
 

@@ -16,7 +16,7 @@ async def publisher():
     instruments = Instruments()
     publisher = Publisher(instruments)
     publisher.target = TargetInstruments(instruments, "r", "p")
-    publisher.pollers = [SimpleNamespace(state=SimpleNamespace(rendered={}), ended_polls=0)]
+    publisher.pollers = [SimpleNamespace(rendered={}, ended_polls=0)]
     task = asyncio.create_task(publisher.run())
     yield publisher
     task.cancel()
@@ -57,7 +57,7 @@ async def test_the_first_generation_needs_no_poll_and_nobody_who_asks():
     instruments = Instruments()
     publisher = Publisher(instruments)
     TargetInstruments(instruments, "r", "p").show()
-    publisher.pollers = [SimpleNamespace(state=SimpleNamespace(rendered={}), ended_polls=0)]
+    publisher.pollers = [SimpleNamespace(rendered={}, ended_polls=0)]
     await publisher.update()
 
     assert b'modelarts_up{project="p",region="r"} 0.0' in publisher.exposition.text

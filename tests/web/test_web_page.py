@@ -19,6 +19,7 @@ from jobs.examples import NOW, later, with_jobs
 
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, Run
+from exporter.jobs.pool import Pool, PoolInfo, PoolSnapshot, PoolUsage
 from exporter.jobs.tracked import Restart, TrackedJob
 from exporter.metrics.fleet import fleet_blocks
 from exporter.web.page import MAX_QUERY, StatusPage
@@ -157,6 +158,33 @@ async def test_nothing_runs_or_loads_but_what_the_policy_names(site, publisher, 
         assert not {name for name in attributes if name.startswith("on")} | {"style", "src"} & {
             *attributes
         }
+
+
+def test_why_a_job_waits(render):
+    nodes = {("8snt9b", "available"): 6, ("8snt9b", "abnormal"): 2}
+    cards = {("npu", "capacity"): 64.0, ("npu", "available"): 0.0}
+    known = PoolSnapshot(
+        pools={
+            "full": Pool(PoolInfo(EVIL), nodes=nodes),
+            "one": Pool(PoolInfo("one"), nodes={("f", "abnormal"): 1}),
+        },
+        usage={"full": PoolUsage(cards)},
+        positions={"id-1": 3, "id-3": 0},
+    )
+    jobs = [
+        job(number, "Pending", pool=pool)
+        for number, pool in enumerate(("full", "full", "one", "other", "public"))
+    ]
+    html = render(fleet(*jobs), pools=known)
+
+    cells = [re.search(r"Pending (.*?) ?2 h", row).group(1) for row in section(html, "waiting")[0]]
+    assert cells == [
+        "",
+        "place 0",
+        "1 node abnormal",
+        "place 3; 0 of 64 cards free; 2 nodes abnormal",
+        "0 of 64 cards free; 2 nodes abnormal",
+    ]
 
 
 def test_input_12_a_failure_without_an_exit_code_has_its_message(render):
@@ -415,6 +443,19 @@ def test_finished_jobs_count_as_long_as_in_the_gauges(poller):
     one.fleet, one.history = fleet(*jobs), 0.0
     assert len(section(show(), "failures")[0]) == 2
     assert "jobs.history" not in show()
+
+
+def test_finished_jobs_that_are_only_saved_are_counted_but_not_searched(render):
+    jobs = fleet(job(1), job(2, "Completed"), job(3, "Failed"), job(9000, "Completed"))
+    jobs = later(jobs, retention=3600.0, now=NOW)
+    found = render(jobs, query="job")
+
+    assert "Completed 2" in rows(render(jobs))
+    assert [row.split()[0] for row in section(found, "other")[0]] == ["job-2"]
+    assert [row.split()[0] for row in section(found, "failures")[0]] == ["job-3"]
+    assert "3 jobs match" in found
+    assert "The search covers unfinished jobs, jobs that ended recently" in found
+    assert "The search covers" not in render(jobs)
 
 
 async def test_five_thousand_active_jobs(serving, publisher, poller):

@@ -19,6 +19,7 @@ from exporter import __version__
 from exporter.commands.backfill.options import BackfillPlan
 from exporter.errors import ConfigError, StartError
 from exporter.jobs.job import Job
+from exporter.jobs.pool import PoolInfo
 
 NAME = "reading.jsonl"
 
@@ -30,14 +31,14 @@ class TargetRead(msgspec.Struct):
         region, project: label values.
         at: when it was read, in unix seconds; anything later counts as then.
         jobs: number of jobs.
-        pools: names by pool id.
+        pools: labels by pool id.
     """
 
     region: str
     project: str
     at: float
     jobs: int
-    pools: dict[str, str]
+    pools: dict[str, PoolInfo]
 
 
 class CheckpointHeader(msgspec.Struct):

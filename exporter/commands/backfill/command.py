@@ -133,7 +133,7 @@ async def _read(
                 raise view
             else:
                 labels = poller.target.identity.labels
-                pools = dict(view.pool_names or {})
+                pools = poller.target.pools.snapshot.infos(view.pool_names or {})
                 # As of now, so that the last sample equals the first one of a live scrape.
                 read = TargetRead(labels["region"], labels["project"], now, len(view.jobs), pools)
                 targets.append(read)

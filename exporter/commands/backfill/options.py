@@ -11,6 +11,7 @@ from exporter.commands.backfill.grid import MOST_SAMPLES
 from exporter.errors import ConfigError
 from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
+from exporter.metrics.pools import POOL_INFO
 from exporter.settings import durations
 
 _TIMES = (
@@ -23,7 +24,7 @@ _RESERVED_LABELS = frozenset(
         "region",
         "project",
         "le",
-        *(name for row in FLEET_FAMILIES for name in row.labels),
+        *(name for row in (*FLEET_FAMILIES, POOL_INFO) for name in row.labels),
         *(name for row in EVENT_FAMILIES for name in row.shown_labels),
     }
 )

@@ -17,6 +17,7 @@ from exporter.commands.backfill.oldest import OldestWaiting
 from exporter.commands.backfill.reconstruct import JobState, reconstruct
 from exporter.jobs.fleet import Fleet, NewestName, note_pool_name
 from exporter.jobs.job import ACTIVE, TERMINAL, Job, View
+from exporter.jobs.pool import PoolInfo
 from exporter.jobs.tracked import Base, Event, base_of
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import (
@@ -32,10 +33,9 @@ from exporter.metrics.exposition import Metric
 from exporter.metrics.fleet import (
     FAMILIES_BY_PHASE,
     FLEET_FAMILIES,
-    POOL_INFO,
-    pool_name_samples,
     zero_samples,
 )
+from exporter.metrics.pools import POOL_INFO, pool_info_samples
 from exporter.polling.user_limit import UserLimiter
 
 LabelValues: TypeAlias = tuple[str, ...]
@@ -75,7 +75,7 @@ class SeriesBuilder:
 
     Args:
         grid: the times of the samples.
-        pool_names: by pool id, as the service lists them; other names come from jobs.
+        pools: labels by pool id, as the service lists them; other names come from jobs.
         kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
         idle: seconds for which bases without jobs keep their gauges; 0 = forever.
         histograms: whether to include them; they are most of the series.
@@ -89,7 +89,7 @@ class SeriesBuilder:
     def __init__(
         self,
         grid: Grid,
-        pool_names: Mapping[str, str] | None = None,
+        pools: Mapping[str, PoolInfo] | None = None,
         *,
         kept: float = 0.0,
         idle: float = 0.0,
@@ -103,7 +103,7 @@ class SeriesBuilder:
         self._bases: dict[Base, set[str]] = {}
         self._name_user = None if users is None else users.name
         self._users: dict[tuple[Base, str], set[str]] = {}
-        self._listed_names = pool_names or {}
+        self._listed_pools = pools or {}
         self._names_in_jobs: dict[str, NewestName] = {}
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
         self._histograms: dict[str, dict[LabelValues, HistogramCurve]] = {}
@@ -135,9 +135,7 @@ class SeriesBuilder:
         """Yield all families, those of `exporter.metrics.fleet` first."""
         self._foresee()
         for row in FLEET_FAMILIES:
-            if row is POOL_INFO:
-                yield Family(row.metric, row.labels, self._pools())
-            elif row.aggregate is min:
+            if row.aggregate is min:
                 yield Family(row.metric, row.labels, self._oldest.get(row.metric.name, {}))
             elif row.by_user:
                 curves = sorted(self._curves.get(row.metric.name, {}).items())
@@ -145,6 +143,7 @@ class SeriesBuilder:
                 yield Family(row.metric, row.labels, present)
             else:
                 yield self._gauges(row.metric, row.labels)
+        yield Family(POOL_INFO.metric, POOL_INFO.labels, self._pools())
         for each in self._events:
             yield self._family(each.metric, each.shown_labels, each.buckets)
 
@@ -188,7 +187,7 @@ class SeriesBuilder:
     def _pools(self) -> Mapping[LabelValues, Curve]:
         one = Curve()
         one.add(0, 1)
-        return dict.fromkeys(pool_name_samples(self._names_in_jobs, self._listed_names), one)
+        return dict.fromkeys(pool_info_samples(self._names_in_jobs, self._listed_pools), one)
 
     # --- What was ---------------------------------------------------------------------------------
 

@@ -201,14 +201,14 @@ def find_hardware(
     job.nodes = _add(part.nodes for part in parts) if nodes is _ABSENT else nodes
     cards, cores, memory = map(job.total, ("cards", "cpu cores", "memory"))
     flavor_type = job.flavor_type or UNKNOWN
-    accelerator = "" if flavor_type == "CPU" else label(job.text("accelerator").strip().lower())
+    accelerator = "" if flavor_type == "CPU" else spell(job.text("accelerator"))
     pool, pool_name = job.pool()
     return Hardware(
         pool=label(pool) or PUBLIC_POOL,
         pool_name=label(pool_name),
         flavor_type=flavor_type,
         flavor=label(job.text("flavor")),
-        accelerator=_SPELLINGS.get(accelerator, accelerator) or UNKNOWN,
+        accelerator=accelerator or UNKNOWN,
         engine=label(job.engine.engine_name or job.engine.engine_id),
         policy=label(resource.policy),
         nodes=_as_int(job.nodes),
@@ -388,3 +388,9 @@ def imply_flavor_type(name: Text, *, cpu: bool = False) -> str:
     if match:
         return match.lastgroup or ""
     return "CPU" if cpu and _IMPLIED_CPU.search(name or "") else ""
+
+
+def spell(product: Text) -> str:
+    """Return the product of an accelerator as a label value, the same whatever its case."""
+    name = label((product or "").strip().lower())
+    return _SPELLINGS.get(name, name)

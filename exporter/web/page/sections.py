@@ -8,7 +8,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from exporter.jobs.fleet import phase_since
-from exporter.jobs.job import ACTIVE, FAILED, PHASES, TERMINAL, UNKNOWN_PHASE, WAITING
+from exporter.jobs.job import ACTIVE, FAILED, PHASES, TERMINAL, UNKNOWN_PHASE, WAITING, Job
+from exporter.jobs.pool import PoolSnapshot
 from exporter.jobs.tracked import TrackedJob
 from exporter.web.page.markup import NOTHING, Column, bar, duration, elapsed, name, table, text
 from exporter.web.page.summary import ROWS, JobList, Summary
@@ -25,11 +26,13 @@ class TargetJobs(NamedTuple):
         target: the target's name, "" if it is the only target.
         region: for links to the console.
         summary: its jobs.
+        pools: how full its pools are.
     """
 
     target: str
     region: str
     summary: Summary
+    pools: PoolSnapshot = PoolSnapshot()
 
 
 class _JobRow(NamedTuple):
@@ -116,7 +119,8 @@ def waiting(sources: Sequence[TargetJobs], now: float, limit: int) -> str:
 
     def cells(row: _JobRow) -> tuple[str, ...]:
         job = row.tracked.job
-        return (*_identity_cells(row), _size(row), _phase(job.phase), elapsed(job.created, now))
+        phase = _phase(job.phase) + _small(_why_waiting(job, row.source.pools))
+        return (*_identity_cells(row), _size(row), phase, elapsed(job.created, now))
 
     found = _top_rows(sources, limit, lambda summary: summary.waiting, sign=-1)
     return _section("Waiting", "longest wait first", columns, cells, found)
@@ -217,6 +221,19 @@ def _restarts(tracked: TrackedJob) -> str:
     if not tracked.restarts:
         return '<span class="dim">0</span>'
     return f"{len(tracked.restarts)}" + _small(tracked.restarts[-1].recovery)
+
+
+def _why_waiting(job: Job, pools: PoolSnapshot) -> str:
+    """Why a job waits, as far as known: "place 3; 0 of 64 cards free; 2 nodes abnormal"."""
+    full = pools.fullness(job.pool)
+    facts = []
+    if (place := pools.positions.get(job.id)) is not None:
+        facts.append(f"place {place}")
+    if full.free_cards is not None and full.cards is not None:
+        facts.append(f"{full.free_cards:,.0f} of {full.cards:,.0f} cards free")
+    if full.abnormal_nodes:
+        facts.append(f"{full.abnormal_nodes:,} node{'s' * (full.abnormal_nodes != 1)} abnormal")
+    return "; ".join(facts)
 
 
 def _phase(phase: str) -> str:

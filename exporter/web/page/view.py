@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from exporter.jobs.fleet import MAX_FAILURES
 from exporter.polling.status import PollerStatus
 from exporter.web.page.assets import SCRIPT, STYLE
 from exporter.web.page.markup import NOTHING, Column, duration, elapsed, name, table, text
@@ -45,7 +46,7 @@ class StatusPage:
         summaries = self._summarized(targets, query)
         several = len(targets) > 1
         sources = [
-            TargetJobs(each.name if several else "", each.region, summary)
+            TargetJobs(each.name if several else "", each.region, summary, each.pools)
             for each, summary in zip(targets, summaries, strict=True)
         ]
         limit = ROWS if query else FEW_ROWS
@@ -179,4 +180,6 @@ def _found(query: str, sources: Sequence[TargetJobs]) -> str:
     shown = text(query, MAX_QUERY)
     return (
         f'<p class="note">{number:,} {jobs} “<bdi>{shown}</bdi>”. <a href="./">Show all</a></p>\n'
+        '<p class="more">The search covers unfinished jobs, jobs that ended recently '
+        f"(jobs.retention), and the last {MAX_FAILURES} failures.</p>\n"
     )

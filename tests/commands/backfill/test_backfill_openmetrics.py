@@ -98,8 +98,9 @@ def test_texts_of_strangers_are_escaped():
     families = {
         each.name: each for each in text_string_to_metric_families(text(odd, labels=labels))
     }
-    info = families["modelarts_training_pool_info"].samples[0]
-    assert info.labels == {"pool": 'a"b\\c\nd', "pool_name": 'x"\n', **labels}
+    info = families["modelarts_pool_info"].samples[0]
+    unknown = {"type": "unknown", "workspace": "unknown"}
+    assert info.labels == {"pool": 'a"b\\c\nd', "pool_name": 'x"\n', **unknown, **labels}
 
 
 def test_no_jobs_no_families():

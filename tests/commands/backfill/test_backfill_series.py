@@ -13,6 +13,7 @@ from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.series import SeriesBuilder
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import View
+from exporter.jobs.pool import PoolInfo
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import add
 from exporter.metrics.fleet import fleet_blocks
@@ -354,7 +355,12 @@ def test_the_newest_name_of_a_pool():
         job("b", pool_name="new", created=NOW - 500),
         job("c", pool_name="", created=NOW - 400),
     ]
-    family = history(jobs, GRID, NOW + 900)["pool_info"]
-    assert at(family, 0) == at(family, 15) == {("pool-1", "new"): 1}
-    told = history(jobs, GRID, NOW + 900, pool_names={"pool-1": "newest", "pool-2": "other"})
-    assert at(told["pool_info"], 15) == {("pool-1", "newest"): 1, ("pool-2", "other"): 1}
+    unknown = ("unknown", "unknown")
+    family = history(jobs, GRID, NOW + 900)["modelarts_pool_info"]
+    assert at(family, 0) == at(family, 15) == {("pool-1", "new", *unknown): 1}
+    listed = {"pool-1": PoolInfo("newest", "Dedicate", "0"), "pool-2": PoolInfo("other")}
+    told = history(jobs, GRID, NOW + 900, pools=listed)
+    assert at(told["modelarts_pool_info"], 15) == {
+        ("pool-1", "newest", "Dedicate", "0"): 1,
+        ("pool-2", "other", *unknown): 1,
+    }

@@ -8,10 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from exporter.jobs.pool import NODE_STATES
 from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
-from exporter.modelarts.decode import pools
+from exporter.metrics.pools import POOL_FAMILIES
+from exporter.modelarts.decode import capacity, pools
 from exporter.modelarts.decode.hardware import CHAINS, SPELLINGS
 from exporter.modelarts.decode.resources import Resource
 from exporter.modelarts.decode.schema import Item, ListingEnvelope
@@ -20,7 +22,17 @@ ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/fields.md").read_text()
 ROW = re.compile(r"^\| (new|[\d, ]+) \| `(\S+)` \| (.+) \|$", re.MULTILINE)
 RESPONSE = PAGE.partition("## Response")[2]
-RAW = {"items[].spec.resource": Resource, "pools.items[].spec": pools._Spec}
+RAW = {"items[].spec.resource": Resource}
+NODES = {"spec.resources", *(f"status.resources.{state}" for state in NODE_STATES)}
+RAW_ARRAYS = {f"pools.items[].{name}": pools._Nodes for name in NODES}
+OTHER_RESPONSES = {
+    "pools.items[].": pools._Pool,
+    "pool_usage.items[].": capacity._PoolMetrics,
+    "flavors.metadata.": capacity._Page,
+    "flavors.items[].": capacity._Flavor,
+    "workloads.items[].": capacity._Workload,
+    "training-quotas.quotas[].": capacity._Quota,
+}
 NOT_USED = "not used: "
 
 
@@ -34,10 +46,12 @@ def decoded(struct, path=""):
                 kind = typing.get_args(kind)[0]
             if typing.get_origin(kind) in (types.UnionType, typing.Union):
                 kind = typing.get_args(kind)[0]
-        many = typing.get_origin(kind) in (list, tuple)
-        inner = typing.get_args(kind)[0] if many else kind
-        if name in RAW:
-            inner = RAW[name]
+        many = typing.get_origin(kind) in (list, tuple) or name in RAW_ARRAYS
+        inner = kind
+        if name in RAW | RAW_ARRAYS:
+            inner = (RAW | RAW_ARRAYS)[name]
+        elif many:
+            inner = typing.get_args(kind)[0]
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             if many:
                 yield name
@@ -65,11 +79,12 @@ def test_a_field_is_there_once():
 
 def test_what_the_page_calls_used_is_decoded_and_nothing_else():
     used = {field for _, field, what in rows(RESPONSE) if not what.startswith(NOT_USED)}
-    lists = {"items", "tasks", "status.task_statuses", "status.running_records", "pools.items"}
-    lists |= {"status.running_records[].recover_records", "pools.items[].spec.resources"}
+    lists = {"items", "tasks", "status.task_statuses", "status.running_records", *RAW_ARRAYS}
+    lists |= {"status.running_records[].recover_records"}
     paths = ("items", *decoded(ListingEnvelope), *decoded(Item, "items[]."))
     found = {as_in_the_page(path) for path in paths}
-    found |= {"pools.items", *decoded(pools._Pool, "pools.items[].")}
+    for path, struct in OTHER_RESPONSES.items():
+        found |= set(decoded(struct, path))
     assert found - lists == used - lists
 
 
@@ -96,7 +111,7 @@ def test_fields_that_are_not_used_have_a_reason():
 def test_metrics_and_labels_of_the_page_exist():
     families = {
         row.metric.name: set(row.labels)
-        for row in (*FLEET_FAMILIES, *EVENT_FAMILIES, *JOB_FAMILIES)
+        for row in (*FLEET_FAMILIES, *POOL_FAMILIES, *EVENT_FAMILIES, *JOB_FAMILIES)
     }
     own = {"modelarts_exporter_invalid_jobs_total"}
     assert set(re.findall(r"\bmodelarts_\w+", PAGE)) - own <= families.keys()

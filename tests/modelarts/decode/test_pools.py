@@ -5,6 +5,7 @@ import json
 import pytest
 
 from exporter.errors import BrokenResponseError, InvalidResponseError, PollError
+from exporter.jobs.pool import NODE_STATES
 from exporter.modelarts.decode.pools import MAX_POOLS, decode_pools
 
 NODES = {"flavor": "modelarts.kat1.8xlarge", "count": 4, "maxCount": 4}
@@ -54,9 +55,79 @@ def test_the_flavors_of_its_nodes_imply_the_type_of_a_pool(spec, flavor_type, od
     assert found.flavor_types == ({"pool-1": flavor_type} if flavor_type else {})
 
 
+def nodes_of(**resources):
+    body = json.dumps({"items": [pool(status={"resources": resources})]}).encode()
+    return decode_pools(body).pools["pool-1"].nodes
+
+
+def count(number, flavor="f"):
+    return {"flavor": flavor, "count": number}
+
+
+ALL_ZERO = {("f", state): 0 for state in NODE_STATES}
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        pytest.param({"available": [count(4)]}, {("f", "available"): 4}, id="array"),
+        pytest.param({"available": count(4)}, {("f", "available"): 4}, id="object"),
+        pytest.param({"available": [count("4")]}, {("f", "available"): 4}, id="text"),
+        pytest.param(
+            {"available": [count(4), count(3)]}, {("f", "available"): 7}, id="two node pools"
+        ),
+        pytest.param(
+            {"available": [count(4)], "abnormal": None, "creating": [], "deleting": count(1)},
+            {("f", "available"): 4, ("f", "deleting"): 1},
+            id="empty states",
+        ),
+        pytest.param({"available": [count(0)]}, {}, id="no nodes"),
+    ],
+)
+def test_nodes_by_state(resources, expected):
+    assert nodes_of(**resources) == ALL_ZERO | expected
+
+
+def test_every_flavor_has_every_state():
+    found = nodes_of(available=[count(4)], abnormal=[count(1, "g")])
+    assert found["f", "abnormal"] == found["g", "available"] == 0
+    assert len(found) == 8
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(odd, id=str(number))
+        for number, odd in enumerate(
+            [
+                "?", 7, [7], [None], [count(-1)], [count(1.5)], [count(10**9)], [count("many")],
+                [{"flavor": "f"}], [{"count": 1}], [count(1, "")], [count(1)] * 51,
+            ]
+        )
+    ],
+)  # fmt: skip
+def test_a_state_that_cannot_be_read_is_unknown_and_not_zero(odd):
+    found = nodes_of(available=[count(4)], abnormal=odd)
+    assert found == {
+        ("f", state): number
+        for state, number in zip(("available", "creating", "deleting"), (4, 0, 0), strict=True)
+    }
+
+
+def test_what_a_pool_is():
+    given = pool(spec={"type": "Dedicate"}, status={"phase": "Running"})
+    odd = pool("pool-2", spec={"type": "<b>"}, status={"phase": "\ud800"})
+    found = decode_pools(json.dumps({"items": [given, odd, {"metadata": {"name": "x"}}]}).encode())
+
+    assert found.pools["pool-1"][:3:2] == (("vision", "Dedicate", "0"), "Running")
+    assert found.pools["pool-2"][:3:2] == (("vision", "unknown", "0"), "unknown")
+    assert found.pools["x"] == (("", "unknown", "unknown"), "", "", {})
+
+
 def test_pools_without_a_name_have_a_type():
     body = json.dumps({"items": [pool(name=None, spec={"resources": [{"flavor": GPU}]})]}).encode()
-    assert decode_pools(body) == ({}, {"pool-1": "GPU"})
+    found = decode_pools(body)
+    assert (found.names, found.flavor_types) == ({}, {"pool-1": "GPU"})
 
 
 def test_no_pools():
@@ -66,7 +137,7 @@ def test_no_pools():
 
 @pytest.mark.parametrize("more", ["", ', "kind": 7, "error_code": 0'], ids=["fast", "patient"])
 def test_input_15_null_is_an_empty_list(more):
-    assert decode_pools(b'{"items": null%s}' % more.encode()) == ({}, {})
+    assert decode_pools(b'{"items": null%s}' % more.encode()).pools == {}
 
 
 @pytest.mark.parametrize(

@@ -196,12 +196,17 @@ modelarts-exporter
 - name: state
   mountPath: /var/lib/modelarts-exporter
 {{- end }}
+- name: tmp
+  mountPath: /tmp
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
 {{- define "modelarts-exporter.volumes" -}}
+# Without a state file, most of a long job history is kept here instead of in memory.
+- name: tmp
+  emptyDir: {}
 {{- if not .Values.demo.enabled }}
 {{- if .Values.existingConfigSecret.name }}
 - name: config
