@@ -292,9 +292,13 @@ class TargetInstruments:
         if oldest is not None:
             self._all.oldest_verification.labels(*self._labels).set(oldest)
 
-    def users(self, *, without_series: int) -> None:
-        """Set how many users are shown as ``other``."""
-        self._all.users_without_series.labels(*self._labels).set(without_series)
+    def users(self, *, without_series: int | None) -> None:
+        """Set how many users are shown as ``other``; None = there are no series by user."""
+        if without_series is None:
+            labels = dict(zip(TARGET, self._labels, strict=True))
+            self._all.users_without_series.remove_by_labels(labels)
+        else:
+            self._all.users_without_series.labels(*self._labels).set(without_series)
 
     def label_values(self, over_limit: Mapping[str, int]) -> None:
         """Set how many values of each label are shown as ``other``."""

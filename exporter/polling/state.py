@@ -284,8 +284,8 @@ class TargetState:
                 jobs=len(self.fleet), without_series=self._gauges.without_series
             )
             self._instruments.label_values(self._label_limiter.over_limit())
-            if self._users is not None:
-                self._instruments.users(without_series=self._users.without_series)
+            users = self._users
+            self._instruments.users(without_series=users and users.without_series)
             self._instruments.verified(
                 oldest_verification(self.fleet.verification, self._target.identity.workspaces)
             )

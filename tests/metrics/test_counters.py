@@ -140,9 +140,7 @@ def test_every_event_has_its_families(happened, series):
 
 def test_labels_are_in_the_order_of_the_contract():
     base = ("workspace", "pool", "flavor_type")
-    shown = {
-        name.removeprefix(NAME): row.shown_labels for name, row in EVENT_FAMILY_BY_NAME.items()
-    }
+    shown = {row.metric.name.removeprefix(NAME): row.shown_labels for row in EVENT_FAMILIES}
     assert {name: labels for name, labels in shown.items() if name.startswith("user_")} == {
         "user_jobs_finished_total": ("user", "pool", "phase"),
         "user_accelerator_seconds_total": ("user", "pool", "accelerator"),
