@@ -77,10 +77,6 @@ class EventFamily(NamedTuple):
         """Names of the labels of a series that is shown."""
         return (*BASE, *self.labels) if self.total is None else ("user", "pool", *self.labels)
 
-    def shown(self, values: tuple[str, ...]) -> tuple[str, ...]:
-        """The label values of the series that shows a key with these values."""
-        return values if self.total is None else (values[3], values[1], *values[4:])
-
 
 def _counter(name: str, text: str) -> Metric:
     return Metric(f"modelarts_training_{name}_total", "counter", text)
@@ -249,7 +245,8 @@ EVENT_FAMILIES = (
     USER_CARD_SECONDS,
 )
 EVENT_FAMILY_BY_NAME = {family.metric.name: family for family in EVENT_FAMILIES}
-USER_FAMILIES = frozenset(family.metric.name for family in EVENT_FAMILIES if family.total)
+USER_FAMILIES = {family.metric.name: family.total for family in EVENT_FAMILIES if family.total}
+"""By name of a family by user, the family that is its total."""
 
 
 class Exemplar(NamedTuple):
@@ -311,7 +308,9 @@ def add(
     }
     latest = now + _CLOCK_TOLERANCE
     for key, series in ledger.items():
-        if series.created > latest or any(each and each.at > latest for each in series.exemplars):
+        if series.created > latest or (
+            series.exemplars and any(each and each.at > latest for each in series.exemplars)
+        ):
             changed[key] = _not_after(now, series)
     for event in events:
         for family, key, amount in increments(event):
@@ -339,11 +338,19 @@ def increments(event: Event) -> Iterator[tuple[EventFamily, SeriesKey, float]]:
             yield family, (family.metric.name, (*event.base, event.user, *event.labels)), amount
 
 
-def total_of(key: SeriesKey) -> SeriesKey | None:
-    """The series of which a series by user is a part; None = it is not by user."""
+def total_of(key: SeriesKey) -> SeriesKey:
+    """The series of which a series by user is a part."""
+    name, (workspace, pool, flavor_type, _, *rest) = key
+    return USER_FAMILIES[name].metric.name, (workspace, pool, flavor_type, *rest)
+
+
+def shown_key(key: SeriesKey) -> SeriesKey:
+    """The family and `EventFamily.shown_labels` of the series that shows a series."""
     name, values = key
-    total = EVENT_FAMILY_BY_NAME[name].total
-    return None if total is None else (total.metric.name, (*values[:3], *values[4:]))
+    if name not in USER_FAMILIES:
+        return key
+    _, pool, _, user, *rest = values
+    return name, (user, pool, *rest)
 
 
 def zero_series(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
@@ -357,22 +364,40 @@ def zero_series(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
             yield CARD_SECONDS.metric.name, (*base, accelerator)
 
 
-def user_zero_series(jobs: Iterable[TrackedJob], name_user: NameUser) -> Iterator[SeriesKey]:
-    """The series by user that exist, at zero, before their first event: those of some jobs."""
-    users: dict[tuple[Base, str], set[str]] = {}
+def user_zero_series(
+    jobs: Iterable[TrackedJob],
+    events: Iterable[Event],
+    name_user: NameUser,
+    ledger: Ledger,
+) -> Iterator[SeriesKey]:
+    """The series by user that exist, at zero, before their first event or with it.
+
+    Args:
+        jobs: unfinished ones.
+        events: that are counted now.
+        name_user: under which name a user counts.
+        ledger: what exists already; most users have their series.
+    """
+    users: dict[tuple[Base, str], set[str]] = {
+        (event.base, event.user): set() for event in events if event.user is not None
+    }
     for known in jobs:
         key = counted_base(known, known.job), counted_user(known, name_user)
         accelerators = users.setdefault(key, set())
         if known.job.accelerators is not None:
             accelerators.add(known.job.accelerator)
-    return user_zero_keys(users)
+    return user_zero_keys(users, ledger)
 
 
-def user_zero_keys(users: Mapping[tuple[Base, str], Iterable[str]]) -> Iterator[SeriesKey]:
-    """As `zero_series`, for users with unfinished jobs and the accelerators of those jobs."""
+def user_zero_keys(
+    users: Mapping[tuple[Base, str], Iterable[str]], ledger: Ledger
+) -> Iterator[SeriesKey]:
+    """As `zero_series`, for users and the accelerators of their unfinished jobs."""
+    name = USER_FINISHED.metric.name
     for (base, user), accelerators in users.items():
-        for phase in TERMINAL_PHASES:
-            yield USER_FINISHED.metric.name, (*base, user, phase)
+        if (name, (*base, user, TERMINAL_PHASES[-1])) not in ledger:
+            for phase in TERMINAL_PHASES:
+                yield name, (*base, user, phase)
         for accelerator in accelerators:
             yield USER_CARD_SECONDS.metric.name, (*base, user, accelerator)
 

@@ -10,11 +10,12 @@ A part is never held for less time than its total, since it is never older.
 from collections.abc import Callable
 
 from exporter.metrics.counters import (
-    EVENT_FAMILY_BY_NAME,
+    USER_FAMILIES,
     Ledger,
     Series,
     SeriesKey,
     milliseconds,
+    shown_key,
     total_of,
 )
 
@@ -27,23 +28,23 @@ def visible_series(ledger: Ledger, is_held: Callable[[SeriesKey], bool]) -> dict
         is_held: whether a series is held at zero.
     """
     shown: dict[SeriesKey, Series] = {}
-    parts: dict[SeriesKey, list[Series]] = {}
     held_back: dict[SeriesKey, int] = {}
     for key, series in ledger.items():
         is_zero = is_held(key)
         visible = _at_zero(series) if is_zero else series
-        total = total_of(key)
-        if total is None:
+        if key[0] not in USER_FAMILIES:
             shown[key] = visible
             continue
-        name, values = key
-        parts.setdefault((name, EVENT_FAMILY_BY_NAME[name].shown(values)), []).append(visible)
-        if is_zero:
+        shows = shown_key(key)
+        other = shown.get(shows)
+        shown[shows] = visible if other is None else _sum(other, visible)
+        if is_zero and series.value:
+            total = total_of(key)
             held_back[total] = held_back.get(total, 0) + milliseconds(series.value)
     for total, amount in held_back.items():
-        if amount and total in shown and not is_held(total):
+        if total in shown and not is_held(total):
             shown[total] = _less(shown[total], amount)
-    return shown | {key: _sum(series) for key, series in parts.items()}
+    return shown
 
 
 def _at_zero(series: Series) -> Series:
@@ -55,8 +56,6 @@ def _less(series: Series, amount: int) -> Series:
     return Series(series.created, (milliseconds(series.value) - amount) / 1000)
 
 
-def _sum(parts: list[Series]) -> Series:
-    if len(parts) == 1:
-        return parts[0]
-    total = sum(milliseconds(part.value) for part in parts)
-    return Series(min(part.created for part in parts), total / 1000)
+def _sum(one: Series, other: Series) -> Series:
+    total = milliseconds(one.value) + milliseconds(other.value)
+    return Series(min(one.created, other.created), total / 1000)

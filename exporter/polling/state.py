@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from exporter.clock import Clocks, wait
 from exporter.errors import HistoryLostError, StateError
@@ -260,7 +260,9 @@ class TargetState:
             )
         if self._users is None:
             self._ledger = without_users(self._ledger)
-        elif left.users is not None:
+        elif left.users is None:
+            self._users.learn(self._ledger, self.fleet.whole_jobs())
+        else:
             self._users = left.users
             self._users.resume(self._jobs.max_users, self._target.name)
         renamed = self._target.identity.labels != left.labels
@@ -584,6 +586,8 @@ def _digest(
     """The new jobs and counters after a view. Runs in a thread: many jobs take a while."""
     observed = observe(fleet, view, now, known, name_user)
     after_fleet = observed.fleet
-    zeros = () if name_user is None else user_zero_series(after_fleet.open.values(), name_user)
+    zeros: Iterable[SeriesKey] = ()
+    if name_user is not None:
+        zeros = user_zero_series(after_fleet.open.values(), observed.events, name_user, ledger)
     after, changed = add(ledger, observed.events, after_fleet.accelerators, now, zeros)
     return observed, after, changed

@@ -15,12 +15,14 @@ from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, USER_FAMILIES, Serie
 
 log = logging.getLogger(__name__)
 
+_ALWAYS_ALLOWED = frozenset({"", OTHER})
+
 
 class UserLimiter:
     """Names the users of one target.
 
     Args:
-        limit: users with a name; users without a name ("") do not count.
+        limit: users that keep their names; jobs without a user ("") are not limited.
         target: its name, for log lines.
     """
 
@@ -40,20 +42,21 @@ class UserLimiter:
         return len(self._others)
 
     def learn(self, ledger: Iterable[SeriesKey], jobs: Iterable[TrackedJob]) -> None:
-        """Keep the names that saved counters have, and do not name users of jobs in ``other``."""
+        """Keep the names that counters and jobs have; users of jobs in ``other`` stay there."""
         for name, values in ledger:
             if name in USER_FAMILIES:
-                user = values[EVENT_FAMILY_BY_NAME[name].key_labels.index("user")]
-                if user not in ("", OTHER):
-                    self._named.add(user)
+                self._named.add(values[EVENT_FAMILY_BY_NAME[name].key_labels.index("user")])
         for known in jobs:
-            if known.user == OTHER and known.job.user not in self._named:
+            if known.user == OTHER:
                 self._others.add(known.job.user)
-        self._others.discard(OTHER)
+            elif known.user is not None:
+                self._named.add(known.user)
+        self._named -= _ALWAYS_ALLOWED
+        self._others -= self._named | _ALWAYS_ALLOWED
 
     def name(self, user: str) -> str:
         """The name under which a user counts; new users get one as long as there are some left."""
-        if user in self._named or user in ("", OTHER):
+        if user in self._named or user in _ALWAYS_ALLOWED:
             return user
         if user in self._others:
             return OTHER

@@ -27,6 +27,7 @@ from exporter.metrics.counters import (
     Exemplar,
     Series,
     add,
+    shown_key,
 )
 from exporter.metrics.exposition import assemble
 
@@ -332,15 +333,16 @@ def ledgers(draw):
     ledger, shown_as = {}, set()
     for row in draw(st.lists(st.sampled_from(EVENT_FAMILIES), max_size=8)):
         labels = tuple(draw(texts) for _ in row.key_labels)
-        if (row, row.shown(labels)) in shown_as:
+        shown = shown_key((row.metric.name, labels))
+        if shown in shown_as:
             continue
-        shown_as.add((row, row.shown(labels)))
+        shown_as.add(shown)
         if row.buckets:
             size = len(row.buckets) + 1
             counts = tuple(draw(st.lists(st.integers(0, 10**7), min_size=size, max_size=size)))
             given_ = draw(st.lists(exemplars, min_size=size, max_size=size))
-            shown = draw(st.sampled_from([(), tuple(given_)]))
-            series = Series(draw(moments), draw(amounts), counts, shown)
+            latest = draw(st.sampled_from([(), tuple(given_)]))
+            series = Series(draw(moments), draw(amounts), counts, latest)
         else:
             one = draw(exemplars)
             series = Series(draw(moments), draw(amounts), (), () if one is None else (one,))
@@ -365,8 +367,8 @@ class Collector:
 def counters(row, ledger):
     names = [*TARGET, *row.shown_labels]
     found = CounterMetricFamily(row.metric.name, row.metric.help, labels=names)
-    for (_, labels), series in ledger.items():
-        values = [*TARGET.values(), *row.shown(labels)]
+    for key, series in ledger.items():
+        values = [*TARGET.values(), *shown_key(key)[1]]
         exemplar = library_exemplar(series.exemplars[0] if series.exemplars else None)
         found.add_metric(values, series.value, created=series.created, exemplar=exemplar)
     return found

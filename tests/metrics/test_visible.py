@@ -156,7 +156,6 @@ def test_only_families_by_user_have_a_total():
         each.metric.name for _, each in PAIRS
     }
     for total, by_user in PAIRS:
-        assert total_of(key(total, ONE, "x")) is None
         assert total_of(key(by_user, ONE, "li", "x")) == key(total, ONE, "x")
 
 
@@ -165,7 +164,7 @@ def test_users_with_unfinished_jobs_are_at_zero_before_their_first_event():
     jobs.append(job("c", user="zhao", phase="Failed", ended=NOW))
     view = View({each.id: each for each in jobs})
     known = observe(Fleet(), view, NOW).fleet.open.values()
-    found = set(user_zero_series(known, lambda user: "other" if user == "wang" else user))
+    found = set(user_zero_series(known, [], lambda user: "other" if user == "wang" else user, {}))
 
     phases = ("Completed", "Failed", "Terminated", "Abnormal")
     assert found == {

@@ -243,8 +243,11 @@ async def test_users_do_not_fall_when_a_workspace_leaves(rig, life):
 
         successor = await rig.add(store=poller.state._store)
         await successor.take_over(poller)
+        rig.publisher.pollers.remove(poller)
         await rig.settle(successor)
-        rig.publisher.pollers.remove(successor)
+        assert rig.counted("jobs_finished") == {"Failed": 1}
+        assert by_user(rig, FINISHED) == {"li": 2}
+        rig.publisher.pollers[:] = [poller]
 
     async with life() as poller:
         rig.fleet.finish(jobs[2], "Failed")

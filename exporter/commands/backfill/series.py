@@ -26,6 +26,7 @@ from exporter.metrics.counters import (
     EVENT_FAMILY_BY_NAME,
     EventFamily,
     increments,
+    shown_key,
     user_zero_keys,
     zero_series,
 )
@@ -178,9 +179,9 @@ class SeriesBuilder:
         """Create every phase of every combination, as a live exporter does."""
         for family, labels in zero_samples(self._bases):
             self._curve(family.metric.name, labels)
-        for name, values in (*zero_series(self._bases), *user_zero_keys(self._users)):
+        for key in (*zero_series(self._bases), *user_zero_keys(self._users, {})):
+            name, labels = shown_key(key)
             row = EVENT_FAMILY_BY_NAME[name]
-            labels = row.shown(values)
             if row in self._events:
                 self._histogram(row, labels) if row.buckets else self._curve(name, labels)
 
@@ -240,10 +241,10 @@ class SeriesBuilder:
 
     def _add_events(self, events: list[Event], before: float, at: float) -> None:
         for event in events:
-            for row, (name, values), amount in increments(event):
+            for row, key, amount in increments(event):
                 if row not in self._events:
                     continue
-                labels = row.shown(values)
+                name, labels = shown_key(key)
                 if row.buckets:
                     self._histogram(row, labels).observe(self._grid.at(at), amount)
                 elif row.kind == "ran":  # run time grew while the job ran
