@@ -1,119 +1,82 @@
 """CPU time of a poll with series by user, relative to one with ``jobs.by_user: false``.
 
-500 users have a job in each of 10 pools. Between two polls, all running jobs go on running, and 100
-jobs end and are replaced by new ones. A poll is everything from the pages of the active jobs, as
-received, to the body: decoding, lookup, tracker, counters, commit and rendering. Both kinds take
-turns, and read the same pages.
+500 users have a job in each of 10 pools; nine in ten of these jobs are running, so every poll
+counts card seconds for all of them. Two exporters, with a state file each, poll the same service at
+the same time.
 """
 
-import asyncio
-import json
+import re
 import sys
 import tempfile
-import time
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench_tracker import Poll
-from common import Figure, report
-
-from exporter.jobs.job import View
-from exporter.modelarts.decode.jobs import decode_page
-from exporter.simulator.catalog import VISION_POOL
-from exporter.simulator.fleet import Fleet
-from exporter.simulator.job import Job
-from exporter.simulator.wire import document
-from exporter.storage.store import Store
+from common import Client, Figure, Peer, environment, report, world
+from process import cpu, polls, running, wait_for
 
 _USERS = 500
 _POOLS = 10
-_ENDING = 100
-_ROUNDS = 9
-_PAGE = 50
-_INTERVAL = 60.0
+_WINDOWS = 5
+_POLLS = 4
 _MOST = 4 / 3
 
 
-class World:
-    """The jobs of the users; time passes in `pages`."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-        pools = [replace(VISION_POOL, name=f"team-{n}", id=f"pool-{n}") for n in range(_POOLS)]
-        self._fleet = Fleet(0, self.now, pools=pools)
-        self._active = [
-            self._start(f"user-{user}", pool.name) for user in range(_USERS) for pool in pools
-        ]
-
-    def _start(self, user: str, pool: str) -> Job:
-        job = self._fleet.create(self.now - 10, user=user, pool=pool)
-        self._fleet.start(job, self.now - 5)
-        return job
-
-    def pages(self) -> list[bytes]:
-        """What the service answers an interval later: active jobs, and those that have ended."""
-        self.now += _INTERVAL
-        ended, self._active = self._active[:_ENDING], self._active[_ENDING:]
-        for job in ended:
-            self._fleet.finish(job, "Failed", at=self.now - 20)
-            self._active.append(self._start(job.user.name, job.pool.name))
-        listed = [document(job, self.now) for job in (*self._active, *ended)]
-        parts = [listed[start : start + _PAGE] for start in range(0, len(listed), _PAGE)]
-        return [
-            json.dumps({"total": len(listed), "count": len(part), "items": part}).encode()
-            for part in parts
-        ]
-
-
-async def poll_once(poll: Poll, pages: list[bytes], now: float) -> float:
-    """Return the CPU seconds of a poll."""
-    started = time.process_time()
-    jobs = {}
-    for page in pages:
-        jobs |= {job.id: job for job in decode_page(page, workspace="0", now=now).jobs}
-    decoded = time.process_time() - started
-    newest = max(job.created or 0.0 for job in jobs.values())
-    return decoded + sum((await poll.take(View(jobs, newest_created={"0": newest}))).values())
-
-
-async def measure(folder: Path) -> tuple[dict[bool, list[float]], int]:
-    """CPU seconds of each poll, with and without users; and the number of counters by user."""
-    world = World()
-    stores = {
-        by_user: await Store.open(folder / f"state-{by_user}.db", problem=lambda: None)
-        for by_user in (False, True)
+def options(service: Peer, folder: Path, *, by_user: bool) -> dict[str, str]:
+    """The environment of an exporter."""
+    values = {
+        "poll__interval": "5s",
+        "poll__stale_after": "1h",
+        "api__max_requests_per_second": "1000",
+        "jobs__by_user": str(by_user).lower(),
+        "state__file": str(folder / f"state-{by_user}.db"),
     }
-    polls = {by_user: Poll(store, by_user=by_user) for by_user, store in stores.items()}
-    spent: dict[bool, list[float]] = {False: [], True: []}
-    for number in range(_ROUNDS + 2):
-        pages = world.pages()
-        for by_user, poll in sorted(polls.items(), reverse=bool(number % 2)):
-            seconds = await poll_once(poll, pages, world.now)
-            if number > 1:  # the first ones create all series
-                spent[by_user].append(seconds)
-    for store in stores.values():
-        await store.close()
-    return spent, len(polls[True].ledger) - len(polls[False].ledger)
+    return environment(f"http://127.0.0.1:{service.port}", **values)
+
+
+def cpu_per_poll(exporters: list[Peer]) -> list[list[float]]:
+    """CPU ms per poll of exporters that run at the same time, in several windows."""
+    for each in exporters:
+        wait_for(each.port, "incremental", 3)  # all series are shown by then
+    found: list[list[float]] = [[] for _ in exporters]
+    for _ in range(_WINDOWS):
+        before = [(cpu(each.pid), polls(each.port)["incremental"]) for each in exporters]
+        for each, (_, number) in zip(exporters, before, strict=True):
+            wait_for(each.port, "incremental", number + _POLLS)
+        for each, (used, number), values in zip(exporters, before, found, strict=True):
+            done = polls(each.port)["incremental"] - number
+            values.append((cpu(each.pid) - used) * 1000 / done)
+    return found
+
+
+def series_by_user(exporter: Peer) -> int:
+    """The number of samples with a user that are not about single jobs."""
+    client = Client(exporter.port, gzip=False)
+    text = client.body().decode()
+    client.close()
+    return len(re.findall(r"^modelarts_training_user_", text, re.MULTILINE))
 
 
 def main() -> int:
-    """Measure, and report the ratio and milliseconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        spent, series = asyncio.run(measure(Path(folder)))
-    ratios = [with_users / without for without, with_users in zip(*spent.values(), strict=True)]
-    jobs = f"{_USERS} users x {_POOLS} pools"
+    """Measure, and report the ratio."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        service = stack.enter_context(
+            world(0, _USERS * _POOLS, "--pools", str(_POOLS), "--users", str(_USERS))
+        )
+        exporters = [
+            stack.enter_context(running(options(service, Path(folder), by_user=by_user)))
+            for by_user in (False, True)
+        ]
+        without, with_users = cpu_per_poll(exporters)
+        series = series_by_user(exporters[1])
+    ratios = [one / other for one, other in zip(with_users, without, strict=True)]
     return report(
         [
             Figure(
-                f"{jobs}: CPU of a poll relative to by_user: false",
-                ratios,
-                "times",
-                _MOST,
-                most=True,
+                "CPU of a poll relative to jobs.by_user: false", ratios, "times", _MOST, most=True
             ),
-            Figure("the same, with users", [each * 1000 for each in spent[True]], "ms of CPU"),
-            Figure("the same, without", [each * 1000 for each in spent[False]], "ms of CPU"),
-            Figure("counters by user", [series], "series"),
+            Figure("CPU of a poll", with_users, "ms"),
+            Figure("CPU of a poll, jobs.by_user: false", without, "ms"),
+            Figure("series by user", [series], "series"),
         ]
     )
 

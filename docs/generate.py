@@ -30,6 +30,7 @@ has no series, instead of a 0 or a date in 1970. All series of a target have the
 | `workspace` | workspace ID |
 | `pool` | pool ID, for a federated job the ID of its group of pools, or `public` |
 | `flavor_type` | `CPU`, `GPU`, `Ascend`, or `unknown` |
+| `user` | name of the IAM user who created the job (`metadata.user_name`), `other` beyond `jobs.max_users`; empty if unset |
 | `phase` | `Creating`, `Pending`, `Running`, `Terminating`, `Completed`, `Failed`, `Terminated`, `Abnormal`, or `Unknown` |
 | `accelerator` | product name of the card (NPU or GPU), whatever its case, or `unknown`; see [fields.md](fields.md#spelling) |
 | `start_type`, `recovery`, `from_recovery`, `to_recovery` | as the service reports it (`init_or_rescheduled`, `job_reschedule`, ...), or `unknown` |
@@ -46,6 +47,9 @@ There is an [example query](#example-queries) for every metric.
 FLEET_INTRODUCTION = """\
 One series for each combination of labels that was ever seen, even if its value is 0. The gauges show what the service
 listed at the end of the last successful poll. If no poll succeeds for `poll.stale_after`, they are withdrawn.
+
+Gauges by user (`jobs.by_user`) have series only while a job counts in them. For every pool and phase they add up to
+`modelarts_training_jobs` and `modelarts_training_accelerators` of unfinished jobs.
 """
 
 POOLS_INTRODUCTION = """\
@@ -61,6 +65,9 @@ These series stay when polls fail, and with `state.file` they survive restarts. 
 `poll.interval` before it shows what it counts. In OpenMetrics they have `_created`. Histograms, and
 `modelarts_training_jobs_finished_total` for `Failed` and `Abnormal`, also have the `job_id` of the latest such job as
 an exemplar.
+
+Counters by user (`jobs.by_user`) add up to their fleet counterparts at every scrape:
+[how-it-counts.md](how-it-counts.md#what-the-numbers-promise) says how.
 """
 
 JOB_INTRODUCTION = """\
@@ -212,6 +219,25 @@ QUERIES = {
         "/ sum by (pool) (rate(modelarts_training_attempt_duration_seconds_count[7d]))",
     ),
     # Jobs
+    "modelarts_training_user_jobs": Query(
+        "Which users have the most jobs waiting, by pool?",
+        f"topk(10, sum by (user, pool) (modelarts_training_user_jobs{{{_WAITING}}}))",
+    ),
+    "modelarts_training_user_accelerators": Query(
+        "Which users use the most cards now, by pool and card?",
+        "topk(10, sum by (user, pool, accelerator) "
+        '(modelarts_training_user_accelerators{phase="Running"}))',
+    ),
+    "modelarts_training_user_jobs_finished_total": Query(
+        "Whose jobs ended badly most often in the last day?",
+        "topk(10, sum by (user) "
+        f"(increase(modelarts_training_user_jobs_finished_total{{{_ENDED_BADLY}}}[1d]))) > 0",
+    ),
+    "modelarts_training_user_accelerator_seconds_total": Query(
+        "How many card hours did each user consume in the last day, by pool?",
+        "sum by (user, pool) "
+        "(increase(modelarts_training_user_accelerator_seconds_total[1d])) / 3600",
+    ),
     "modelarts_training_job_info": Query(
         "How many jobs with their own series does each user have?",
         "count by (user) (modelarts_training_job_info)",
@@ -325,6 +351,10 @@ QUERIES = {
     "modelarts_exporter_jobs_without_series": Query(
         "For which targets is `jobs.max_series_jobs` too low, and by how many jobs?",
         "modelarts_exporter_jobs_without_series > 0",
+    ),
+    "modelarts_exporter_users_without_series": Query(
+        "For which targets is `jobs.max_users` too low, and by how many users?",
+        "modelarts_exporter_users_without_series > 0",
     ),
     "modelarts_exporter_label_values_over_limit": Query(
         "For which labels is `jobs.max_label_values` too low, and by how many values?",

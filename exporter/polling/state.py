@@ -286,8 +286,9 @@ class TargetState:
                 jobs=len(self.fleet), without_series=self._gauges.without_series
             )
             self._instruments.label_values(self._label_limiter.over_limit())
-            users = self._users
-            self._instruments.users(without_series=users and users.without_series)
+            self._instruments.users(
+                without_series=None if self._users is None else self._users.without_series
+            )
             self._instruments.verified(
                 oldest_verification(self.fleet.verification, self._target.identity.workspaces)
             )

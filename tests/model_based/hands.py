@@ -1,5 +1,7 @@
 """What may happen to the jobs of a world, chosen by small numbers: any step fits any world."""
 
+import random
+
 from exporter.simulator.catalog import (
     ASCEND_PUBLIC,
     ASCEND_ROLES,
@@ -61,6 +63,8 @@ ODD = (
 )
 WITHOUT_ID, WITHOUT_PHASE, WITHOUT_RECORDS = (0, 1), (2, 3, 4), (5,)
 UNDOCUMENTED = "Suspended"
+MOST_ACTIVE = 160
+"""Older jobs of the past have ended."""
 
 
 class Hands:
@@ -68,11 +72,13 @@ class Hands:
 
     Attributes:
         odd: positions in `ODD`, by job.
+        hidden: ids of jobs that lists omit, although they are found by id.
     """
 
     def __init__(self, world, pools):
         self.world = world
         self.odd = {}
+        self.hidden = set()
         self._pools = pools
         self._blinking = {}
 
@@ -93,15 +99,42 @@ class Hands:
             fine_tuning=how % 9 == 0,
         )
 
-    def past(self, number):
-        """Jobs of the past, an hour apart, of which one in eight still runs."""
+    def past(self, number, *, together=1, disordered=False):
+        """Jobs of the past, an hour apart, of which one in eight of the newest still runs.
+
+        Args:
+            number: of jobs.
+            together: so many are created at the same time.
+            disordered: some show another create time than that by which they are listed.
+        """
         for position in range(number):
             pool = self._pools[position % len(self._pools)]
-            at = self.world.now - 3600.0 * (number - position) - 1800.5
+            before = (number - position - 1) // together + 1
+            at = self.world.now - 3600.0 * before - 1800.5
             job = self.world.create(at, pool=pool, workspace=WORKSPACES[position % 3 == 0])
             self.world.start(job, at + 60)
-            if position % 8:
+            if position % 8 or number - position > MOST_ACTIVE:
                 self.world.finish(job, TERMINAL[position % 4], at=at + 600)
+            if disordered and position % 7 == 3:
+                shown = job.created_ms - 7_200_000
+                times = {"metadata.create_time": shown, "status.start_time": shown + 60_000}
+                self.world.override(job, times)
+
+    def scatter(self, number, how):
+        """Delete jobs at random places."""
+        jobs = sorted(self.world, key=lambda job: job.id)
+        for job in random.Random(how).sample(jobs, min(number, len(jobs))):
+            self._delete(job, how)
+
+    def delete_row(self, number, how):
+        """Delete jobs one after the other, from a random place on."""
+        jobs = sorted(self.world, key=lambda job: (job.created, job.id))
+        first = random.Random(how).randrange(len(jobs) + 1)
+        for job in jobs[first : first + number]:
+            self._delete(job, how)
+
+    def show_all(self):
+        self.hidden.clear()
 
     def do(self, what, which, how):
         """Do something to one of the jobs to which it can be done; the newest come first."""
@@ -128,8 +161,10 @@ class Hands:
                 return job.phase in ("Creating", "Pending", "Running")
             case "finish" | "end":
                 return job.phase in ACTIVE
-            case "reactivate":
+            case "reactivate" | "correct" | "swap":
                 return job.phase in TERMINAL
+            case "hide" | "show":
+                return (job.id in self.hidden) == (what == "show")
         return True
 
     def _queue(self, job, _):
@@ -156,6 +191,7 @@ class Hands:
     def _delete(self, job, _):
         self.world.delete(job)
         self.odd.pop(job.id, None)
+        self.hidden.discard(job.id)
 
     def _reactivate(self, job, _):
         self.world.reactivate(job)
@@ -165,6 +201,29 @@ class Hands:
         if job.phase in TERMINAL:
             self.world.reactivate(job)
             self.world.finish(job, TERMINAL[how % 4])
+
+    def _correct(self, job, how):
+        """From one end to another, long after it."""
+        self.world.enter(job, TERMINAL[how % 4])
+
+    def _emerge(self, job, how):
+        """An older job appears beside this one; nobody could see it before."""
+        pool = self._pools[how % len(self._pools)]
+        at = min(job.created + (how % 3 - 1) * 0.001, self.world.now)
+        new = self.world.create(at, pool=pool, workspace=job.workspace)
+        self.world.start(new, at)
+        self.world.finish(new, TERMINAL[how % 4], at=min(at + 60, self.world.now))
+
+    def _swap(self, job, how):
+        """Another job in its place: the list is as long as before."""
+        self._emerge(job, how)
+        self._delete(job, how)
+
+    def _hide(self, job, _):
+        self.hidden.add(job.id)
+
+    def _show(self, job, _):
+        self.hidden.discard(job.id)
 
     def _blink(self, job, _):
         """Into a phase that nobody knows, or back."""

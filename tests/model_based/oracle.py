@@ -42,6 +42,7 @@ class Attempt:
         odd: jobs whose documents were not what they should be, at any time meanwhile.
         narrowed: lists were empty, at any time meanwhile.
         parts: jobs that were saved while the rest was read, by id.
+        saved_at: when that was first, by id.
         unchanged: ids of jobs that were read and left out.
         view: what came of it.
     """
@@ -55,6 +56,7 @@ class Attempt:
         self.odd = set()
         self.narrowed = False
         self.parts = {}
+        self.saved_at = {}
         self.unchanged = set()
         self.view = None
 
@@ -155,7 +157,7 @@ class Oracle:
                 continue
             if job.phase not in phases:
                 raise MismatchError(f"{job_id} read in {job.phase}, but it was {sorted(phases)}")
-            self._remember(job, looked, newest_created, wall)
+            self._remember(job, looked, newest_created, attempt.saved_at.get(job_id, wall))
             self.allowed[job_id] = {self.current.get(job_id, job.phase), job.phase}
             self.current[job_id] = job.phase
         self._check_gone(view.deleted)

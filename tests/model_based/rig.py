@@ -20,16 +20,21 @@ from exporter.app.factory import ProcessContext, make_poller, plans
 from exporter.clock import Clocks
 from exporter.errors import StateError
 from exporter.huaweicloud.auth.lockout import KeyLockouts
+from exporter.jobs.fleet import EVERYTHING
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.self_metrics import Instruments
 from exporter.modelarts.sync import Sync
 from exporter.modelarts.verification.marks import oldest_verification
+from exporter.polling.handover import restored_fleet
 from exporter.polling.registry import TargetRegistry
 from exporter.polling.whole_reading import WholeReading
 from exporter.settings.schema import Settings
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.fleet import Fleet
+from exporter.simulator.job import TERMINAL
+from exporter.storage.jobs import finished_between
+from exporter.storage.scopes import scopes_of
 from exporter.storage.store import Store
 from exporter.web.publisher import Publisher
 
@@ -62,7 +67,11 @@ FAULTS = (
 EMPTY_LIST = 12
 POINTS = (
     "request", "before_commit", "after_commit", "before_publish", "after_publish", "load",
+    "verification", "part_commit",
 )  # fmt: skip
+PART = POINTS.index("part_commit")
+NUMBERS_CHECKED_EVERY = 4
+"""So many times something is published."""
 
 
 class _Log(logging.Handler):
@@ -93,7 +102,8 @@ class Rig:
         self.behaviour = Behaviour(offset=config["offset"], gzip=False, unified_jobs=self.unified)
         self.wire = Wire(self.world, self.history, self.hands, self.behaviour, self.service_clock)
         self.wire.latency = config["latency"]
-        self.wire.at_request = lambda: self.point("request")
+        self.wire.at_request = self._at_request
+        self.jobs_history = config.get("history") or 0.0
         self.oracle = self._new_oracle()
         self.running = set()
         self.counts = Counter()
@@ -124,14 +134,19 @@ class Rig:
         self._patches = contextlib.ExitStack()
         self._patches.enter_context(patch("exporter.polling.state.observe", _watched_observe))
         self._patches.enter_context(patch("exporter.polling.state.WholeReading", WatchedReading))
-        self._patches.enter_context(patch("exporter.polling.whole_reading.PART", 3))
+        part = self.config.get("part", 3)
+        self._patches.enter_context(patch("exporter.polling.whole_reading.PART", part))
         self._patches.enter_context(patch("exporter.metrics.self_metrics.ProcessCollector"))
         self._patches.enter_context(patch("exporter.simulator.wire.node_counts", _last_node_count))
         self._patches.enter_context(
             patch("exporter.polling.target.Sync", lambda *arguments: WatchedSync(self, *arguments))
         )
         logging.getLogger("exporter").addHandler(self._log)
-        self.hands.past(self.config["past"])
+        self.hands.past(
+            self.config["past"],
+            together=self.config.get("together", 1),
+            disordered=self.config.get("disordered", False),
+        )
         await self.begin()
         return self
 
@@ -201,6 +216,10 @@ class Rig:
                     "stale_after": 300.0,
                 },
                 "api": {"max_requests_per_second": self.config["rate"]},
+                "jobs": {
+                    "history": self.jobs_history,
+                    "retention": self.config.get("retention", 3600.0),
+                },
             }
         )
         clocks = Clocks(self.wall, asyncio.get_running_loop().time, asyncio.sleep)
@@ -320,6 +339,11 @@ class Rig:
         finally:
             AtOnce.lazy = False
 
+    async def _at_request(self):
+        await self.point("request")
+        if ATTEMPT.get().kind == "verify":
+            await self.point("verification")
+
     async def point(self, name):
         """A place at which the process may be killed."""
         if self._armed is None or self._armed[0] != name:
@@ -343,7 +367,7 @@ class Rig:
     def reading(self, kind):
         """A poll begins."""
         attempt = Attempt(kind, len(self.history), self.tick())
-        attempt.odd = set(self.hands.odd)
+        attempt.odd = set(self.hands.odd) | self.hands.hidden
         attempt.narrowed = bool(self.wire.narrowed)
         self.running.add(attempt)
         return attempt
@@ -364,6 +388,8 @@ class Rig:
         generation = await self.publisher.publish()
         try:
             self._inspect(self.publisher.exposition.text.decode())
+            if self.counts["published"] % NUMBERS_CHECKED_EVERY == 0:
+                self._check_numbers()
         except MismatchError as failure:
             self.fail(str(failure), failure)
         self.dirty = False
@@ -404,6 +430,34 @@ class Rig:
                 raise MismatchError(f"fell from {self._restarts[key]} to {number}: {key}")
             self._restarts[key] = number
 
+    def _check_numbers(self):
+        """What memory has is what the store has, also where it is only numbers."""
+        state = self.poller.state
+        if state.unloaded or state._applying.locked():
+            return
+        fleet, read = state.fleet, frozenset(state.fleet.newest_created)
+        since = fleet.recent_since, fleet.counted_since
+        saved = self.store._read_saved(state._key, read, since[0])
+        counted = saved.finished
+        if since[1] != EVERYTHING:
+            with self.store._database.working() as connection:
+                ours = scopes_of(connection, state._key).values()
+                counted = finished_between(
+                    connection,
+                    {scope.id: scope for scope in ours if scope.workspace in read},
+                    since[1],
+                    float("inf"),
+                )
+        stored = restored_fleet(saved, counted, since)
+        for name in ("open", "listed", "counted", "newest_created", "unified", "verification"):
+            ours, theirs = getattr(fleet, name), getattr(stored, name)
+            if ours != theirs:
+                raise MismatchError(f"{name} in memory and in the store: {ours} {theirs}"[:2000])
+        for job_id, known in fleet.recent.items():  # some are only in the store: clocks are set
+            if stored.recent.get(job_id) != known:
+                raise MismatchError(f"{job_id} is not in the store as it is in memory")
+        self.counts["numbers checked"] += 1
+
     def _check_phase(self, key):
         labels = _labels(key)
         job_id, phase = labels["job_id"], labels["phase"]
@@ -431,9 +485,10 @@ class Rig:
         self.wire.narrowed = set()
         self.wire.latency = 0.05
         self.hands.make_even()
+        self.hands.show_all()
         self.behaviour.records_in_list = True
         self.behaviour.ignored_filters = self.behaviour.rejected_filters = frozenset()
-        self.behaviour.totals = "documented"
+        self.behaviour.totals = self.config.get("totals", "documented")
         self.full_disk = 0
         self._skew = 0.0
 
@@ -479,6 +534,10 @@ class Rig:
             expected |= _histogram(EVENTS[name], labels, sorted(seen))
         expected |= self._gauges()
         shown = {key: float(v) for key, v in self._lines.items() if key.startswith(_COMPARED)}
+        if self.jobs_history:  # finished jobs leave; `_check_numbers` knows how many
+            for key in [key for key in {*shown, *expected} if _is_finished(key)]:
+                shown.pop(key, None)
+                expected.pop(key, None)
         wrong = {
             key: (shown.get(key, 0.0), expected.get(key, 0.0))
             for key in shown.keys() | expected.keys()
@@ -488,6 +547,7 @@ class Rig:
             lines = [f"{key}: {a} but should be {b}" for key, (a, b) in sorted(wrong.items())]
             raise MismatchError("\n".join(["after quiet, wrong:", *lines[:40]]))
         self._check_known()
+        self._check_numbers()
 
     def _gauges(self):
         """What is, by the world."""
@@ -587,6 +647,7 @@ def _watched_observe(fleet, view, now, known, name_user=None):
         attempt.view = view._replace(jobs={**attempt.parts, **view.jobs})
     else:
         attempt.parts |= view.jobs
+        attempt.saved_at = dict.fromkeys(view.jobs, now) | attempt.saved_at
     return observe(fleet, view, now, known, name_user)
 
 
@@ -615,6 +676,8 @@ class WatchedStore:
 
     async def commit(self, target, change, whole=None):
         rig, attempt = self._rig, ATTEMPT.get()
+        if change.jobs and whole is None:
+            await rig.point("part_commit")
         await rig.point("before_commit")
         if rig.full_disk > 0:
             rig.full_disk -= 1
@@ -673,6 +736,10 @@ def _sums(lines, name):
 
 def _is_event(key):
     return key.startswith(tuple(EVENTS))
+
+
+def _is_finished(key):
+    return key.startswith("modelarts_training_jobs{") and _labels(key)["phase"] in TERMINAL
 
 
 def _labels(key):

@@ -9,7 +9,7 @@ import random
 
 from model_based.hands import ODD, WORKSPACES
 from model_based.oracle import MismatchError
-from model_based.rig import EMPTY_LIST, FAULTS, FILTERS, INTERVAL, POINTS, Rig
+from model_based.rig import EMPTY_LIST, FAULTS, FILTERS, INTERVAL, PART, POINTS, Rig
 from model_based.virtual import StuckError, run
 
 from exporter.simulator.faults import Fault
@@ -20,8 +20,14 @@ WORLD = (
     *("queue", "start", "start", "start", "interrupt", "interrupt", "recover", "stop"),
     *("finish", "finish", "finish", "delete", "reactivate", "bounce", "blink"),
 )
+OLD = (*("delete",) * 3, *("correct",) * 3, "emerge", "emerge", "swap", "swap", "bounce")
+HIDING = ("hide", "hide", "show")
 WEIGHTS = {
     "world": 50,
+    "old": 6,
+    "hiding": 1.5,
+    "scatter": 0.7,
+    "row": 0.7,
     "sudden": 14,
     "storm": 3,
     "burst": 1,
@@ -43,10 +49,14 @@ WEIGHTS = {
     "restart": 1.2,
     "kill": 1.5,
     "reload": 2,
+    "newborn": 0.5,
     "quiet": 0.5,
 }
 WAITS = (0, 0, 0.001, 0.25, 0.999, 1, 5, 15, 30, 60, 60, 60, 61, 120, 300)
 TIMES = (1, 1, 1, 2, 3, 8)
+HISTORIES = (7200.0, 100_000.0, 0.0)
+UNTRUE = ("replace", "same_page", "truncate")
+"""Faults after which a job that lists omit may seem to be nowhere."""
 SLEEPS = (10, 300, 3599, 7200, 20_000, 90_000)
 
 
@@ -57,7 +67,14 @@ def config_of(seed):
         "offset": chance.choice(("page", "row")),
         "fixed": chance.random() < 0.2,
         "state": chance.choice(("file", "file", "memory")),
-        "past": chance.choice((0, 0, 0, 3, 10, 20, 52, 60, 110, 160)),
+        "past": chance.choice((0, 0, 3, 10, 20, 52, 60, 110, 160, 300, 600)),
+        "together": chance.choice((1, 1, 1, 7, 60, 120)),
+        "disordered": chance.random() < 0.15,
+        "hides": chance.random() < 0.3,
+        "totals": chance.choice(("documented", "documented", "page", "lies")),
+        "part": chance.choice((3, 40)),
+        "history": chance.choice((None, None, 7200.0, 100_000.0)),
+        "retention": chance.choice((3600.0, 3600.0, 0.0)),
         "pools": chance.randrange(3),
         "sweep_interval": chance.choice((180.0, 180.0, 600.0, 3600.0)),
         "latency": chance.choice((0.0, 0.05, 0.5)),
@@ -85,6 +102,10 @@ def _step(chance, name):
         "massacre": lambda: (
             name, chance.choice((3, 20, 49, 60)), chance.choice((1, 1, 3)), how % 2,
         ),
+        "old": lambda: (chance.choice(OLD), chance.randrange(1000), how),
+        "hiding": lambda: (chance.choice(HIDING), chance.randrange(1000), how),
+        "scatter": lambda: (name, chance.choice((2, 5, 20)), how),
+        "row": lambda: (name, chance.choice((5, 60, 150)), how),
         "wait": lambda: (name, chance.choice(WAITS)),
         "sleep": lambda: (name, chance.choice(SLEEPS), number % 2),
         "fault": lambda: (name, how % len(FAULTS), 1 + number % 6, chance.choice(TIMES)),
@@ -124,6 +145,12 @@ async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912, PLR0915 - a l
             _flood(hands, number, how)
         case "burst", number, how:
             hands.create(how, number)
+        case "scatter", number, how:
+            hands.scatter(number, how)
+        case "row", number, how:
+            hands.delete_row(number, how)
+        case "hide" | "show", which, how:
+            _hide(rig, name, which, how)
         case "massacre", number, stride, newest:
             _massacre(rig.world, number, stride, newest=newest)
         case "wait", seconds:
@@ -137,7 +164,8 @@ async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912, PLR0915 - a l
             wire.faults.clear()
             wire.latency = rig.config["latency"]
         case "behave", *which:
-            _behave(rig.behaviour, *which)
+            if not (rig.config.get("hides") and which[0] > 1):
+                _behave(rig.behaviour, *which)
         case "shut", *_:
             _shut(rig)
         case "odd", which, how:
@@ -161,6 +189,10 @@ async def _carry_out(rig, name, *numbers):  # noqa: C901, PLR0912, PLR0915 - a l
             await _restart(rig, "kill", lose, which)
         case "reload", number, how:
             await _reload(rig, number, how % 5)
+        case "newborn", number, how:
+            await rig.restart("kill", lose_state=True)
+            await rig.kill_at(PART, 1 + number, INTERVAL)
+            await _restart(rig, "kill", 0, how % 5)
         case "quiet", *_:
             await _be_quiet(rig)
         case _:
@@ -198,6 +230,8 @@ def _massacre(world, number, stride, *, newest):
 
 
 def _set_fault(rig, which, nth, times):
+    if rig.config.get("hides") and FAULTS[which]["do"] in UNTRUE:
+        return
     if which == EMPTY_LIST:
         # Several in a row, or one where no call is allowed, are as good as an empty project.
         set_already = any(fault.do == "replace" for fault in rig.wire.faults._faults)
@@ -205,6 +239,14 @@ def _set_fault(rig, which, nth, times):
             return
         times = 1
     rig.wire.faults.add(Fault(**FAULTS[which], nth=nth, times=times))
+
+
+def _hide(rig, name, which, how):
+    """Lists omit a job; as in `_shut`, only if calls tell that it is there."""
+    if rig.config.get("hides"):
+        rig.hands.do(name, which, how)
+        for attempt in rig.running:
+            attempt.odd |= rig.hands.hidden
 
 
 def _behave(behaviour, which, first, second):
@@ -225,6 +267,8 @@ def _behave(behaviour, which, first, second):
 def _shut(rig):
     """Lists that are empty for a while, or no calls for single jobs; both would be an end."""
     wire = rig.wire
+    if rig.config.get("hides"):
+        return
     if rig.config["shut"] == "forbid":
         wire.forbidden = not wire.forbidden
     elif wire.narrowed:
@@ -250,6 +294,8 @@ async def _reload(rig, number, which):
     if number < 12 and (file or "commit" not in POINTS[point]):
         await rig.kill_at(point, 1 + number % 2, 3 * INTERVAL)
     choice = {0: WORKSPACES[:1], 1: WORKSPACES}.get(which)
+    if rig.config.get("history"):
+        rig.jobs_history = HISTORIES[number % len(HISTORIES)]
     await rig.reload(choice if file else None)
 
 

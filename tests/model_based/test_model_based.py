@@ -58,6 +58,11 @@ REGRESSIONS = {
             *(("create", 0, 0), ("wait", 61), ("even", 0, 0), ("wait", 61)),
         ],
     ),
+    # What was saved of a first reading was used by the next one after a restart.
+    "a kill in the middle of the first reading": (
+        PLAIN | {"pools": 2, "unified": "rejected"},
+        [("flood", 20, 150), ("create", 3, 286), ("kill", 1, 3, 0, 3)],
+    ),
     # No mistake of the exporter's: only a sweep can find an old job again that had no id.
     "an old job without an id": (
         PLAIN | {"offset": "row", "past": 160, "state": "memory", "pools": 2},

@@ -4,6 +4,7 @@ It knows who has seen what.
 """
 
 import asyncio
+import contextlib
 import json
 from contextvars import ContextVar
 
@@ -132,7 +133,8 @@ class Wire:
         if operation.name == "get" and self.forbidden:
             return ApiError(403, "ModelArts.0112", "not allowed").reply("1")
         try:
-            reply = self._api.answer(operation, request, now)[1]
+            with self._without_hidden(operation, request):
+                reply = self._api.answer(operation, request, now)[1]
         except ApiError as refusal:
             return refusal.reply("1")
         reply = damaged(reply, sorted(faults, key=lambda fault: fault.do == "truncate"))
@@ -143,6 +145,22 @@ class Wire:
                 reply.body = b'{"total":0,"count":0,"items":[]}'
         self._note(attempt, operation.name, reply.body)
         return reply
+
+    @contextlib.contextmanager
+    def _without_hidden(self, operation, request):
+        """Lists omit jobs that are hidden, unless they are asked for one by one."""
+        filters = json.loads(request.body).get("filters", []) if operation.name == "search" else []
+        if operation.name != "search" or {each["key"] for each in filters} & {"id", "name"}:
+            yield
+            return
+        hidden = [self._world[job_id] for job_id in self._hands.hidden if job_id in self._world]
+        for job in hidden:
+            self._world.index.remove(job)
+        try:
+            yield
+        finally:
+            for job in hidden:
+                self._world.index.add(job)
 
     def _act(self):
         due = [act for countdown, act in self.sudden if countdown <= 1]
