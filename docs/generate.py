@@ -128,6 +128,15 @@ QUERIES = {
         "How long ago was the oldest waiting job of each pool created, in seconds?",
         "time() - min by (pool) (modelarts_training_oldest_pending_timestamp_seconds)",
     ),
+    "modelarts_training_user_jobs": Query(
+        "Which users have the most jobs waiting, by pool?",
+        f"topk(10, sum by (user, pool) (modelarts_training_user_jobs{{{_WAITING}}}))",
+    ),
+    "modelarts_training_user_accelerators": Query(
+        "Which users use the most cards now, by pool and card?",
+        "topk(10, sum by (user, pool, accelerator) "
+        '(modelarts_training_user_accelerators{phase="Running"}))',
+    ),
     # Pools
     "modelarts_pool_info": Query(
         "How many jobs are running, by pool name, if the service returns it?",
@@ -218,16 +227,6 @@ QUERIES = {
         "sum by (pool) (rate(modelarts_training_attempt_duration_seconds_sum[7d])) "
         "/ sum by (pool) (rate(modelarts_training_attempt_duration_seconds_count[7d]))",
     ),
-    # Jobs
-    "modelarts_training_user_jobs": Query(
-        "Which users have the most jobs waiting, by pool?",
-        f"topk(10, sum by (user, pool) (modelarts_training_user_jobs{{{_WAITING}}}))",
-    ),
-    "modelarts_training_user_accelerators": Query(
-        "Which users use the most cards now, by pool and card?",
-        "topk(10, sum by (user, pool, accelerator) "
-        '(modelarts_training_user_accelerators{phase="Running"}))',
-    ),
     "modelarts_training_user_jobs_finished_total": Query(
         "Whose jobs ended badly most often in the last day?",
         "topk(10, sum by (user) "
@@ -238,6 +237,7 @@ QUERIES = {
         "sum by (user, pool) "
         "(increase(modelarts_training_user_accelerator_seconds_total[1d])) / 3600",
     ),
+    # Jobs
     "modelarts_training_job_info": Query(
         "How many jobs with their own series does each user have?",
         "count by (user) (modelarts_training_job_info)",
@@ -352,10 +352,6 @@ QUERIES = {
         "For which targets is `jobs.max_series_jobs` too low, and by how many jobs?",
         "modelarts_exporter_jobs_without_series > 0",
     ),
-    "modelarts_exporter_users_without_series": Query(
-        "For which targets is `jobs.max_users` too low, and by how many users?",
-        "modelarts_exporter_users_without_series > 0",
-    ),
     "modelarts_exporter_label_values_over_limit": Query(
         "For which labels is `jobs.max_label_values` too low, and by how many values?",
         "modelarts_exporter_label_values_over_limit > 0",
@@ -400,6 +396,10 @@ QUERIES = {
     "modelarts_exporter_unknown_values_total": Query(
         "Which fields had undocumented values in the last day?",
         "sum by (field) (increase(modelarts_exporter_unknown_values_total[1d])) > 0",
+    ),
+    "modelarts_exporter_users_without_series": Query(
+        "For which targets is `jobs.max_users` too low, and by how many users?",
+        "modelarts_exporter_users_without_series > 0",
     ),
     "modelarts_up": Query(
         "For which targets did the last poll fail?",
