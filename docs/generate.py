@@ -12,8 +12,9 @@ from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
 from exporter.metrics.pools import POOL_FAMILIES
-from exporter.metrics.self_metrics import TARGET, Instruments
+from exporter.metrics.self_metrics import TARGET, Instruments, TargetInfo
 from exporter.settings.options import Option, groups
+from exporter.web.publisher import SERIES
 
 HERE = Path(__file__).parent
 
@@ -385,6 +386,10 @@ QUERIES = {
         "How old is what is shown of resource pools, in seconds?",
         "time() - modelarts_exporter_pools_last_success_timestamp_seconds",
     ),
+    "modelarts_exporter_series": Query(
+        "Which ten metric families have the most series?",
+        "topk(10, sum by (family) (modelarts_exporter_series))",
+    ),
     "modelarts_exporter_state_errors_total": Query(
         "Were there state file errors in the last hour?",
         "increase(modelarts_exporter_state_errors_total[1h]) > 0",
@@ -400,6 +405,11 @@ QUERIES = {
     "modelarts_exporter_users_without_series": Query(
         "For which targets is `jobs.max_users` too low, and by how many users?",
         "modelarts_exporter_users_without_series > 0",
+    ),
+    "modelarts_target_info": Query(
+        "How many jobs are running, by `team`, a label of the targets?",
+        'sum by (team) (sum by (region, project) (modelarts_training_jobs{phase="Running"}) '
+        "* on (region, project) group_left (team) modelarts_target_info)",
     ),
     "modelarts_up": Query(
         "For which targets did the last poll fail?",
@@ -421,11 +431,16 @@ def table(rows: Iterable[tuple[str, str, tuple[str, ...], str]]) -> str:
 def own_rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
     """The exporter's own metrics, sorted by name."""
     kinds = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
-    for instrument in sorted(Instruments().all(), key=lambda each: each.describe()[0].name):
+    rows = [
+        (SERIES.name, SERIES.type, ("family",), SERIES.help),
+        (TargetInfo.name, "gauge", (*TARGET, "target.labels"), TargetInfo.help),
+    ]
+    for instrument in Instruments().all():
         family = instrument.describe()[0]
         kind = kinds[type(instrument)]
         name = family.name + ("_total" if kind == "counter" else "")
-        yield name, kind, instrument._labelnames, family.documentation  # noqa: SLF001 - no accessor
+        rows.append((name, kind, instrument._labelnames, family.documentation))  # noqa: SLF001 - no accessor
+    yield from sorted(rows)
 
 
 def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
@@ -500,8 +515,10 @@ environment variables over the file, and the file over the defaults:
   without a value is an error: in YAML, `password: #x` is an empty value followed by a comment.
 - **Durations** have the format of Prometheus (`30s`, `5m`, `1h30m`, `7d`; units `ms`, `s`, `m`, `h`, `d`, `w`, `y`) or
   are a number of seconds.
-- **Lists** (`target.workspaces`, `web.listen_address`): repeat the flag, or separate the values by commas; in the file,
-  use a list.
+- **Lists** (`target.workspaces`, `web.listen_address`, `metrics.deny`): repeat the flag, or separate the values by
+  commas; in the file, use a list.
+- **Labels** (`target.labels`): in the file a mapping, `labels: {team: nlp, stage: production}`; in flags and variables
+  `team=nlp,stage=production`, or JSON. A label must not be named `region`, `project`, `job` or `instance`.
 - **Booleans**: `--jobs.per-job=false` or `--no-jobs.per-job`; in the environment and in the file `true` or `false`.
 - **Paths** in the file are relative to the directory of the file; paths in flags and environment variables are relative
   to the working directory.
@@ -556,6 +573,26 @@ targets:
 ```
 
 Targets must differ in `region` or in the label `project`, which is `name`, or `project_id` if there is no name.
+
+## Fewer series
+
+`modelarts_exporter_series` shows how many series each metric family has. `metrics.deny` removes families that nobody
+needs:
+
+```yaml
+metrics:
+  deny:
+    - modelarts_training_job_(created|start)_timestamp_seconds
+    - modelarts_.*_duration_seconds
+```
+
+An expression must match the whole name of the family, which for a counter ends in `_total`, and for a histogram does
+not end in `_bucket`, `_sum` or `_count`. One that matches no family is logged as a warning. A reload applies a change.
+The exporter counts denied families nevertheless, and keeps them in the state file: their counters are complete when
+they are served again. `dump` leaves them out, too; `backfill` does not.
+
+Alerts and dashboards need some families; without them they are silent. To omit all per-job series, set `jobs.per_job`
+to `false`, which also saves the work to render them.
 """
 
 SIGN_IN = """\

@@ -145,6 +145,7 @@ async def exporter(
     clocks = clocks or Clocks()
     instruments = Instruments()
     publisher = Publisher(instruments)
+    publisher.deny(settings.metrics.deny)
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(settings.state.file if keep_state else None, instruments, clocks)
         stack.push_async_callback(store.close)

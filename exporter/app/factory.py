@@ -133,7 +133,7 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
         ConfigError: the credentials can never work.
     """
     given, identity, clocks = plan.options, plan.identity, context.clocks
-    instruments = TargetInstruments(context.instruments, **identity.labels)
+    instruments = TargetInstruments(context.instruments, **identity.labels, info=given.labels)
     session = context.connect(
         timeout=plan.api.timeout,
         meter=instruments,

@@ -93,6 +93,8 @@ class Reloader:
             _log_changes(await self._pollers.apply(pending))
             if settings.log != self._settings.log:
                 logs.setup(settings.log.level, settings.log.format)
+            if settings.metrics != self._settings.metrics:
+                self._publisher.deny(settings.metrics.deny)
             self._settings = settings
         for problem in problems:
             log.error("configuration not reloaded, keeping the previous one: %s", problem)

@@ -4,7 +4,8 @@ Every counter of a target exists at 0 before it counts, so that ``increase()`` s
 """
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,6 +14,8 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from exporter import __revision__, __version__
 
@@ -38,16 +41,41 @@ _REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _POLL_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
+class TargetInfo(Collector):
+    """The family `modelarts_target_info`, whose labels differ between targets.
+
+    Attributes:
+        labels: those that are configured, by ``region`` and ``project``.
+    """
+
+    name = "modelarts_target_info"
+    help = "A target, with its labels (target.labels), for joins; always 1."
+
+    def __init__(self) -> None:
+        self.labels: dict[tuple[str, str], Mapping[str, str]] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """The family as it is now."""
+        family = Metric(self.name, self.help, "gauge")
+        for target, labels in self.labels.items():
+            constant = dict(zip(TARGET, target, strict=True))
+            family.add_sample(self.name, {**labels, **constant}, 1)
+        yield family
+
+
 class Instruments:
     """All instruments of one process.
 
     Attributes:
         registry: collects them and the process metrics.
+        target_info: the targets that are shown.
     """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=registry)
+        self.target_info = TargetInfo()
+        registry.register(self.target_info)
 
         def gauge(name: str, text: str, labels: Sequence[str] = TARGET) -> Gauge:
             return Gauge(name, text, labels, registry=registry)
@@ -190,11 +218,20 @@ class TargetInstruments:
         instruments: of the process.
         region: label value.
         project: label value.
+        info: further labels of `modelarts_target_info`.
     """
 
-    def __init__(self, instruments: Instruments, region: str, project: str) -> None:
+    def __init__(
+        self,
+        instruments: Instruments,
+        region: str,
+        project: str,
+        *,
+        info: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._all = instruments
         self._labels = (region, project)
+        self._info = info
         self._is_shown = False
 
     def rename(self, project: str) -> None:
@@ -210,13 +247,15 @@ class TargetInstruments:
     def remove(self) -> None:
         """Remove the series of the target."""
         self._is_shown = False
+        self._all.target_info.labels.pop(self._labels, None)
         for instrument in self._all.all():
             if instrument not in self._all.shared:
                 instrument.remove_by_labels(dict(zip(TARGET, self._labels, strict=True)))
 
     def show(self) -> None:
-        """Expose every counter, at zero unless it has counted already, and `modelarts_up`."""
+        """Expose every counter, at zero unless it has counted already, and what is known now."""
         self._is_shown = True
+        self._all.target_info.labels[self._labels] = self._info
         self._all.up.labels(*self._labels)
         for kind in KINDS:
             self._all.poll_duration.labels(*self._labels, kind)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.settings import secret_types, types
+from exporter.settings import metric_types, secret_types, types
 from exporter.settings.durations import show
 from exporter.settings.problems import OptionPath
 from exporter.settings.types import Address
@@ -178,6 +178,11 @@ class TargetSettings(Group):
     workspaces: Annotated[
         tuple[str, ...], types.several(types.WORKSPACE, "workspace", "workspace IDs")
     ] = _option("Workspace IDs; each costs a search of its own.", "0")
+    labels: Annotated[dict[str, str], metric_types.LABELS] = _option(
+        "Labels of `modelarts_target_info`, in the file as a mapping (`team: nlp`), otherwise as "
+        "`NAME=VALUE`.",
+        {},
+    )
     auth: AuthSettings = Field(default_factory=AuthSettings)
     pagination: Annotated[Pagination, types.choice(Pagination)] = _option(
         "How the API interprets `offset`: as a page number, as a row number, or detect it.", "auto"
@@ -323,6 +328,16 @@ class WebSettings(Group):
     )
 
 
+class MetricsSettings(Group):
+    """What is served."""
+
+    deny: Annotated[tuple[str, ...], metric_types.FAMILIES] = _option(
+        "Regular expressions of metric families that are not served. An expression must match the "
+        "whole name, as in `# TYPE` lines of the text format.",
+        [],
+    )
+
+
 class LogSettings(Group):
     """The log on standard error."""
 
@@ -349,6 +364,7 @@ class Settings(Group, BaseSettings):
     jobs: JobsSettings = Field(default_factory=JobsSettings)
     state: StateSettings = Field(default_factory=StateSettings)
     web: WebSettings = Field(default_factory=WebSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     def all_targets(self) -> tuple[TargetSettings, ...]:

@@ -210,16 +210,28 @@ def choice(literal: Any, **aliases: str) -> OptionType:
 PROJECT_ID = text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}")
 
 
-def several(one: OptionType, noun: str, plural: str) -> OptionType:
-    """One or more values of a type: separated by commas, repeated, or a list in YAML or JSON."""
+def several(
+    one: OptionType, noun: str, plural: str, *, separator: str = ",", may_be_empty: bool = False
+) -> OptionType:
+    """Values of a type: separated by commas, repeated, or a list in YAML or JSON.
+
+    Args:
+        one: the type.
+        noun: one value, for people.
+        plural: several values, for people.
+        separator: regular expression that matches the commas.
+        may_be_empty: whether an empty list is valid.
+    """
 
     def parse(value: Any) -> tuple[object, ...]:
         given = value if isinstance(value, list) else [value]
         given = [each for one_or_more in given for each in _listed(one_or_more)]
         parts = [
-            p for each in given for p in (each.split(",") if isinstance(each, str) else [each])
+            p
+            for each in given
+            for p in (re.split(separator, each) if isinstance(each, str) else [each])
         ]
-        if not parts:
+        if not parts and not may_be_empty:
             raise InvalidValueError(f"the list is empty; add at least one {noun}")
         found = tuple(one.take(part) for part in parts)
         for position, each in enumerate(found):
@@ -230,7 +242,10 @@ def several(one: OptionType, noun: str, plural: str) -> OptionType:
     # One string may contain several values, separated by commas.
     item: JsonSchema = {"anyOf": [_STRING, one.schema]}
     schema: JsonSchema = {
-        "anyOf": [*item["anyOf"], {"type": "array", "items": item, "minItems": 1}]
+        "anyOf": [
+            *item["anyOf"],
+            {"type": "array", "items": item, "minItems": 0 if may_be_empty else 1},
+        ]
     }
     return replace(one, name=f"list of {plural}", parse=parse, many=True, schema=schema)
 

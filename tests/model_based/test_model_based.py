@@ -16,7 +16,7 @@ from exporter.jobs import tracker
 
 pytestmark = pytest.mark.slow
 
-LIVES = 24
+LIVES = 20
 STEPS = 130
 PLAIN = {
     "seed": 1,

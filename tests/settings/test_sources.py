@@ -35,6 +35,7 @@ EXAMPLES = {
     "target.endpoint": ("http://127.0.0.1:9979/", "http://127.0.0.1:9979"),
     "target.iam_endpoint": ("https://iam.example.org/x/", "https://iam.example.org/x"),
     "target.workspaces": ("0," + "a" * 32, ("0", "a" * 32)),
+    "target.labels": ("team=nlp, stage=a=b", {"team": "nlp", "stage": "a=b"}),
     "target.pagination": ("ROW", "row"),
     "target.ca_file": ("ca.pem", "ca.pem"),
     "target.proxy": ("http://u:p@proxy:3128", "http://u:p@proxy:3128"),
@@ -76,6 +77,7 @@ EXAMPLES = {
     "web.telemetry_path": ("/a/metrics", "/a/metrics"),
     "web.config.file": ("web.yml", "web.yml"),
     "web.enable_reload": ("true", True),
+    "metrics.deny": ("go_.*,a{1,2}", ("go_.*", "a{1,2}")),
     "log.level": ("debug", "debug"),
     "log.format": ("json", "json"),
 }
@@ -148,7 +150,7 @@ def test_only_secrets_have_no_flag():
 
 def test_defaults_are_those_of_the_contract():
     settings = load(REGION, {})
-    groups = {"poll", "api", "jobs", "web", "log"}
+    groups = {"poll", "api", "jobs", "web", "metrics", "log"}
     assert {o.name: o.default for o in options() if o.path[0] in groups} == {
         "poll.interval": "60s",
         "poll.timeout": "2m",
@@ -173,6 +175,7 @@ def test_defaults_are_those_of_the_contract():
         "web.telemetry_path": "/metrics",
         "web.config.file": "none: plain HTTP without authentication",
         "web.enable_reload": "false",
+        "metrics.deny": "none",
         "log.level": "info",
         "log.format": "text",
     }
@@ -180,6 +183,7 @@ def test_defaults_are_those_of_the_contract():
     assert target.endpoint == "https://modelarts.cn-north-4.myhuaweicloud.com"
     assert target.iam_endpoint == "https://iam.cn-north-4.myhuaweicloud.com"
     assert target.workspaces == ("0",)
+    assert (target.labels, settings.metrics.deny) == ({}, ())
     assert target.auth.method == target.pagination == "auto"
     assert target.project_id is target.name is target.proxy is None
     assert settings.poll.stale_after == 300.0
@@ -242,6 +246,32 @@ def test_lists_may_be_json():
 
     assert settings.target.workspaces == ("0", "vision")
     assert settings.web.listen_address == (Address("::1", 9978),)
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        ("{team: nlp, _x1: 'a \u4e2d'}", {"team": "nlp", "_x1": "a \u4e2d"}),
+        ("{cost: '4711'}", {"cost": "4711"}),
+        ("[team=nlp, 'a=b,c=d']", {"team": "nlp", "a": "b", "c": "d"}),
+        ("{}", {}),
+    ],
+)
+def test_labels_are_a_mapping_in_the_file(here, content, labels):
+    settings = with_file(here, f"target: {{region: cn-north-4, labels: {content}}}\n")
+    assert settings.target.labels == labels
+
+
+def test_labels_replace_labels_and_may_be_json(here):
+    file = {"target": {"region": "cn-north-4", "labels": {"team": "nlp"}}}
+    environ = {"MODELARTS_EXPORTER_TARGET__LABELS": '{"team": "cv, ocr"}'}
+    flags = ["--target.labels=a=1", "--target.labels", "b=2,c=3"]
+    assert with_file(here, file, (), environ).target.labels == {"team": "cv, ocr"}
+    assert with_file(here, file, flags, environ).target.labels == {"a": "1", "b": "2", "c": "3"}
+
+
+def test_nothing_may_be_denied(here):
+    assert with_file(here, {"metrics": {"deny": []}}, REGION).metrics.deny == ()
 
 
 def test_file_may_be_named_by_the_environment(here):
