@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from exporter.metrics.counters import BASE, EVENT_FAMILIES
+from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
 from exporter.metrics.pools import POOL_FAMILIES
@@ -31,6 +31,7 @@ has no series, instead of a 0 or a date in 1970. All series of a target have the
 | `workspace` | workspace ID |
 | `pool` | pool ID, for a federated job the ID of its group of pools, or `public` |
 | `flavor_type` | `CPU`, `GPU`, `Ascend`, or `unknown` |
+| `user` | name of the IAM user who created the job (`metadata.user_name`), `other` beyond `jobs.max_users`; empty if unset |
 | `phase` | `Creating`, `Pending`, `Running`, `Terminating`, `Completed`, `Failed`, `Terminated`, `Abnormal`, or `Unknown` |
 | `accelerator` | product name of the card (NPU or GPU), whatever its case, or `unknown`; see [fields.md](fields.md#spelling) |
 | `start_type`, `recovery`, `from_recovery`, `to_recovery` | as the service reports it (`init_or_rescheduled`, `job_reschedule`, ...), or `unknown` |
@@ -47,6 +48,9 @@ There is an [example query](#example-queries) for every metric.
 FLEET_INTRODUCTION = """\
 One series for each combination of labels that was ever seen, even if its value is 0. The gauges show what the service
 listed at the end of the last successful poll. If no poll succeeds for `poll.stale_after`, they are withdrawn.
+
+Gauges by user (`jobs.by_user`) have series only while a job counts in them. For every pool and phase they add up to
+`modelarts_training_jobs` and `modelarts_training_accelerators` of unfinished jobs.
 """
 
 POOLS_INTRODUCTION = """\
@@ -62,6 +66,9 @@ These series stay when polls fail, and with `state.file` they survive restarts. 
 `poll.interval` before it shows what it counts. In OpenMetrics they have `_created`. Histograms, and
 `modelarts_training_jobs_finished_total` for `Failed` and `Abnormal`, also have the `job_id` of the latest such job as
 an exemplar.
+
+Counters by user (`jobs.by_user`) add up to their fleet counterparts at every scrape:
+[how-it-counts.md](how-it-counts.md#what-the-numbers-promise) says how.
 """
 
 JOB_INTRODUCTION = """\
@@ -121,6 +128,15 @@ QUERIES = {
     "modelarts_training_oldest_pending_timestamp_seconds": Query(
         "How long ago was the oldest waiting job of each pool created, in seconds?",
         "time() - min by (pool) (modelarts_training_oldest_pending_timestamp_seconds)",
+    ),
+    "modelarts_training_user_jobs": Query(
+        "Which users have the most jobs waiting, by pool?",
+        f"topk(10, sum by (user, pool) (modelarts_training_user_jobs{{{_WAITING}}}))",
+    ),
+    "modelarts_training_user_accelerators": Query(
+        "Which users use the most cards now, by pool and card?",
+        "topk(10, sum by (user, pool, accelerator) "
+        '(modelarts_training_user_accelerators{phase="Running"}))',
     ),
     # Pools
     "modelarts_pool_info": Query(
@@ -211,6 +227,16 @@ QUERIES = {
         "What is the mean time between failures, in seconds, by pool?",
         "sum by (pool) (rate(modelarts_training_attempt_duration_seconds_sum[7d])) "
         "/ sum by (pool) (rate(modelarts_training_attempt_duration_seconds_count[7d]))",
+    ),
+    "modelarts_training_user_jobs_finished_total": Query(
+        "Whose jobs ended badly most often in the last day?",
+        "topk(10, sum by (user) "
+        f"(increase(modelarts_training_user_jobs_finished_total{{{_ENDED_BADLY}}}[1d]))) > 0",
+    ),
+    "modelarts_training_user_accelerator_seconds_total": Query(
+        "How many card hours did each user consume in the last day, by pool?",
+        "sum by (user, pool) "
+        "(increase(modelarts_training_user_accelerator_seconds_total[1d])) / 3600",
     ),
     # Jobs
     "modelarts_training_job_info": Query(
@@ -388,6 +414,10 @@ QUERIES = {
         "Which fields had undocumented values in the last day?",
         "sum by (field) (increase(modelarts_exporter_unknown_values_total[1d])) > 0",
     ),
+    "modelarts_exporter_users_without_series": Query(
+        "For which targets is `jobs.max_users` too low, and by how many users?",
+        "modelarts_exporter_users_without_series > 0",
+    ),
     "modelarts_target_info": Query(
         "How many jobs are running, by `team`, a label of the targets?",
         'sum by (team) (sum by (region, project) (modelarts_training_jobs{phase="Running"}) '
@@ -434,7 +464,7 @@ def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
         (r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in POOL_FAMILIES
     ]
     events = [
-        (r.metric.name, r.metric.type, (*TARGET, *BASE, *r.labels), r.metric.help)
+        (r.metric.name, r.metric.type, (*TARGET, *r.shown_labels), r.metric.help)
         for r in EVENT_FAMILIES
     ]
     job = [

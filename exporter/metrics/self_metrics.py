@@ -154,6 +154,11 @@ class Instruments:
             "modelarts_exporter_jobs_without_series",
             "Jobs without their own series because of jobs.max_series_jobs.",
         )
+        self.users_without_series = gauge(
+            "modelarts_exporter_users_without_series",
+            "Users that are part of other because of jobs.max_users, as far as seen since the "
+            "start; absent without jobs.by_user.",
+        )
         self.label_values_over_limit = gauge(
             "modelarts_exporter_label_values_over_limit",
             "Values of a label that are shown as other because of jobs.max_label_values, as far "
@@ -360,6 +365,14 @@ class TargetInstruments:
         """Set when the part of the list that was verified longest ago was, in unix seconds."""
         if oldest is not None:
             self._all.oldest_verification.labels(*self._labels).set(oldest)
+
+    def users(self, *, without_series: int | None) -> None:
+        """Set how many users are shown as ``other``; None = there are no series by user."""
+        if without_series is None:
+            labels = dict(zip(TARGET, self._labels, strict=True))
+            self._all.users_without_series.remove_by_labels(labels)
+        else:
+            self._all.users_without_series.labels(*self._labels).set(without_series)
 
     def label_values(self, over_limit: Mapping[str, int]) -> None:
         """Set how many values of each label are shown as ``other``."""

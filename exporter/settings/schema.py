@@ -306,6 +306,14 @@ class JobsSettings(Group):
         "per target; the values seen first keep their names, all others are shown as `other`.",
         "2000",
     )
+    by_user: Annotated[bool, types.BOOLEAN] = _option(
+        "Whether to count jobs and cards by user, too.", "true"
+    )
+    max_users: Annotated[int, types.whole(at_least=0)] = _option(
+        "Maximum number of users with series of their own per target; the users seen first keep "
+        "their names, all others together are shown as `other`.",
+        "500",
+    )
     unified: Annotated[bool, types.BOOLEAN] = _option(
         "Whether to include fine-tuning jobs (`unified_jobs`), where the service supports that.",
         "true",

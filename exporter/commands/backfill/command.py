@@ -32,6 +32,7 @@ from exporter.commands.console import (
 from exporter.errors import ConfigError, ExporterError, PollError, StartError
 from exporter.jobs.flavor_types import complete_all
 from exporter.jobs.job import Job
+from exporter.polling.user_limit import UserLimiter
 from exporter.settings.schema import Settings
 
 LOOKBACK_SECONDS = 300.0
@@ -108,7 +109,13 @@ async def _read(
     """Read all jobs of all targets."""
     now = round(clock(), 3)  # all times are whole milliseconds
     limits = settings.jobs
-    planned = plan(arguments, history=limits.history, now=now, idle_retention=limits.idle_retention)
+    planned = plan(
+        arguments,
+        history=limits.history,
+        now=now,
+        idle_retention=limits.idle_retention,
+        users=limits.max_users if limits.by_user else None,
+    )
     if planned.step > LOOKBACK_SECONDS:
         print_note(f"--step {arguments.step} leaves gaps in graphs: Prometheus looks back 5m only")
     targets: list[TargetRead] = []
@@ -172,6 +179,8 @@ def _options(settings: Settings, arguments: BackfillArguments) -> dict[str, str]
         "--histograms": str(arguments.histograms),
         "jobs.history": f"{settings.jobs.history:g}",
         "jobs.idle_retention": f"{settings.jobs.idle_retention:g}",
+        "jobs.by_user": str(settings.jobs.by_user),
+        "jobs.max_users": str(settings.jobs.max_users),
         "targets": " ".join([*targets, *(settings.targets_files or ())]),
     }
 
@@ -197,6 +206,7 @@ async def _series(header: CheckpointHeader, jobs: Jobs) -> _Series:
             kept=planned.history,
             idle=planned.idle_retention,
             histograms=planned.histograms,
+            users=None if planned.users is None else UserLimiter(planned.users, read.project),
         )
         for read in header.targets
     }
