@@ -34,8 +34,7 @@ OWN = [
     for family in instrument.describe()
 ]
 OWN.append(Metric(TargetInfo.name, "gauge", ""))
-OF_USERS = "modelarts_training_user_accelerator_seconds_total"
-TYPES = {OF_USERS: "counter"} | {metric.name: metric.type for metric in (*FAMILIES, *OWN)}
+TYPES = {metric.name: metric.type for metric in (*FAMILIES, *OWN)}
 FOREIGN = {"up": "gauge", "process_start_time_seconds": "gauge"}
 FOREIGN |= {price["record"]: "gauge" for price in PRICES}
 PER_JOB = {name for name in ALERTS if name.startswith("ModelArtsTrainingJob")}
