@@ -112,6 +112,27 @@ async def test_parts_that_were_left_behind_do_not_leave_the_numbers(rig):
     assert after.state.fleet.counted == {}
 
 
+async def test_jobs_leave_the_gauges_while_the_rest_is_read(rig, monkeypatch):
+    await rig.serve()
+    now = rig.fleet.now
+    for number in range(120):  # the older half will have ended too long ago
+        job = rig.fleet.create(now - 7200.0 + number)
+        rig.fleet.start(job, at=now - 7000.0)
+        rig.fleet.finish(job, at=now - (3590.0 if number < 60 else 600.0))
+    poller = await rig.add(jobs={"history": "1h"})
+    read_page = Search._keep_page
+
+    async def read_slowly(search, page):
+        await read_page(search, page)
+        rig.clock.passes(20.0)
+
+    monkeypatch.setattr(Search, "_keep_page", read_slowly)
+    assert await poller.poll()
+
+    assert sum(poller.state.fleet.counted.values()) == 60
+    assert rig.value(JOBS) == 60
+
+
 async def test_a_job_that_is_read_again_without_a_phase_is_one_job(rig, monkeypatch):
     """Pages overlap: the second reading of a job may not be as good as the first."""
     await rig.serve()

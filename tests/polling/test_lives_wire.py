@@ -110,6 +110,19 @@ async def test_the_list_of_pools_says_it_before_the_first_job(rig):
     assert counted(rig) == {"GPU": dict.fromkeys(EVENTS, 1)}
 
 
+async def test_jobs_that_ended_long_ago_are_shown_under_a_type_that_becomes_known(rig, poller):
+    """Only the store has them, and no poll reads them again."""
+    for _ in range(2):
+        rig.fleet.stop(rig.fleet.create())
+    assert await poller.poll()
+    rig.clock.passes(2 * 86400.0)
+    await settle(rig, poller)
+    assert not poller.state.fleet.recent
+    await live(rig, poller, rig.fleet.create())
+
+    assert shown(rig) == {"GPU": 3}
+
+
 @both_ways
 async def test_jobs_that_wait_when_the_exporter_starts_count_where_they_run(rig, poller):
     jobs = [rig.fleet.create() for _ in range(3)]

@@ -1,5 +1,7 @@
 """The state file is overwritten: what memory has continues, whatever happened before."""
 
+import gc
+
 import pytest
 
 from exporter.clock import Clocks
@@ -24,6 +26,7 @@ async def test_counters_continue_if_it_happens_after_a_reload(rig, tmp_path, cha
     rig.publisher.pollers.remove(before)
     await after.take_over(before)
     del before
+    gc.collect()
     await after.target.connect()
     await after.state.load()
     path.write_bytes(b"overwritten")

@@ -423,6 +423,19 @@ async def test_without_any_lookup_a_job_is_deleted_when_two_rounds_omit_it(rig, 
     assert sweeps(rig) == 1
 
 
+async def test_an_item_that_cannot_be_decoded_in_a_lookup_proves_nothing(rig):
+    poller, ids = await watched(rig, 300)
+    rig.service.behaviour.ignored_filters = frozenset({"id"})
+    rig.service.faults.add(Fault("status", "get", status=403, code="ModelArts.0010"))
+    rig.fleet[ids[220]].name = rig.fleet[ids[150]].name  # on a page that is not read
+    rig.fleet.override(ids[220], {"metadata.id": "no id / at all"})
+    rig.fleet.delete(ids[150])
+
+    await minutes(rig, poller, 3)
+    assert rig.value(JOBS) == 300
+    assert sweeps(rig) == 1
+
+
 async def test_a_bug_in_verification_costs_no_poll(rig, monkeypatch, caplog):
     poller, _ = await watched(rig, 3)
     rig.clock.passes(60)
