@@ -130,11 +130,12 @@ class Database:
         before = self._fingerprint
         if self._connection is None or before is None or self._found() != before:
             return
+        size = None
         with contextlib.suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            size = _checkpointed_size(self._connection)
         found = self._found()
-        if found is not None and found[:2] == before[:2]:  # not replaced meanwhile
-            self._fingerprint = found
+        if found is not None and found[:2] == before[:2] and size in {None, found[2]}:
+            self._fingerprint = found  # neither replaced nor overwritten meanwhile
 
     def close(self) -> None:
         """Close it, and note in the file that this was done in order."""
@@ -233,3 +234,13 @@ class Database:
             raise StateError(f"{self.name}: {error.strerror}") from error
         self._connection = None
         return aside
+
+
+def _checkpointed_size(connection: sqlite3.Connection) -> int | None:
+    """Checkpoint. Return the size of the file if it has the whole database now, in bytes."""
+    _, frames, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if frames != done:
+        return None
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(pages) * int(page_size)
