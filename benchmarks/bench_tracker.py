@@ -30,6 +30,7 @@ from exporter.modelarts.decode.jobs import decode_page
 from exporter.polling.known_jobs import TargetJobs
 from exporter.polling.render import render_gauges
 from exporter.polling.state import _digest
+from exporter.polling.user_limit import UserLimiter
 from exporter.settings.schema import JobsSettings
 from exporter.simulator.behaviour import Behaviour
 from exporter.simulator.query import parse
@@ -71,10 +72,16 @@ def again(job: Job, seconds: float = 0.0) -> Job:
 
 
 class Poll:
-    """Does what a poller does with a view, and measures the CPU seconds of each part."""
+    """Does what a poller does with a view, and measures the CPU seconds of each part.
 
-    def __init__(self, file: Store) -> None:
+    Args:
+        file: keeps the state.
+        by_user: whether there are series by user.
+    """
+
+    def __init__(self, file: Store, *, by_user: bool = True) -> None:
         self._file = file
+        self._name_user = UserLimiter(JobsSettings().max_users, "bench").name if by_user else None
         self.ledger: Ledger = {}
         self.now = time.time()
         self.fleet = Fleet(recent_since=self.now - JobsSettings().retention)
@@ -91,7 +98,11 @@ class Poll:
         known = await self._known.find(view.jobs.values())
         spent["lookup"] = time.process_time() - started
         observed, self.ledger, series = await self._timed(
-            spent, "tracker", lambda: _digest(self.fleet, self.ledger, view, known, self.now)
+            spent,
+            "tracker",
+            lambda: _digest(
+                self.fleet, self.ledger, view, known, now=self.now, name_user=self._name_user
+            ),
         )
         started = time.process_time()
         await self._file.commit(_KEY, _change(observed, series))
@@ -101,9 +112,19 @@ class Poll:
         gauges = await self._timed(
             spent,
             "series",
-            lambda: render_gauges(self.fleet, _LABELS, JobsSettings(), self._zero_init.is_held),
+            lambda: render_gauges(
+                self.fleet,
+                _LABELS,
+                JobsSettings(),
+                self._zero_init.is_held,
+                name_user=self._name_user,
+            ),
         )
-        events = counter_lines(self.ledger, _LABELS, self._zero_init.is_held, self._lines)
+        events = await self._timed(
+            spent,
+            "counters",
+            lambda: counter_lines(self.ledger, _LABELS, self._zero_init.is_held, self._lines),
+        )
         await self._timed(spent, "body", lambda: render([{**gauges.lines, **events}], self._own))
         return spent
 
@@ -158,7 +179,7 @@ def main() -> int:
         rows.append(Figure(f"{name}: lookup, tracker, commit", sums, "ms of CPU", 150, most=True))
         rows += [
             Figure(f"{name}: {part}", [each[part] * 1000 for each in spent[variant]], "ms of CPU")
-            for part in ("lookup", "tracker", "commit", "series", "body")
+            for part in ("lookup", "tracker", "commit", "series", "counters", "body")
         ]
     rows += [
         Figure(f"first view of {_KNOWN} jobs: {part}", [each * 1000], "ms of CPU")

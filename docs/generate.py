@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from exporter.metrics.counters import BASE, EVENT_FAMILIES
+from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.per_job import JOB_FAMILIES
 from exporter.metrics.pools import POOL_FAMILIES
-from exporter.metrics.self_metrics import TARGET, Instruments
+from exporter.metrics.self_metrics import TARGET, Instruments, TargetInfo
 from exporter.settings.options import Option, groups
+from exporter.web.publisher import SERIES
 
 HERE = Path(__file__).parent
 
@@ -30,6 +31,7 @@ has no series, instead of a 0 or a date in 1970. All series of a target have the
 | `workspace` | workspace ID |
 | `pool` | pool ID, for a federated job the ID of its group of pools, or `public` |
 | `flavor_type` | `CPU`, `GPU`, `Ascend`, or `unknown` |
+| `user` | name of the IAM user who created the job (`metadata.user_name`), `other` beyond `jobs.max_users`; empty if unset |
 | `phase` | `Creating`, `Pending`, `Running`, `Terminating`, `Completed`, `Failed`, `Terminated`, `Abnormal`, or `Unknown` |
 | `accelerator` | product name of the card (NPU or GPU), whatever its case, or `unknown`; see [fields.md](fields.md#spelling) |
 | `start_type`, `recovery`, `from_recovery`, `to_recovery` | as the service reports it (`init_or_rescheduled`, `job_reschedule`, ...), or `unknown` |
@@ -46,6 +48,9 @@ There is an [example query](#example-queries) for every metric.
 FLEET_INTRODUCTION = """\
 One series for each combination of labels that was ever seen, even if its value is 0. The gauges show what the service
 listed at the end of the last successful poll. If no poll succeeds for `poll.stale_after`, they are withdrawn.
+
+Gauges by user (`jobs.by_user`) have series only while a job counts in them. For every pool and phase they add up to
+`modelarts_training_jobs` and `modelarts_training_accelerators` of unfinished jobs.
 """
 
 POOLS_INTRODUCTION = """\
@@ -61,6 +66,9 @@ These series stay when polls fail, and with `state.file` they survive restarts. 
 `poll.interval` before it shows what it counts. In OpenMetrics they have `_created`. Histograms, and
 `modelarts_training_jobs_finished_total` for `Failed` and `Abnormal`, also have the `job_id` of the latest such job as
 an exemplar.
+
+Counters by user (`jobs.by_user`) add up to their fleet counterparts at every scrape:
+[how-it-counts.md](how-it-counts.md#what-the-numbers-promise) says how.
 """
 
 JOB_INTRODUCTION = """\
@@ -120,6 +128,15 @@ QUERIES = {
     "modelarts_training_oldest_pending_timestamp_seconds": Query(
         "How long ago was the oldest waiting job of each pool created, in seconds?",
         "time() - min by (pool) (modelarts_training_oldest_pending_timestamp_seconds)",
+    ),
+    "modelarts_training_user_jobs": Query(
+        "Which users have the most jobs waiting, by pool?",
+        f"topk(10, sum by (user, pool) (modelarts_training_user_jobs{{{_WAITING}}}))",
+    ),
+    "modelarts_training_user_accelerators": Query(
+        "Which users use the most cards now, by pool and card?",
+        "topk(10, sum by (user, pool, accelerator) "
+        '(modelarts_training_user_accelerators{phase="Running"}))',
     ),
     # Pools
     "modelarts_pool_info": Query(
@@ -210,6 +227,16 @@ QUERIES = {
         "What is the mean time between failures, in seconds, by pool?",
         "sum by (pool) (rate(modelarts_training_attempt_duration_seconds_sum[7d])) "
         "/ sum by (pool) (rate(modelarts_training_attempt_duration_seconds_count[7d]))",
+    ),
+    "modelarts_training_user_jobs_finished_total": Query(
+        "Whose jobs ended badly most often in the last day?",
+        "topk(10, sum by (user) "
+        f"(increase(modelarts_training_user_jobs_finished_total{{{_ENDED_BADLY}}}[1d]))) > 0",
+    ),
+    "modelarts_training_user_accelerator_seconds_total": Query(
+        "How many card hours did each user consume in the last day, by pool?",
+        "sum by (user, pool) "
+        "(increase(modelarts_training_user_accelerator_seconds_total[1d])) / 3600",
     ),
     # Jobs
     "modelarts_training_job_info": Query(
@@ -310,6 +337,14 @@ QUERIES = {
         "How many seconds are left until the current credentials expire?",
         "modelarts_exporter_credentials_expiry_timestamp_seconds - time()",
     ),
+    "modelarts_exporter_discovered_targets": Query(
+        "How many targets were found by lookups or in files?",
+        "max(modelarts_exporter_discovered_targets)",
+    ),
+    "modelarts_exporter_discovery_successful": Query(
+        "Which exporters cannot look up projects or workspaces, or read a file of targets?",
+        "modelarts_exporter_discovery_successful == 0",
+    ),
     "modelarts_exporter_duplicate_jobs_total": Query(
         "How often did pages shift while they were read, in the last hour?",
         "increase(modelarts_exporter_duplicate_jobs_total[1h])",
@@ -359,6 +394,14 @@ QUERIES = {
         "How old is what is shown of resource pools, in seconds?",
         "time() - modelarts_exporter_pools_last_success_timestamp_seconds",
     ),
+    "modelarts_exporter_series": Query(
+        "Which ten metric families have the most series?",
+        "topk(10, sum by (family) (modelarts_exporter_series))",
+    ),
+    "modelarts_exporter_shard_info": Query(
+        "Does every shard run exactly once?",
+        "count by (index, count) (modelarts_exporter_shard_info)",
+    ),
     "modelarts_exporter_state_errors_total": Query(
         "Were there state file errors in the last hour?",
         "increase(modelarts_exporter_state_errors_total[1h]) > 0",
@@ -370,6 +413,15 @@ QUERIES = {
     "modelarts_exporter_unknown_values_total": Query(
         "Which fields had undocumented values in the last day?",
         "sum by (field) (increase(modelarts_exporter_unknown_values_total[1d])) > 0",
+    ),
+    "modelarts_exporter_users_without_series": Query(
+        "For which targets is `jobs.max_users` too low, and by how many users?",
+        "modelarts_exporter_users_without_series > 0",
+    ),
+    "modelarts_target_info": Query(
+        "How many jobs are running, by `team`, a label of the targets?",
+        'sum by (team) (sum by (region, project) (modelarts_training_jobs{phase="Running"}) '
+        "* on (region, project) group_left (team) modelarts_target_info)",
     ),
     "modelarts_up": Query(
         "For which targets did the last poll fail?",
@@ -391,11 +443,16 @@ def table(rows: Iterable[tuple[str, str, tuple[str, ...], str]]) -> str:
 def own_rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
     """The exporter's own metrics, sorted by name."""
     kinds = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
-    for instrument in sorted(Instruments().all(), key=lambda each: each.describe()[0].name):
+    rows = [
+        (SERIES.name, SERIES.type, ("family",), SERIES.help),
+        (TargetInfo.name, "gauge", (*TARGET, "target.labels"), TargetInfo.help),
+    ]
+    for instrument in Instruments().all():
         family = instrument.describe()[0]
         kind = kinds[type(instrument)]
         name = family.name + ("_total" if kind == "counter" else "")
-        yield name, kind, instrument._labelnames, family.documentation  # noqa: SLF001 - no accessor
+        rows.append((name, kind, instrument._labelnames, family.documentation))  # noqa: SLF001 - no accessor
+    yield from sorted(rows)
 
 
 def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
@@ -407,7 +464,7 @@ def families() -> dict[str, list[tuple[str, str, tuple[str, ...], str]]]:
         (r.metric.name, r.metric.type, (*TARGET, *r.labels), r.metric.help) for r in POOL_FAMILIES
     ]
     events = [
-        (r.metric.name, r.metric.type, (*TARGET, *BASE, *r.labels), r.metric.help)
+        (r.metric.name, r.metric.type, (*TARGET, *r.shown_labels), r.metric.help)
         for r in EVENT_FAMILIES
     ]
     job = [
@@ -470,8 +527,10 @@ environment variables over the file, and the file over the defaults:
   without a value is an error: in YAML, `password: #x` is an empty value followed by a comment.
 - **Durations** have the format of Prometheus (`30s`, `5m`, `1h30m`, `7d`; units `ms`, `s`, `m`, `h`, `d`, `w`, `y`) or
   are a number of seconds.
-- **Lists** (`target.workspaces`, `web.listen_address`): repeat the flag, or separate the values by commas; in the file,
-  use a list.
+- **Lists** (`target.workspaces`, `web.listen_address`, `metrics.deny`): repeat the flag, or separate the values by
+  commas; in the file, use a list.
+- **Labels** (`target.labels`): in the file a mapping, `labels: {team: nlp, stage: production}`; in flags and variables
+  `team=nlp,stage=production`, or JSON. A label must not be named `region`, `project`, `job` or `instance`.
 - **Booleans**: `--jobs.per-job=false` or `--no-jobs.per-job`; in the environment and in the file `true` or `false`.
 - **Paths** in the file are relative to the directory of the file; paths in flags and environment variables are relative
   to the working directory.
@@ -526,13 +585,37 @@ targets:
 ```
 
 Targets must differ in `region` or in the label `project`, which is `name`, or `project_id` if there is no name.
+
+Targets can also be looked up (`target.projects`, `target.workspaces: all`), read from files (`targets_files`) and
+shared by several exporters (`shard`): see [targets.md](targets.md).
+
+## Fewer series
+
+`modelarts_exporter_series` shows how many series each metric family has. `metrics.deny` removes families that nobody
+needs:
+
+```yaml
+metrics:
+  deny:
+    - modelarts_training_job_(created|start)_timestamp_seconds
+    - modelarts_.*_duration_seconds
+```
+
+An expression must match the whole name of the family, which for a counter ends in `_total`, and for a histogram does
+not end in `_bucket`, `_sum` or `_count`. One that matches no family is logged as a warning. A reload applies a change.
+The exporter counts denied families nevertheless, and keeps them in the state file: their counters are complete when
+they are served again. `dump` leaves them out, too; `backfill` does not.
+
+Alerts and dashboards need some families; without them they are silent. To omit all per-job series, set `jobs.per_job`
+to `false`, which also saves the work to render them.
 """
 
 SIGN_IN = """\
 ## Ways to sign in
 
 The identity needs the permission `modelarts:trainJob:list`; [others](../README.md#least-privilege) are optional; to
-look up a project ID, also `iam:projects:listProjects`. `target.auth.method` selects one of these methods:
+look up a project ID, also `iam:projects:listProjects`; for [lookups](targets.md#look-up-projects-and-workspaces),
+perhaps others. `target.auth.method` selects one of these methods:
 
 **`auto`** uses the first source that is present: the target's own options, the Huawei Cloud SDK's environment variables
 `HUAWEICLOUD_SDK_*`, the SDK's profile file, and finally `agency`. The target's options select `oidc` if `idp_id` or

@@ -116,12 +116,13 @@ def test_prose_fits_into_120_columns(name):
 def test_examples_of_the_page_work(tmp_path):
     page = (ROOT / "docs/configuration.md").read_text()
     examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         (tmp_path / "sk").write_text("x")
         file = tmp_path / "exporter.yml"
         file.write_text(re.sub(r"/run/secrets/\S+", "sk", example))
-        settings = load(["--config.file", str(file)], {})
+        region = [] if "region:" in example else ["--target.region=cn-north-4"]
+        settings = load(["--config.file", str(file), *region], {})
         assert len(settings.all_targets()) == (2 if "targets:" in example else 1)
 
 

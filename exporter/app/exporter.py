@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from exporter.app.factory import ProcessContext, make_access_control, open_store, plans
+from exporter.app.discovery import Discovery
+from exporter.app.factory import ProcessContext, make_access_control, open_store
 from exporter.app.pollers import PollerManager
 from exporter.app.reload import Reloader
 from exporter.clock import Clocks
@@ -26,11 +27,13 @@ class Exporter:
         settings: at the start.
         publisher: holds the body that is served.
         pollers: one for each target.
+        discovery: keeps the list of targets current.
         reloader: reloads the configuration.
         clocks: the machine's.
 
     Attributes:
         publisher: as given.
+        discovery: as given.
     """
 
     def __init__(
@@ -38,10 +41,13 @@ class Exporter:
         settings: Settings,
         publisher: Publisher,
         pollers: PollerManager,
+        discovery: Discovery,
         reloader: Reloader,
+        *,
         clocks: Clocks,
     ) -> None:
         self.publisher = publisher
+        self.discovery = discovery
         self._web = settings.web
         self._interval = settings.poll.interval
         self._pollers = pollers
@@ -98,10 +104,11 @@ class Exporter:
             tasks += [group.create_task(access.run())] if access else []
             tasks += [group.create_task(self._publish_until_ready())]
             self._pollers.start(group)
-            reloading = [group.create_task(self._reloader.run())]
+            reloading = [group.create_task(self.discovery.run())]
+            reloading += [group.create_task(self._reloader.run())]
             reloading += [group.create_task(self._reload_at(hangup))] if hangup else []
             await stop.wait()
-            await _end(reloading)  # first, since a reload starts pollers
+            await _end(reloading)  # first, since they start pollers
             await self._pollers.close()
             await _end(tasks)
 
@@ -126,6 +133,7 @@ async def exporter(
     *,
     keep_state: bool = True,
     retry_unreachable: bool = True,
+    look_up: bool = False,
     load: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Exporter]:
     """Create the exporter; close its connections at the end.
@@ -137,6 +145,8 @@ async def exporter(
         keep_state: whether ``state.file`` is used, if one is configured.
         retry_unreachable: whether requests are retried if there is no connection at all; a user
             who waits for the result wants to know at once.
+        look_up: whether projects and workspaces are looked up before anything else; `Exporter.run`
+            does it while it serves.
         load: reads the settings again; None: they cannot change.
 
     Raises:
@@ -145,6 +155,7 @@ async def exporter(
     clocks = clocks or Clocks()
     instruments = Instruments()
     publisher = Publisher(instruments)
+    publisher.deny(settings.metrics.deny)
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(settings.state.file if keep_state else None, instruments, clocks)
         stack.push_async_callback(store.close)
@@ -161,9 +172,12 @@ async def exporter(
         )
         pollers = PollerManager(context, publisher)
         stack.push_async_callback(pollers.close)
-        await pollers.apply(await pollers.prepare(plans(settings, environ)))
-        reloader = Reloader(settings, load or (lambda: settings), context, pollers, publisher)
-        yield Exporter(settings, publisher, pollers, reloader, clocks)
+        discovery = Discovery(context, pollers, publisher)
+        await discovery.configure(settings, look_up=False)
+        if look_up:
+            await discovery.look_up()
+        reloader = Reloader(settings, load or (lambda: settings), discovery, instruments, publisher)
+        yield Exporter(settings, publisher, pollers, discovery, reloader, clocks=clocks)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

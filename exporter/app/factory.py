@@ -2,19 +2,19 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.app.permissions import warn_of_readable_secrets
 from exporter.clock import Clocks
 from exporter.errors import AuthError, ConfigError
 from exporter.huaweicloud.auth import sdk_config
+from exporter.huaweicloud.auth.base import Credentials
 from exporter.huaweicloud.auth.chain import AuthContext, resolve
 from exporter.huaweicloud.auth.lockout import KeyLockouts
-from exporter.huaweicloud.http import Session
+from exporter.huaweicloud.http import Http, Session
 from exporter.metrics.self_metrics import Instruments, TargetInstruments
 from exporter.modelarts.search import Paging, UnifiedJobs
 from exporter.polling.identity import TargetIdentity
@@ -71,8 +71,8 @@ class TargetPlan:
     """Everything a target's poller is made of. Equal plans make equal pollers.
 
     Attributes:
-        options: of the target.
-        identity: where it is, completed from the profile file.
+        options: of the target; neither its projects nor its workspaces are to be looked up.
+        identity: where it is.
         poll: when it is polled.
         api: limits on its requests.
         jobs: which of its jobs have series.
@@ -89,27 +89,27 @@ class TargetPlan:
     authorities: bytes | None = field(repr=False)
 
 
-def plans(settings: Settings, environ: Mapping[str, str]) -> list[TargetPlan]:
-    """Plan the poller of each target. Reads files, warns of secrets that others can read.
+def plans(
+    settings: Settings, targets: Iterable[TargetSettings], profile: sdk_config.SdkConfig | None
+) -> list[TargetPlan]:
+    """Plan the poller of each target. Reads the files of CA certificates.
 
     Args:
         settings: validated.
-        environ: has the vendor's variables.
+        targets: to poll.
+        profile: what the profile file says, if there is one.
 
     Raises:
         ConfigError: a file has disappeared since the settings were validated.
     """
-    targets = settings.all_targets()
-    known = _profile(environ)
-    warn_of_readable_secrets(settings, environ, known)
     return [
         TargetPlan(
             options=target,
-            identity=_identity(target, known if len(targets) == 1 else None),
+            identity=identity_of(target),
             poll=settings.poll,
             api=settings.api,
             jobs=settings.jobs,
-            profile=_without_secrets(known),
+            profile=_without_secrets(profile),
             authorities=_content("target.ca_file", target.ca_file),
         )
         for target in targets
@@ -133,25 +133,10 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
         ConfigError: the credentials can never work.
     """
     given, identity, clocks = plan.options, plan.identity, context.clocks
-    instruments = TargetInstruments(context.instruments, **identity.labels)
-    session = context.connect(
-        timeout=plan.api.timeout,
-        meter=instruments,
-        target=identity.display_name,
-        proxy_for=partial(proxy_for, option=given.proxy, environ=context.environ),
-        ca_file=given.ca_file,
-    )
-    auth_context = AuthContext(
-        region=identity.region,
-        iam_endpoint=identity.iam_endpoint,
-        project_id=identity.project_id,
-        environ=context.environ,
-        http=session,
-        lockouts=context.lockouts,
-        clocks=clocks,
-    )
+    instruments = TargetInstruments(context.instruments, **identity.labels, info=given.labels)
+    session = make_session(given, plan.api, context, instruments, name=identity.display_name)
     try:
-        credentials = resolve(given.auth, auth_context)
+        credentials = make_credentials(given, context, session, project_id=given.project_id)
     except BaseException:
         await session.close()
         raise
@@ -184,6 +169,50 @@ async def make_poller(plan: TargetPlan, context: ProcessContext) -> Poller:
     )
 
 
+def make_session(
+    given: TargetSettings,
+    api: ApiSettings,
+    context: ProcessContext,
+    meter: TargetInstruments,
+    *,
+    name: str,
+) -> Session:
+    """Make the connections of a target. Close them at the end."""
+    return context.connect(
+        timeout=api.timeout,
+        meter=meter,
+        target=name,
+        proxy_for=partial(proxy_for, option=given.proxy, environ=context.environ),
+        ca_file=given.ca_file,
+    )
+
+
+def make_credentials(
+    given: TargetSettings,
+    context: ProcessContext,
+    http: Http,
+    *,
+    project_id: str | None,
+    of_account: bool = False,
+) -> Credentials:
+    """Make the credentials of a target; arguments as of `AuthContext`.
+
+    Raises:
+        ConfigError: the credentials can never work.
+    """
+    auth_context = AuthContext(
+        region=given.region,
+        iam_endpoint=given.iam_endpoint,
+        project_id=project_id,
+        environ=context.environ,
+        http=http,
+        lockouts=context.lockouts,
+        clocks=context.clocks,
+        of_account=of_account,
+    )
+    return resolve(given.auth, auth_context)
+
+
 async def make_access_control(file: str | None, clocks: Clocks) -> AccessControl | None:
     """Make the access control of the exporter's own port; None: everyone has access.
 
@@ -211,26 +240,31 @@ async def open_store(file: str | None, instruments: Instruments, clocks: Clocks)
     return await Store.open(Path(file), problem=problem, clocks=clocks)
 
 
-def _identity(given: TargetSettings, known: sdk_config.SdkConfig | None) -> TargetIdentity:
-    """Where the target is. The profile file fills in what its options leave open.
+def identity_of(given: TargetSettings) -> TargetIdentity:
+    """Where a target is."""
+    return TargetIdentity(
+        name=given.name,
+        region=given.region,
+        project_id=given.project_id,
+        endpoint=given.endpoint,
+        iam_endpoint=given.iam_endpoint,
+        workspaces=tuple(given.workspaces),
+    )
+
+
+def complete(given: TargetSettings, known: sdk_config.SdkConfig | None) -> TargetSettings:
+    """The only target, with what its options leave open and the profile file tells.
 
     Raises:
         ConfigError: a value is needed from the profile file, and not valid there.
     """
-    iam_endpoint, project_id = given.iam_endpoint, given.project_id
+    found: dict[str, str] = {}
     if known and known.iam_endpoint and "iam_endpoint" not in given.model_fields_set:
         url = without_path(known.iam_endpoint)
-        iam_endpoint = _from_profile(known, "iam_endpoint", IAM_URL, url)
-    if known and known.project_id and project_id is None:
-        project_id = _from_profile(known, "project_id", PROJECT_ID, known.project_id)
-    return TargetIdentity(
-        name=given.name,
-        region=given.region,
-        project_id=project_id,
-        endpoint=given.endpoint,
-        iam_endpoint=iam_endpoint,
-        workspaces=tuple(given.workspaces),
-    )
+        found["iam_endpoint"] = _from_profile(known, "iam_endpoint", IAM_URL, url)
+    if known and known.project_id and given.project_id is None and given.projects is None:
+        found["project_id"] = _from_profile(known, "project_id", PROJECT_ID, known.project_id)
+    return given.model_copy(update=found)
 
 
 def _from_profile(
@@ -242,7 +276,7 @@ def _from_profile(
         raise ConfigError(problem(f"target.{name}", str(error), known.origin)) from None
 
 
-def _profile(environ: Mapping[str, str]) -> sdk_config.SdkConfig | None:
+def read_profile(environ: Mapping[str, str]) -> sdk_config.SdkConfig | None:
     """The values in the vendor's profile file, if there is one and it is readable."""
     path = sdk_config.profile_path(environ)
     if path is None:

@@ -2,12 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from exporter.huaweicloud.auth import sdk_config
 from exporter.settings.options import PREFIX
-from exporter.settings.schema import SECRETS, Settings
+from exporter.settings.schema import SECRETS, TargetSettings
 
 log = logging.getLogger(__name__)
 
@@ -19,35 +19,42 @@ _READ, _ENTER = 0o004, 0o001
 
 
 def warn_of_readable_secrets(
-    settings: Settings, environ: Mapping[str, str], profile: sdk_config.SdkConfig | None
+    targets: Iterable[TargetSettings],
+    file: str | None,
+    environ: Mapping[str, str],
+    profile: sdk_config.SdkConfig | None,
 ) -> None:
     """Log a warning for each file that others can read although it contains a secret.
 
     Args:
-        settings: of the process.
+        targets: of the file.
+        file: the configuration file, or one that lists targets.
         environ: environment variables.
         profile: what the profile file says, if it is used.
     """
-    for file in sorted(set(_files_with_secrets(settings, environ, profile))):
-        if _others_can_read(Path(file), environ):
+    for each in sorted(set(_files_with_secrets(targets, file, environ, profile))):
+        if _others_can_read(Path(each), environ):
             log.warning(
                 "every user of this machine can read %s, which contains a secret: restrict its "
                 "mode, for example with chmod o-r",
-                file,
+                each,
             )
 
 
 def _files_with_secrets(
-    settings: Settings, environ: Mapping[str, str], profile: sdk_config.SdkConfig | None
+    targets: Iterable[TargetSettings],
+    file: str | None,
+    environ: Mapping[str, str],
+    profile: sdk_config.SdkConfig | None,
 ) -> Iterator[str]:
-    for target in settings.all_targets():
+    for target in targets:
         auth = target.auth
         for name in SECRETS:
-            if file := getattr(auth, f"{name}_file"):
-                yield file
+            if secret_file := getattr(auth, f"{name}_file"):
+                yield secret_file
             variable = f"{PREFIX}TARGET__AUTH__{name.upper()}"
-            if getattr(auth, name) and settings.config.file and not environ.get(variable):
-                yield settings.config.file
+            if getattr(auth, name) and file and not environ.get(variable):
+                yield file
         if auth.id_token_file:
             yield auth.id_token_file
     path = sdk_config.profile_path(environ)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from exporter.app import log as logs
-from exporter.app.factory import ProcessContext, TargetPlan, needing_restart, plans
-from exporter.app.pollers import Changes, Pending, PollerManager
+from exporter.app.discovery import Discovery, log_changes
+from exporter.app.factory import needing_restart
 from exporter.errors import ConfigError
+from exporter.metrics.self_metrics import Instruments
 from exporter.settings.schema import Settings
 from exporter.web.publisher import Publisher
 
@@ -27,8 +28,8 @@ class Reloader:
     Args:
         settings: in force.
         load: reads the settings as at a start; slow, called beside the event loop.
-        context: what all targets share.
-        pollers: the pollers to change.
+        discovery: polls the targets of the settings.
+        instruments: of the process.
         publisher: publishes whether the reload succeeded.
     """
 
@@ -36,16 +37,15 @@ class Reloader:
         self,
         settings: Settings,
         load: Callable[[], Settings],
-        context: ProcessContext,
-        pollers: PollerManager,
+        discovery: Discovery,
+        instruments: Instruments,
         publisher: Publisher,
     ) -> None:
         self._settings = settings
         self._load = load
-        self._context = context
-        self._pollers = pollers
+        self._discovery = discovery
         self._publisher = publisher
-        self._succeeded = context.instruments.config_reload
+        self._succeeded = instruments.config_reload
         self._requested = asyncio.Event()
         self._waiting: list[asyncio.Future[Problems]] = []
         self._has_ended = False
@@ -81,7 +81,8 @@ class Reloader:
     async def _once(self) -> Problems:
         problems: Problems = ()
         try:
-            settings, pending = await self._prepare()
+            settings = await asyncio.to_thread(self._read)
+            changes = await self._discovery.configure(settings, look_up=True)
         except ConfigError as error:
             problems = error.problems
         except OSError as error:
@@ -90,26 +91,23 @@ class Reloader:
             log.exception("the configuration could not be read, please report it")
             problems = ("internal error, see the log",)
         else:
-            _log_changes(await self._pollers.apply(pending))
+            log_changes("configuration reloaded", changes)
             if settings.log != self._settings.log:
                 logs.setup(settings.log.level, settings.log.format)
+            if settings.metrics != self._settings.metrics:
+                self._publisher.deny(settings.metrics.deny)
             self._settings = settings
         for problem in problems:
             log.error("configuration not reloaded, keeping the previous one: %s", problem)
         self._succeeded.set(not problems)
         return problems
 
-    async def _prepare(self) -> tuple[Settings, Pending]:
-        """Do everything that can fail, before anything changes."""
-        settings, new_plans = await asyncio.to_thread(self._read)
-        return settings, await self._pollers.prepare(new_plans)
-
-    def _read(self) -> tuple[Settings, list[TargetPlan]]:
+    def _read(self) -> Settings:
         _refuse_pipe(self._settings.config.file)
         settings = self._load()
         if names := needing_restart(self._settings, settings):
             raise ConfigError(*(f"{name}: changed; restart to apply" for name in names))
-        return settings, plans(settings, self._context.environ)
+        return settings
 
 
 def _refuse_pipe(file: str | None) -> None:
@@ -125,15 +123,3 @@ def _answer(waiting: Sequence[asyncio.Future[Problems]], problems: Problems) -> 
     for done in waiting:
         if not done.done():
             done.set_result(problems)
-
-
-def _log_changes(changes: Changes) -> None:
-    pollers_by_change = changes._asdict()
-    numbers = ", ".join(f"{len(pollers)} {how}" for how, pollers in pollers_by_change.items())
-    names = {
-        how: ",".join(each.name for each in some) for how, some in pollers_by_change.items() if some
-    }
-    log.info("configuration reloaded, targets: %s", numbers, extra=names)
-    for poller in (*changes.added, *changes.changed):
-        identity = poller.target.credentials.identity
-        log.info("polling as %s", identity, extra={"target": poller.name})

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from exporter.app.exporter import Exporter
 from exporter.commands.console import in_background, show_progress_line
+from exporter.commands.discovered import Discovered
 from exporter.errors import PollError
 from exporter.jobs.job import PHASES, UNKNOWN_PHASE
 from exporter.modelarts.client import GET_POOL, GET_QUOTAS, LIST_POOLS
@@ -111,7 +112,7 @@ async def _show_progress(running: Exporter, *, quick: bool) -> None:
     waiting_for = "Signing in, reading one page ..." if quick else "Signing in ..."
     while True:
         sweeps = [poller.target.sweep_progress for poller in running.pollers]
-        jobs, total = (sum(numbers) for numbers in zip(*sweeps, strict=True))
+        jobs, total = (sum(sweep[part] for sweep in sweeps) for part in (0, 1))
         # The service's total may be wrong, and some targets may not have reported one yet.
         share = f"{jobs:,} of {total:,} jobs" if total >= jobs > 0 else f"{jobs:,} jobs"
         if jobs:
@@ -125,23 +126,39 @@ async def _show_progress(running: Exporter, *, quick: bool) -> None:
 # --- For people -----------------------------------------------------------------------------------
 
 
-def table(findings: Sequence[Finding], notes: Sequence[str], settings: PollSettings) -> str:
+def table(
+    findings: Sequence[Finding],
+    notes: Sequence[str],
+    settings: PollSettings,
+    discovered: Sequence[Discovered] = (),
+) -> str:
     """Return a table for people.
 
     Args:
         findings: one for each target; none with ``--offline``.
         notes: from `exporter.commands.preflight.preflight`.
         settings: the intervals, for the cost of a day.
+        discovered: what lookups and files have found.
     """
-    sections = [_section(_rows(finding, settings)) for finding in findings]
+    sections = [_section(_rows_of_discovered(each)) for each in discovered]
+    sections += [_section(_rows(finding, settings)) for finding in findings]
     if notes:
         sections.append(_section(("note", note) for note in notes))
     failed = sum(bool(finding.error) for finding in findings)
-    if not findings:
+    if any(each.error for each in discovered):
+        sections.append("Not all targets were found.")
+    elif not findings:
         sections.append("The configuration is ok.")
     elif len(findings) > 1:
         sections.append(f"{failed} of {len(findings)} targets failed." if failed else "All ok.")
     return "\n\n".join(sections)
+
+
+def _rows_of_discovered(each: Discovered) -> Rows:
+    yield "discovery", f"{each.looks_for} of {each.source}"
+    yield "found", f"{len(each.found):,}: {', '.join(each.found)}" if each.found else "nothing"
+    if each.error:
+        yield "result", f"FAILED: {each.error}"
 
 
 def _rows(finding: Finding, settings: PollSettings) -> Rows:
@@ -219,11 +236,20 @@ def _row(name: str, value: str) -> list[str]:
 # --- For machines ---------------------------------------------------------------------------------
 
 
-def document(findings: Sequence[Finding], notes: Sequence[str], settings: PollSettings) -> str:
+def document(
+    findings: Sequence[Finding],
+    notes: Sequence[str],
+    settings: PollSettings,
+    discovered: Sequence[Discovered] = (),
+) -> str:
     """Return the same as JSON. Fields may be added; docs/troubleshooting.md describes them."""
-    ok = not any(finding.error for finding in findings)
-    targets = [_json(finding, settings) for finding in findings]
-    return json.dumps({"ok": ok, "notes": list(notes), "targets": targets}, indent=2)
+    content = {
+        "ok": not any([each.error for each in findings] + [each.error for each in discovered]),
+        "notes": list(notes),
+        "discovery": [each._asdict() for each in discovered],
+        "targets": [_json(finding, settings) for finding in findings],
+    }
+    return json.dumps(content, indent=2)
 
 
 def _json(finding: Finding, settings: PollSettings) -> dict[str, Any]:
@@ -253,7 +279,7 @@ def _json(finding: Finding, settings: PollSettings) -> dict[str, Any]:
     }
 
 
-OUTPUTS: Mapping[str, Callable[[Sequence[Finding], Sequence[str], PollSettings], str]] = {
+OUTPUTS: Mapping[str, Callable[..., str]] = {
     "text": table,
     "json": document,
 }

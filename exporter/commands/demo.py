@@ -17,6 +17,7 @@ from exporter.simulator.server import SimulatedService
 _IGNORED_VARIABLES = (
     "MODELARTS_EXPORTER_CONFIG__",
     "MODELARTS_EXPORTER_TARGET",
+    "MODELARTS_EXPORTER_SHARD",
     "HUAWEICLOUD_SDK_",
 )
 _ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 - recognised, not listened on

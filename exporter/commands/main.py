@@ -27,6 +27,7 @@ from exporter.commands.console import (
     print_output,
     terminal_watcher,
 )
+from exporter.commands.discovered import discovered
 from exporter.commands.parser import PROGRAM, CommandLine, help_text, parse
 from exporter.commands.preflight import preflight
 from exporter.commands.signals import on_signal
@@ -175,14 +176,19 @@ def _check(line: CommandLine, environ: Mapping[str, str]) -> int:
 
     async def work() -> int:
         findings: list[check.Finding] = []
+        looked_up = not arguments.offline
         # Also made with --offline: that a target has credentials is part of the configuration.
         async with exporter(
-            settings, environ, keep_state=False, retry_unreachable=False
+            settings, environ, keep_state=False, retry_unreachable=False, look_up=looked_up
         ) as running:
-            if not arguments.offline:
+            found = discovered(running.discovery.targets, looked_up=looked_up)
+            if looked_up and settings.shard.count > 1:
+                notes.append(f"shard.index: this shard polls {len(running.pollers)} targets")
+            if looked_up:
                 findings = await check.read_targets(running, quick=arguments.quick)
-        print_output(check.OUTPUTS[arguments.output](findings, notes, settings.poll))
-        return _FAILURE if any(finding.error for finding in findings) else _SUCCESS
+        print_output(check.OUTPUTS[arguments.output](findings, notes, settings.poll, found))
+        errors = [each.error for each in findings] + [each.error for each in found]
+        return _FAILURE if any(errors) else _SUCCESS
 
     return asyncio.run(_interruptible(work()))
 
@@ -191,8 +197,8 @@ def _dump(line: CommandLine, environ: Mapping[str, str]) -> int:
     settings = _load_and_log(line.options, environ)
 
     async def work() -> int:
-        async with exporter(settings, environ, keep_state=False) as running:
-            succeeded = await running.poll_once()
+        async with exporter(settings, environ, keep_state=False, look_up=True) as running:
+            succeeded = await running.poll_once() and not running.discovery.targets.problems
             body = running.publisher.exposition.text
         print_output(_without_process(body))
         return _SUCCESS if succeeded else _FAILURE

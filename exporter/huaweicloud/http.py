@@ -6,12 +6,14 @@ credentials are sent nowhere else.
 
 import asyncio
 import base64
+import functools
 import logging
 import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -133,7 +135,7 @@ class Session:
             else ", and whether target.ca_file contains the issuing CA"
         )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=_tls(ca_file), limit=0),
+            connector=aiohttp.TCPConnector(ssl=_tls(ca_file, _content(ca_file)), limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # aiohttp would do it in the event loop
             headers={
@@ -254,8 +256,15 @@ def _headers(request: Request, proxy: Proxy | None) -> dict[str, Any]:
     }
 
 
-def _tls(ca_file: str | None) -> ssl.SSLContext:
+def _content(file: str | None) -> bytes | None:
+    return None if file is None else Path(file).read_bytes()
+
+
+@functools.lru_cache(maxsize=32)
+def _tls(ca_file: str | None, _authorities: bytes | None) -> ssl.SSLContext:
     """Verification of the server's certificate, the same with every version of Python.
+
+    Sessions that trust the same authorities share it: it takes 0.8 MB, and 20 ms to make.
 
     From version 3.13 on, Python also demands what only RFC 5280 does (``VERIFY_X509_STRICT``). Many
     company CAs do not comply, for example because their basicConstraints are not critical. OpenSSL,

@@ -1,7 +1,8 @@
 """What is known about jobs and what happened to them: the values that the tracker works with."""
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -13,6 +14,10 @@ EventKind = Literal[
     "created", "started", "restarted", "recovered", "attempted", "downgraded", "faulted",
     "initialized", "ran", "finished", "deleted",
 ]  # fmt: skip
+
+
+NameUser: TypeAlias = Callable[[str], str]
+"""The name under which the jobs of a user count: the user's own, or ``other``."""
 
 
 class Base(NamedTuple):
@@ -54,6 +59,7 @@ class Event(NamedTuple):
             ``initialized``: from the start of the run; ``finished``: run time, at the first end
             after a run; None = unknown or not applicable.
         card_seconds: of ``ran``, ``recovered``, ``finished``; None likewise.
+        user: under which it counts in series by user; None = it does not count in them.
     """
 
     kind: EventKind
@@ -62,6 +68,7 @@ class Event(NamedTuple):
     labels: tuple[str, ...] = ()
     seconds: float | None = None
     card_seconds: float | None = None
+    user: str | None = None
 
 
 class Checked(NamedTuple):
@@ -99,6 +106,7 @@ class TrackedJob(msgspec.Struct, frozen=True, gc=False, array_like=True):
             = by no version yet that does so.
         faults: by running record, its fault records that were checked for a final result.
         count_details_from: as ``count_records_from``, for faults and start-ups; never None.
+        user: that of its first event counted by user, and of all later ones; None before it.
     """
 
     job: Job
@@ -114,6 +122,7 @@ class TrackedJob(msgspec.Struct, frozen=True, gc=False, array_like=True):
     startups: Checked | None = None
     faults: tuple[Checked, ...] = ()
     count_details_from: float = ALWAYS
+    user: str | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -155,6 +164,11 @@ def counted_base(known: TrackedJob, job: Job) -> Base:
     if base is None:
         return base_of(job)
     return _shared_base(job.workspace, base.pool, base.flavor_type)
+
+
+def counted_user(known: TrackedJob, name_user: NameUser) -> str:
+    """Return the user under which a job counts now."""
+    return name_user(known.job.user) if known.user is None else known.user
 
 
 def has_run(job: Job) -> bool:

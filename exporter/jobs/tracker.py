@@ -53,7 +53,8 @@ ended when it was first seen finished, or, for a baseline job, when it was creat
 **Labels.** All events of a job count under one pool and flavor type: the best known when the first
 of them counts. If the job has no flavor type of its own, that of its pool's other jobs is the best
 (`exporter.jobs.flavor_types`). A later, better answer moves the job in the gauges at once. It moves
-the job's events as long as none has counted; it is never an event itself.
+the job's events as long as none has counted; it is never an event itself. Likewise, all events of a
+job count under one user: the one it has when the first of them counts.
 """
 
 from collections.abc import Mapping
@@ -70,9 +71,11 @@ from exporter.jobs.records import Progress, baseline, count_records
 from exporter.jobs.tracked import (
     Base,
     Event,
+    NameUser,
     TrackedJob,
     base_of,
     counted_base,
+    counted_user,
     has_run,
     settled_base,
 )
@@ -106,7 +109,11 @@ class Observation(NamedTuple):
 
 
 def observe(
-    fleet: Fleet, view: View, now: float, known: Mapping[str, TrackedJob] | None = None
+    fleet: Fleet,
+    view: View,
+    now: float,
+    known: Mapping[str, TrackedJob] | None = None,
+    name_user: NameUser | None = None,
 ) -> Observation:
     """Apply a view to what is known.
 
@@ -116,6 +123,7 @@ def observe(
         now: unix seconds.
         known: jobs that the view mentions and that the fleet does not keep whole, by id; also
             those whose flavor type depends on the `pools_with_news`.
+        name_user: under which name a user counts; None = events do not count by user.
     """
     stored = known or {}
     events: list[Event] = []
@@ -123,7 +131,10 @@ def observe(
     types = _learn_types(fleet, view)
     for read in view.jobs.values():
         before = fleet.find(read.id) or stored.get(read.id)
+        first = len(events)
         after = _observe_job(before, read, fleet, view, types, now=now, events=events)
+        if after is not None and name_user is not None and len(events) > first:
+            after = _name_user(after, name_user, events, first)
         if after is not None and after is not before:
             changes[read.id] = Change(before, after)
     changes |= _moved(fleet, stored, changes, types)
@@ -134,7 +145,8 @@ def observe(
         if last is not None:
             if job_id in view.deleted:
                 base = counted_base(last, last.job)
-                events.append(Event("deleted", job_id, base, (last.job.phase,)))
+                user = None if name_user is None else last.user
+                events.append(Event("deleted", job_id, base, (last.job.phase,), user=user))
             changes[job_id] = Change(before, None)
     after_fleet = replace(
         apply(fleet, changes),
@@ -194,6 +206,15 @@ def _observe_job(
     return _update(known, job, now, events)
 
 
+def _name_user(
+    known: TrackedJob, name_user: NameUser, events: list[Event], first: int
+) -> TrackedJob:
+    """Let a job and its events, from the one at ``first`` on, count under one user."""
+    user = counted_user(known, name_user)
+    events[first:] = [event._replace(user=user) for event in events[first:]]
+    return known if known.user == user else replace_struct(known, user=user)
+
+
 def _newest_listed_before(job: Job, fleet: Fleet, view: View) -> float | None:
     """Create time of the newest job listed before in the job's workspace.
 
@@ -249,11 +270,12 @@ def _tracked(
     run_seconds_counted: float | None,
     end_seconds_counted: float | None,
     base: Base | None,
+    user: str | None = None,
 ) -> TrackedJob:
     restarts, records_checked, count_records_from, startups, faults, count_details_from = progress
     return TrackedJob(
         job, ended, end_counted, start_counted, restarts, records_checked, count_records_from,
-        run_seconds_counted, end_seconds_counted, base, startups, faults, count_details_from,
+        run_seconds_counted, end_seconds_counted, base, startups, faults, count_details_from, user,
     )  # fmt: skip
 
 
@@ -296,6 +318,7 @@ def _update(known: TrackedJob, job: Job, now: float, events: list[Event]) -> Tra
         run_seconds_counted=run_seconds_counted,
         end_seconds_counted=end_seconds_counted,
         base=base if settled else None,
+        user=known.user,
     )
 
 

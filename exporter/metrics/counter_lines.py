@@ -9,7 +9,6 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from exporter.metrics.counters import (
-    BASE,
     EVENT_FAMILIES,
     EVENT_FAMILY_BY_NAME,
     EventFamily,
@@ -18,7 +17,8 @@ from exporter.metrics.counters import (
     Series,
     SeriesKey,
 )
-from exporter.metrics.exposition import FamilyLines, render_samples
+from exporter.metrics.exposition import FamilyLines, number, render_samples
+from exporter.metrics.visible import visible_series
 
 LineCache: TypeAlias = dict[SeriesKey, tuple[Series, FamilyLines]]
 """The lines of each series as last rendered: few change from poll to poll."""
@@ -39,11 +39,11 @@ def counter_lines(
         cache: for this target and these labels; is updated.
     """
     parts: dict[str, list[FamilyLines]] = {family.metric.name: [] for family in EVENT_FAMILIES}
-    for key, series in ledger.items():
-        visible = _at_zero(series) if is_held(key) else series
+    for key, series in visible_series(ledger, is_held).items():
         cached = cache.get(key)
-        if cached is None or cached[0] != visible:
-            cached = cache[key] = (visible, _lines(key, visible, constant))
+        if cached is None or cached[0] != series:
+            lines = cached and _changed_value(*cached, series)
+            cached = cache[key] = (series, lines or _lines(key, series, constant))
         parts[key[0]].append(cached[1])
     return {
         name: FamilyLines(
@@ -54,13 +54,20 @@ def counter_lines(
     }
 
 
-def _at_zero(series: Series) -> Series:
-    return Series(series.created, counts=(0,) * len(series.counts))
+def _changed_value(before: Series, lines: FamilyLines, series: Series) -> FamilyLines | None:
+    """The lines of a counter of which only the value has changed; None = more has changed.
+
+    All users with running jobs have such a counter, so it must be fast.
+    """
+    if series.counts or before.exemplars or series.exemplars or before.created != series.created:
+        return None
+    line = f"{lines.text.rpartition(' ')[0]} {number(series.value)}\n"
+    return FamilyLines(line, line + lines.openmetrics.partition("\n")[2])
 
 
 def _lines(key: SeriesKey, series: Series, constant: Mapping[str, str]) -> FamilyLines:
     family = EVENT_FAMILY_BY_NAME[key[0]]
-    labels = {**constant, **dict(zip((*BASE, *family.labels), key[1], strict=True))}
+    labels = {**constant, **dict(zip(family.shown_labels, key[1], strict=True))}
     return render_samples(
         _histogram(family, labels, series) if family.buckets else _counter(family, labels, series)
     )

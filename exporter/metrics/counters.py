@@ -2,16 +2,31 @@
 
 A `Ledger` maps each family and label set to a `Series`. `add` adds events; nothing is ever
 subtracted, so no value ever falls.
+
+What is counted by user is a part of another family: each event adds the same to both. Its series
+are kept by base and user. They are shown by pool and user, see `exporter.metrics.visible`.
+
+Card seconds are added up in whole milliseconds, as the service reports durations. So sums and
+differences are exact, whatever their order.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from exporter.jobs.job import PHASES, TERMINAL
-from exporter.jobs.tracked import Base, Event, EventKind
+from exporter.jobs.tracked import (
+    Base,
+    Event,
+    EventKind,
+    NameUser,
+    TrackedJob,
+    counted_base,
+    counted_user,
+)
 from exporter.metrics.exposition import Metric
 
 BASE = ("workspace", "pool", "flavor_type")
@@ -42,6 +57,7 @@ class EventFamily(NamedTuple):
         kind: of the events.
         amount: what an event adds (or observes); events without it are skipped.
         buckets: upper bounds of a histogram in seconds, without +Inf.
+        total: of a family by user: the family that counts the same for all users together.
     """
 
     metric: Metric
@@ -49,6 +65,17 @@ class EventFamily(NamedTuple):
     kind: EventKind
     amount: Literal["one", "seconds", "card_seconds"] = "one"
     buckets: tuple[float, ...] = ()
+    total: "EventFamily | None" = None
+
+    @property
+    def key_labels(self) -> tuple[str, ...]:
+        """Names of the label values in a `SeriesKey`."""
+        return (*BASE, *self.labels) if self.total is None else (*BASE, "user", *self.labels)
+
+    @property
+    def shown_labels(self) -> tuple[str, ...]:
+        """Names of the labels of a series that is shown."""
+        return (*BASE, *self.labels) if self.total is None else ("user", "pool", *self.labels)
 
 
 def _counter(name: str, text: str) -> Metric:
@@ -90,6 +117,24 @@ QUEUE = EventFamily(
     "started",
     "seconds",
     _LIFETIME_BUCKETS,
+)
+
+
+def _by_user(total: EventFamily, name: str, text: str) -> EventFamily:
+    return total._replace(metric=_counter(name, text), total=total)
+
+
+USER_FINISHED = _by_user(
+    FINISHED,
+    "user_jobs_finished",
+    "Transitions of training jobs into a terminal phase (status.phase), by user "
+    "(metadata.user_name).",
+)
+USER_CARD_SECONDS = _by_user(
+    CARD_SECONDS,
+    "user_accelerator_seconds",
+    "Run time of training jobs times their cards, in seconds (status.duration), by user "
+    "(metadata.user_name); jobs with an unknown number of cards are omitted.",
 )
 
 EVENT_FAMILIES = (
@@ -196,8 +241,12 @@ EVENT_FAMILIES = (
         "seconds",
         _LIFETIME_BUCKETS,
     ),
+    USER_FINISHED,
+    USER_CARD_SECONDS,
 )
 EVENT_FAMILY_BY_NAME = {family.metric.name: family for family in EVENT_FAMILIES}
+USER_FAMILIES = {family.metric.name: family.total for family in EVENT_FAMILIES if family.total}
+"""By name of a family by user, the family that is its total."""
 
 
 class Exemplar(NamedTuple):
@@ -225,7 +274,7 @@ class Series(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 SeriesKey: TypeAlias = tuple[str, tuple[str, ...]]
-"""Name of the family, and label values: those of `BASE`, then those of the family."""
+"""Name of the family, and label values: those of `EventFamily.key_labels`."""
 
 Ledger: TypeAlias = Mapping[SeriesKey, Series]
 
@@ -235,6 +284,7 @@ def add(
     events: Iterable[Event],
     bases: Mapping[Base, Iterable[str]],
     now: float,
+    zeros: Iterable[SeriesKey] = (),
 ) -> tuple[Ledger, dict[SeriesKey, Series]]:
     """Add events, and zeros for series that are known before their first event.
 
@@ -246,18 +296,21 @@ def add(
         events: each is passed once.
         bases: all that were ever seen, with their accelerators.
         now: unix seconds.
+        zeros: further series that exist before their first event, see `user_zero_series`.
 
     Returns:
         The ledger after, and its series that are new or have changed.
     """
     changed: dict[SeriesKey, Series] = {
         key: _new(EVENT_FAMILY_BY_NAME[key[0]], now)
-        for key in zero_series(bases)
+        for key in chain(zero_series(bases), zeros)
         if key not in ledger
     }
     latest = now + _CLOCK_TOLERANCE
     for key, series in ledger.items():
-        if series.created > latest or any(each and each.at > latest for each in series.exemplars):
+        if series.created > latest or (
+            series.exemplars and any(each and each.at > latest for each in series.exemplars)
+        ):
             changed[key] = _not_after(now, series)
     for event in events:
         for family, key, amount in increments(event):
@@ -277,8 +330,27 @@ def increments(event: Event) -> Iterator[tuple[EventFamily, SeriesKey, float]]:
     """The series that an event increments (or is observed in), and by how much."""
     for family in FAMILIES_BY_KIND[event.kind]:
         amount = 1.0 if family.amount == "one" else getattr(event, family.amount)
-        if amount is not None:
+        if amount is None:
+            continue
+        if family.total is None:
             yield family, (family.metric.name, (*event.base, *event.labels)), amount
+        elif event.user is not None:
+            yield family, (family.metric.name, (*event.base, event.user, *event.labels)), amount
+
+
+def total_of(key: SeriesKey) -> SeriesKey:
+    """The series of which a series by user is a part."""
+    name, (workspace, pool, flavor_type, _, *rest) = key
+    return USER_FAMILIES[name].metric.name, (workspace, pool, flavor_type, *rest)
+
+
+def shown_key(key: SeriesKey) -> SeriesKey:
+    """The family and `EventFamily.shown_labels` of the series that shows a series."""
+    name, values = key
+    if name not in USER_FAMILIES:
+        return key
+    _, pool, _, user, *rest = values
+    return name, (user, pool, *rest)
 
 
 def zero_series(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
@@ -290,6 +362,54 @@ def zero_series(bases: Mapping[Base, Iterable[str]]) -> Iterator[SeriesKey]:
             yield FINISHED.metric.name, (*base, phase)
         for accelerator in accelerators:
             yield CARD_SECONDS.metric.name, (*base, accelerator)
+
+
+def user_zero_series(
+    jobs: Iterable[TrackedJob],
+    events: Iterable[Event],
+    name_user: NameUser,
+    ledger: Ledger,
+) -> Iterator[SeriesKey]:
+    """The series by user that exist, at zero, before their first event or with it.
+
+    Args:
+        jobs: unfinished ones.
+        events: that are counted now.
+        name_user: under which name a user counts.
+        ledger: what exists already; most users have their series.
+    """
+    users: dict[tuple[Base, str], set[str]] = {
+        (event.base, event.user): set() for event in events if event.user is not None
+    }
+    for known in jobs:
+        key = counted_base(known, known.job), counted_user(known, name_user)
+        accelerators = users.setdefault(key, set())
+        if known.job.accelerators is not None:
+            accelerators.add(known.job.accelerator)
+    return user_zero_keys(users, ledger)
+
+
+def user_zero_keys(
+    users: Mapping[tuple[Base, str], Iterable[str]], ledger: Ledger
+) -> Iterator[SeriesKey]:
+    """As `zero_series`, for users and the accelerators of their unfinished jobs."""
+    name = USER_FINISHED.metric.name
+    for (base, user), accelerators in users.items():
+        if (name, (*base, user, TERMINAL_PHASES[-1])) not in ledger:
+            for phase in TERMINAL_PHASES:
+                yield name, (*base, user, phase)
+        for accelerator in accelerators:
+            yield USER_CARD_SECONDS.metric.name, (*base, user, accelerator)
+
+
+def milliseconds(value: float) -> int:
+    """A counter in whole milliseconds; no less than it was, should it have a smaller fraction."""
+    whole = round(value * 1000)
+    return whole if whole / 1000 >= value else whole + 1
+
+
+def _add_exactly(value: float, amount: float) -> float:
+    return (milliseconds(value) + round(amount * 1000)) / 1000
 
 
 def _new(family: EventFamily, now: float) -> Series:
@@ -313,7 +433,8 @@ def _exemplar(family: EventFamily, event: Event, amount: float, now: float) -> E
 def _incremented(
     series: Series, family: EventFamily, amount: float, exemplar: Exemplar | None
 ) -> Series:
-    value = series.value + amount
+    exact = family.amount == "card_seconds"
+    value = _add_exactly(series.value, amount) if exact else series.value + amount
     if not family.buckets:
         exemplars = series.exemplars if exemplar is None else (exemplar,)
         return Series(series.created, value, (), exemplars)

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import ACTIVE, PHASES, UNKNOWN_PHASE, Job
 from exporter.jobs.pool import PoolInfo
-from exporter.jobs.tracked import Base, Group
+from exporter.jobs.tracked import Base, Group, NameUser, counted_user
 from exporter.metrics.counters import BASE
 from exporter.metrics.exposition import Metric, SampleBlock
 from exporter.metrics.pools import POOL_INFO, pool_info_samples
@@ -32,7 +32,9 @@ class FleetFamily(NamedTuple):
         phases: of the jobs that count.
         value: what a job counts; None if that is unknown.
         aggregate: combines the values of two jobs.
-        label_values: of the series in which a job counts.
+        label_values: of the series in which a job counts; of a family by user without the user,
+            which is its first label.
+        by_user: whether it is a gauge by user. Its series exist only while a job counts in them.
     """
 
     metric: Metric
@@ -41,6 +43,21 @@ class FleetFamily(NamedTuple):
     value: Callable[[Job], float | None]
     aggregate: Callable[[float, float], float]
     label_values: Callable[[Job | Group], LabelValues]
+    by_user: bool = False
+
+    def series_of(self, job: Job, value: float | None, user: str | None) -> LabelValues | None:
+        """The label values of the series in which a job counts; None = it counts in none.
+
+        Args:
+            job: in one of the phases.
+            value: of the job.
+            user: under which it counts; None = there are no series by user.
+        """
+        if value is None:
+            return None
+        if not self.by_user:
+            return self.label_values(job)
+        return (user, *self.label_values(job)) if value and user is not None else None
 
 
 def _family(
@@ -54,6 +71,15 @@ def _family(
 ) -> FleetFamily:
     metric = Metric(f"modelarts_training_{name}", "gauge", text)
     return FleetFamily(metric, labels, phases, value, aggregate, attrgetter(*labels))
+
+
+def _user_family(
+    name: str, text: str, labels: tuple[str, ...], value: Callable[[Job], float | None]
+) -> FleetFamily:
+    metric = Metric(f"modelarts_training_user_{name}", "gauge", text)
+    return FleetFamily(
+        metric, ("user", *labels), ACTIVE, value, operator.add, attrgetter(*labels), by_user=True
+    )
 
 
 FLEET_FAMILIES = (
@@ -105,6 +131,19 @@ FLEET_FAMILIES = (
         attrgetter("created"),
         aggregate=min,
     ),
+    _user_family(
+        "jobs",
+        "Unfinished training jobs by user (metadata.user_name).",
+        ("pool", "phase"),
+        lambda _: 1,
+    ),
+    _user_family(
+        "accelerators",
+        "Cards (NPUs, GPUs) requested by unfinished training jobs, by user (metadata.user_name): "
+        "cards per node times nodes; jobs with an unknown number of cards are omitted.",
+        ("pool", "phase", "accelerator"),
+        attrgetter("accelerators"),
+    ),
 )
 FAMILIES_BY_PHASE: Mapping[str, tuple[FleetFamily, ...]] = {
     phase: tuple(family for family in FLEET_FAMILIES if phase in family.phases) for phase in _ALL
@@ -121,7 +160,7 @@ def zero_samples(bases: Mapping[Base, Iterable[str]]) -> Iterator[tuple[FleetFam
     for base, accelerators in bases.items():
         for family in FLEET_FAMILIES:
             own = family.labels[len(BASE) :]
-            if "phase" in own:
+            if "phase" in own and not family.by_user:
                 phases = [phase for phase in PHASES if phase in family.phases]
                 choices = {"phase": phases, "accelerator": sorted(accelerators)}
                 for values in product(*(choices[name] for name in own)):
@@ -134,6 +173,7 @@ def fleet_blocks(
     *,
     idle: Collection[Base] = (),
     pool_infos: Mapping[str, PoolInfo] | None = None,
+    name_user: NameUser | None = None,
 ) -> list[SampleBlock]:
     """The fleet gauges of one target, the number of jobs first, and the labels of its pools.
 
@@ -142,8 +182,9 @@ def fleet_blocks(
         constant: the target's labels.
         idle: bases that are shown only if a job counts in them.
         pool_infos: labels of pools by pool ID, as the service lists them.
+        name_user: under which name a user counts; None = there are no series by user.
     """
-    counted = _counted(fleet)
+    counted = _counted(fleet, name_user)
     withdrawn = frozenset(idle).difference(_bases(counted[FLEET_FAMILIES[0].metric.name]))
     totals: dict[str, dict[LabelValues, float]] = {name: {} for name in counted}
     shown = {base: names for base, names in fleet.accelerators.items() if base not in withdrawn}
@@ -169,17 +210,18 @@ def fleet_blocks(
     ]
 
 
-def _counted(fleet: Fleet) -> dict[str, dict[LabelValues, float]]:
+def _counted(fleet: Fleet, name_user: NameUser | None) -> dict[str, dict[LabelValues, float]]:
     """The series in which a job counts, by family."""
     counted: dict[str, dict[LabelValues, float]] = {
         family.metric.name: {} for family in FLEET_FAMILIES
     }
     for known in fleet.open.values():
         job = known.job
+        user = None if name_user is None else counted_user(known, name_user)
         for family in FAMILIES_BY_PHASE[job.phase]:
             value = family.value(job)
-            if value is not None:
-                labels = family.label_values(job)
+            labels = family.series_of(job, value, user)
+            if value is not None and labels is not None:
                 series = counted[family.metric.name]
                 seen = series.get(labels)
                 series[labels] = value if seen is None else family.aggregate(seen, value)

@@ -4,7 +4,8 @@ Every counter of a target exists at 0 before it counts, so that ``increase()`` s
 """
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,6 +14,8 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from exporter import __revision__, __version__
 
@@ -38,16 +41,41 @@ _REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _POLL_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
+class TargetInfo(Collector):
+    """The family `modelarts_target_info`, whose labels differ between targets.
+
+    Attributes:
+        labels: those that are configured, by ``region`` and ``project``.
+    """
+
+    name = "modelarts_target_info"
+    help = "A target, with its labels (target.labels), for joins; always 1."
+
+    def __init__(self) -> None:
+        self.labels: dict[tuple[str, str], Mapping[str, str]] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """The family as it is now."""
+        family = Metric(self.name, self.help, "gauge")
+        for target, labels in self.labels.items():
+            constant = dict(zip(TARGET, target, strict=True))
+            family.add_sample(self.name, {**labels, **constant}, 1)
+        yield family
+
+
 class Instruments:
     """All instruments of one process.
 
     Attributes:
         registry: collects them and the process metrics.
+        target_info: the targets that are shown.
     """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=registry)
+        self.target_info = TargetInfo()
+        registry.register(self.target_info)
 
         def gauge(name: str, text: str, labels: Sequence[str] = TARGET) -> Gauge:
             return Gauge(name, text, labels, registry=registry)
@@ -126,6 +154,11 @@ class Instruments:
             "modelarts_exporter_jobs_without_series",
             "Jobs without their own series because of jobs.max_series_jobs.",
         )
+        self.users_without_series = gauge(
+            "modelarts_exporter_users_without_series",
+            "Users that are part of other because of jobs.max_users, as far as seen since the "
+            "start; absent without jobs.by_user.",
+        )
         self.label_values_over_limit = gauge(
             "modelarts_exporter_label_values_over_limit",
             "Values of a label that are shown as other because of jobs.max_label_values, as far "
@@ -158,6 +191,23 @@ class Instruments:
             (),
         )
         self.config_reload.set(1)  # otherwise the program would not have started
+        self.discovered_targets = gauge(
+            "modelarts_exporter_discovered_targets",
+            "Targets found by target.projects or in targets_files, of all shards.",
+            (),
+        )
+        self.discovery = gauge(
+            "modelarts_exporter_discovery_successful",
+            "1 if all projects and workspaces could be looked up and all targets_files be read the "
+            "last time, otherwise 0.",
+            (),
+        )
+        self.discovery.set(1)
+        self.shard_info = gauge(
+            "modelarts_exporter_shard_info",
+            "Which share of the targets this exporter polls (shard.index, shard.count); always 1.",
+            ("index", "count"),
+        )
         self.build_info = gauge(
             "modelarts_exporter_build_info",
             "Version and commit of the exporter, and version of Python; always 1.",
@@ -168,7 +218,25 @@ class Instruments:
     @property
     def shared(self) -> tuple[Counter | Gauge | Histogram, ...]:
         """Instruments without labels of a target."""
-        return self.request_duration, self.state_errors, self.config_reload, self.build_info
+        return (
+            self.request_duration,
+            self.state_errors,
+            self.config_reload,
+            self.discovered_targets,
+            self.discovery,
+            self.shard_info,
+            self.build_info,
+        )
+
+    def found(self, *, targets: int, successful: bool) -> None:
+        """Set how many targets were found, and whether everything could be looked up and read."""
+        self.discovered_targets.set(targets)
+        self.discovery.set(successful)
+
+    def in_shard(self, index: int, count: int) -> None:
+        """Set which share of the targets is polled."""
+        self.shard_info.clear()
+        self.shard_info.labels(str(index), str(count)).set(1)
 
     def all(self) -> list[Counter | Gauge | Histogram]:
         """Every instrument, in the order of declaration."""
@@ -185,11 +253,20 @@ class TargetInstruments:
         instruments: of the process.
         region: label value.
         project: label value.
+        info: further labels of `modelarts_target_info`.
     """
 
-    def __init__(self, instruments: Instruments, region: str, project: str) -> None:
+    def __init__(
+        self,
+        instruments: Instruments,
+        region: str,
+        project: str,
+        *,
+        info: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._all = instruments
         self._labels = (region, project)
+        self._info = info
         self._is_shown = False
 
     def rename(self, project: str) -> None:
@@ -205,13 +282,15 @@ class TargetInstruments:
     def remove(self) -> None:
         """Remove the series of the target."""
         self._is_shown = False
+        self._all.target_info.labels.pop(self._labels, None)
         for instrument in self._all.all():
             if instrument not in self._all.shared:
                 instrument.remove_by_labels(dict(zip(TARGET, self._labels, strict=True)))
 
     def show(self) -> None:
-        """Expose every counter, at zero unless it has counted already, and `modelarts_up`."""
+        """Expose every counter, at zero unless it has counted already, and what is known now."""
         self._is_shown = True
+        self._all.target_info.labels[self._labels] = self._info
         self._all.up.labels(*self._labels)
         for kind in KINDS:
             self._all.poll_duration.labels(*self._labels, kind)
@@ -286,6 +365,14 @@ class TargetInstruments:
         """Set when the part of the list that was verified longest ago was, in unix seconds."""
         if oldest is not None:
             self._all.oldest_verification.labels(*self._labels).set(oldest)
+
+    def users(self, *, without_series: int | None) -> None:
+        """Set how many users are shown as ``other``; None = there are no series by user."""
+        if without_series is None:
+            labels = dict(zip(TARGET, self._labels, strict=True))
+            self._all.users_without_series.remove_by_labels(labels)
+        else:
+            self._all.users_without_series.labels(*self._labels).set(without_series)
 
     def label_values(self, over_limit: Mapping[str, int]) -> None:
         """Set how many values of each label are shown as ``other``."""

@@ -70,6 +70,7 @@ class Client:
         self._headers = {"Content-Type": "application/json", "X-Project-Id": project_id}
         self._rate_limiter = rate_limiter
         self._slots = asyncio.Semaphore(concurrency)
+        self._background_slots = asyncio.Semaphore(max(1, concurrency - 1))
         self._retries = retries
         self._retry_unreachable = retry_unreachable
         self._longest_pause = longest_pause
@@ -254,11 +255,18 @@ class Client:
 
     @asynccontextmanager
     async def _slot(self, *, background: bool) -> AsyncIterator[None]:
-        """One of the requests in flight; in the background, only while nothing is urgent."""
-        while True:
-            if background:
-                await self._rate_limiter.wait_while_urgent()
+        """One of the requests in flight; in the background, only while nothing is urgent.
+
+        Requests in the background leave one free, so that a poll never waits for their responses.
+        """
+        if not background:
             async with self._slots:
-                if not (background and self._rate_limiter.is_urgent):
-                    yield
-                    return
+                yield
+            return
+        async with self._background_slots:
+            while True:
+                await self._rate_limiter.wait_while_urgent()
+                async with self._slots:
+                    if not self._rate_limiter.is_urgent:
+                        yield
+                        return

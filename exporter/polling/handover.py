@@ -6,10 +6,18 @@ from typing import NamedTuple
 
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.tracked import Base, Group, TrackedJob
-from exporter.metrics.counters import CARD_SECONDS, CREATED, Ledger, SeriesKey
+from exporter.metrics.counters import (
+    CARD_SECONDS,
+    CREATED,
+    USER_FAMILIES,
+    Ledger,
+    Series,
+    SeriesKey,
+)
 from exporter.metrics.zero_init import ZeroInit
 from exporter.polling.anomalies import Anomalies
 from exporter.polling.label_limit import LabelLimiter
+from exporter.polling.user_limit import UserLimiter
 from exporter.storage.scopes import StateKey
 from exporter.storage.store import SavedState, StateChange, Whole
 
@@ -28,6 +36,7 @@ class Handover(NamedTuple):
         zero_init: the series that are held at zero.
         anomalies: those that were reported.
         label_limiter: knows which label values have names.
+        users: knows which users have names; None = there are no series by user.
         refreshed: monotonic seconds of the last successful poll; None: no job states are shown.
         whole: what the store would save again if its file was lost; None: nothing was committed.
     """
@@ -42,12 +51,16 @@ class Handover(NamedTuple):
     zero_init: ZeroInit
     anomalies: Anomalies
     label_limiter: LabelLimiter
+    users: UserLimiter | None
     refreshed: float | None
     whole: Whole | None
 
 
 def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple[Fleet, Ledger]:
-    """The part of the state that is about some workspaces."""
+    """The part of the state that is about some workspaces.
+
+    Series by user stay: they are shown as sums over workspaces, which must not fall.
+    """
     return (
         Fleet(
             open=_of(fleet.open, workspaces),
@@ -70,8 +83,17 @@ def restrict(fleet: Fleet, ledger: Ledger, workspaces: Collection[str]) -> tuple
             incomplete=fleet.incomplete & set(workspaces),
             verification={n: v for n, v in fleet.verification.items() if n in workspaces},
         ),
-        {key: series for key, series in ledger.items() if key[1][0] in workspaces},
+        {
+            (name, labels): series
+            for (name, labels), series in ledger.items()
+            if labels[0] in workspaces or name in USER_FAMILIES
+        },
     )
+
+
+def without_users(ledger: Ledger) -> dict[SeriesKey, Series]:
+    """The counters that are not by user."""
+    return {key: series for key, series in ledger.items() if key[0] not in USER_FAMILIES}
 
 
 def _of(jobs: Mapping[str, TrackedJob], workspaces: Collection[str]) -> dict[str, TrackedJob]:

@@ -18,7 +18,7 @@ import msgspec
 
 from exporter.jobs.job import OTHER, Fault, Job, Run, View
 from exporter.jobs.tracked import Group, TrackedJob
-from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, SeriesKey
+from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, USER_FAMILIES, SeriesKey
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,9 @@ class LabelLimiter:
     ) -> None:
         """Keep the names of values that saved counters, jobs or groups of jobs have."""
         for name, values in ledger:
-            labels = (*BASE, *EVENT_FAMILY_BY_NAME[name].labels)
+            if name in USER_FAMILIES:  # their names are those of `exporter.polling.user_limit`
+                continue
+            labels = EVENT_FAMILY_BY_NAME[name].key_labels
             for label, value in zip(labels, values, strict=True):
                 self._keep(_SAME_VALUES.get(label, label), value)
         for group in groups:

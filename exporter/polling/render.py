@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.pool import PoolSnapshot
-from exporter.jobs.tracked import Base
+from exporter.jobs.tracked import Base, NameUser
 from exporter.metrics.counters import SeriesKey
 from exporter.metrics.exposition import FamilyLines, render_block
 from exporter.metrics.fleet import bases_with_jobs, fleet_blocks
@@ -41,6 +41,7 @@ def render_gauges(
     *,
     idle: Collection[Base] = (),
     pools: PoolSnapshot | None = None,
+    name_user: NameUser | None = None,
 ) -> RenderedGauges:
     """Render the gauges of the fleet and the series of single jobs.
 
@@ -51,12 +52,14 @@ def render_gauges(
         is_held: which counters of single jobs show zero.
         idle: bases that have gauges only while a job counts in them.
         pools: their labels, and the places of jobs in their queues.
+        name_user: under which name a user counts; None = there are no series by user.
     """
     pools = pools or PoolSnapshot()
     per_job, without = job_blocks(
         fleet, labels, jobs=jobs, is_held=is_held, queue_positions=pools.positions
     )
-    gauges = fleet_blocks(fleet, labels, idle=idle, pool_infos=pools.infos(fleet.pool_names))
+    infos = pools.infos(fleet.pool_names)
+    gauges = fleet_blocks(fleet, labels, idle=idle, pool_infos=infos, name_user=name_user)
     blocks = gauges + per_job
     lines = {block.metric.name: render_block(block) for block in blocks}
     return RenderedGauges(lines, without, bases_with_jobs(blocks[0]))

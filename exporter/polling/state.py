@@ -2,16 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from exporter.clock import Clocks, wait
 from exporter.errors import HistoryLostError, StateError
 from exporter.jobs.fleet import EVERYTHING, Fleet, advance
 from exporter.jobs.job import View
-from exporter.jobs.tracked import Base, Group, TrackedJob
+from exporter.jobs.tracked import Base, Group, NameUser, TrackedJob
 from exporter.jobs.tracker import Observation, observe, pools_with_news
 from exporter.metrics.counter_lines import LineCache, counter_lines
-from exporter.metrics.counters import EVENT_FAMILY_BY_NAME, Ledger, Series, SeriesKey, add
+from exporter.metrics.counters import (
+    EVENT_FAMILY_BY_NAME,
+    Ledger,
+    Series,
+    SeriesKey,
+    add,
+    user_zero_series,
+)
 from exporter.metrics.idle import advance_activity, first_activity, idle_bases
 from exporter.metrics.per_job import new_restarts
 from exporter.metrics.self_metrics import TargetInstruments
@@ -19,12 +26,20 @@ from exporter.metrics.zero_init import ZeroInit
 from exporter.modelarts.verification.marks import oldest_verification
 from exporter.polling import trace
 from exporter.polling.anomalies import Anomalies
-from exporter.polling.handover import Handover, merge, restored_fleet, restrict, whole_state
+from exporter.polling.handover import (
+    Handover,
+    merge,
+    restored_fleet,
+    restrict,
+    whole_state,
+    without_users,
+)
 from exporter.polling.inheritance import inherit
 from exporter.polling.known_jobs import TargetJobs, TargetList
 from exporter.polling.label_limit import LabelLimiter
 from exporter.polling.render import Rendered, RenderedGauges, render_gauges
 from exporter.polling.target import Target
+from exporter.polling.user_limit import UserLimiter
 from exporter.polling.whole_reading import WholeReading
 from exporter.settings.schema import JobsSettings, PollSettings
 from exporter.storage.scopes import StateKey
@@ -82,6 +97,7 @@ class TargetState:
         self._zero_init = ZeroInit(poll.interval)
         self._anomalies = Anomalies(target.name, instruments)
         self._label_limiter = LabelLimiter(jobs.max_label_values, target.name)
+        self._users = self._new_users()
         self._line_cache: LineCache = {}
         self._gauges = RenderedGauges()
         self._commit_interrupted = False
@@ -90,6 +106,14 @@ class TargetState:
         self._changed = asyncio.Event()
         self._fresh_until: float | None = None
         self._release_from = 0.0
+
+    def _new_users(self) -> UserLimiter | None:
+        jobs = self._jobs
+        return UserLimiter(jobs.max_users, self._target.name) if jobs.by_user else None
+
+    @property
+    def _name_user(self) -> NameUser | None:
+        return None if self._users is None else self._users.name
 
     @property
     def loaded(self) -> bool:
@@ -135,6 +159,10 @@ class TargetState:
             restored = restored_fleet(saved, await self._counted(key, saved, since), since)
             before = await self._advanced(self.fleet, now)
             jobs = list(restored.whole_jobs())
+            if self._users is None:
+                saved = saved._replace(ledger=without_users(saved.ledger))
+            else:
+                await asyncio.to_thread(self._users.learn, saved.ledger, jobs)
             await asyncio.to_thread(
                 self._label_limiter.learn, jobs, saved.ledger.keys(), saved.finished
             )
@@ -209,6 +237,7 @@ class TargetState:
             zero_init=self._zero_init,
             anomalies=self._anomalies,
             label_limiter=self._label_limiter,
+            users=self._users,
             refreshed=None if fresh is None else fresh - self._poll.stale_after,
             whole=self._whole,
         )
@@ -229,6 +258,13 @@ class TargetState:
             self.fleet, self._ledger = await asyncio.to_thread(
                 restrict, left.fleet, left.ledger, workspaces & left.workspaces
             )
+        if self._users is None:
+            self._ledger = without_users(self._ledger)
+        elif left.users is None:
+            self._users.learn(self._ledger, self.fleet.whole_jobs())
+        else:
+            self._users = left.users
+            self._users.resume(self._jobs.max_users, self._target.name)
         renamed = self._target.identity.labels != left.labels
         self._zero_init = left.zero_init
         self._zero_init.resume(self._poll.interval, unpublished=renamed)
@@ -250,6 +286,9 @@ class TargetState:
                 jobs=len(self.fleet), without_series=self._gauges.without_series
             )
             self._instruments.label_values(self._label_limiter.over_limit())
+            self._instruments.users(
+                without_series=None if self._users is None else self._users.without_series
+            )
             self._instruments.verified(
                 oldest_verification(self.fleet.verification, self._target.identity.workspaces)
             )
@@ -319,7 +358,7 @@ class TargetState:
             known = await self._look_up(view, fleet)
             view = await self.limit_labels(view, known)
             observed, ledger, changed = await asyncio.to_thread(
-                _digest, fleet, self._ledger, view, known, now
+                _digest, fleet, self._ledger, view, known, now=now, name_user=self._name_user
             )
             released = self._zero_init.releasable(self._clocks.monotonic())
             restarts = new_restarts(observed.changes, observed.events)
@@ -446,10 +485,15 @@ class TargetState:
             return key in new or (self._zero_init.is_held(key) and key not in released)
 
         labels, retention = self._target.identity.labels, self._jobs.idle_retention
-        idle = idle_bases(last_active, retention, now)
-        pools = self._target.pools.snapshot
         return await asyncio.to_thread(
-            render_gauges, fleet, labels, self._jobs, is_held, idle=idle, pools=pools
+            render_gauges,
+            fleet,
+            labels,
+            self._jobs,
+            is_held,
+            idle=idle_bases(last_active, retention, now),
+            pools=self._target.pools.snapshot,
+            name_user=self._name_user,
         )
 
     async def _render_counters(self) -> Rendered:
@@ -484,6 +528,7 @@ class TargetState:
         self._zero_init = ZeroInit(self._poll.interval)
         self._anomalies = Anomalies(self._target.name, self._instruments)
         self._label_limiter = LabelLimiter(self._jobs.max_label_values, self._target.name)
+        self._users = self._new_users()
         self._last_active = {}
         self._fresh_until = None
         self._set_key(None)
@@ -531,9 +576,19 @@ class TargetState:
 
 
 def _digest(
-    fleet: Fleet, ledger: Ledger, view: View, known: Mapping[str, TrackedJob], now: float
+    fleet: Fleet,
+    ledger: Ledger,
+    view: View,
+    known: Mapping[str, TrackedJob],
+    *,
+    now: float,
+    name_user: NameUser | None,
 ) -> tuple[Observation, Ledger, dict[SeriesKey, Series]]:
     """The new jobs and counters after a view. Runs in a thread: many jobs take a while."""
-    observed = observe(fleet, view, now, known)
-    after, changed = add(ledger, observed.events, observed.fleet.accelerators, now)
+    observed = observe(fleet, view, now, known, name_user)
+    after_fleet = observed.fleet
+    zeros: Iterable[SeriesKey] = ()
+    if name_user is not None:
+        zeros = user_zero_series(after_fleet.open.values(), observed.events, name_user, ledger)
+    after, changed = add(ledger, observed.events, after_fleet.accelerators, now, zeros)
     return observed, after, changed

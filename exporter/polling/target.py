@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from exporter.clock import Clocks
 from exporter.errors import PollError
 from exporter.huaweicloud.auth.base import Credentials
-from exporter.huaweicloud.auth.iam import find_project_id
 from exporter.huaweicloud.http import Session
+from exporter.huaweicloud.projects import find_project_id
 from exporter.metrics.self_metrics import TargetInstruments
 from exporter.modelarts.client import Client
 from exporter.modelarts.pools import PoolReader

@@ -11,7 +11,6 @@ from exporter.jobs.fleet import Fleet
 from exporter.jobs.tracked import base_of
 from exporter.jobs.tracker import Observation
 from exporter.metrics.counters import (
-    BASE,
     EVENT_FAMILY_BY_NAME,
     FAMILIES_BY_KIND,
     Ledger,
@@ -75,5 +74,6 @@ def log_released(target: str, keys: Iterable[SeriesKey], ledger: Ledger) -> None
 def _labels(key: SeriesKey) -> dict[str, str]:
     name, values = key
     family = EVENT_FAMILY_BY_NAME.get(name)
-    names = RESTART_LABELS if family is None else (*BASE, *family.labels)
-    return {"series": name, **dict(zip(names, values, strict=True))}
+    names = RESTART_LABELS if family is None else family.key_labels
+    labels = zip(names, values, strict=True)
+    return {"series": name, **{label: value for label, value in labels if label != "user"}}

@@ -1,4 +1,4 @@
-"""The configuration file as a layer of values with their origins."""
+"""The configuration file, and files of targets, as layers of values with their origins."""
 
 import os
 from collections.abc import Sequence
@@ -31,15 +31,45 @@ def read(path: str, origin: str, options: Sequence[Option]) -> Layer:
         options: all that exist.
     """
     try:
-        document = parse(read_file(path, allow_pipe=True))
+        document = _parsed(path, read_file(path, allow_pipe=True))
     except InvalidValueError as error:
         return Layer(problems=[problem(_OPTION, str(error), origin)], incomplete=True)
+    return _layer(path, document, _tree(options, _folder(path)))
+
+
+def read_targets(path: str, content: bytes, options: Sequence[Option]) -> Layer:
+    """Read a file that consists of a list of targets, as the value of ``targets``.
+
+    Raises:
+        InvalidValueError: it is not valid YAML.
+    """
+    document = _parsed(path, content)
+    lines = {("targets", *inner): line for inner, line in document.lines.items()}
+    duplicates = [(("targets", *inner), line) for inner, line in document.duplicates]
+    listed = Document({"targets": document.value}, lines, duplicates)
+    return _layer(path, listed, {"targets": _tree(options, _folder(path))["targets"]})
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(path)  # noqa: PTH120 - "" stays ""
+
+
+def _parsed(path: str, content: bytes) -> Document:
+    """The document in a file.
+
+    Raises:
+        InvalidValueError: there is none.
+    """
+    try:
+        return parse(content)
     except InvalidYamlError as error:
         line, column = error.position or (None, None)
         at = f", line {line}, column {column}" if line else ""
-        wrong = f"invalid YAML in {quoted_path(path)}{at}: {error}"
-        return Layer(problems=[problem(_OPTION, wrong, origin)], incomplete=True)
-    reader = TreeReader(document, _tree(options, os.path.dirname(path)))  # noqa: PTH120 - "" stays ""
+        raise InvalidValueError(f"invalid YAML in {quoted_path(path)}{at}: {error}") from None
+
+
+def _layer(path: str, document: Document, tree: KeyTree) -> Layer:
+    reader = TreeReader(document, tree)
     return Layer(
         values=reader.values,
         origins={each: _origin(path, document, each) for each in reader.paths},
@@ -72,7 +102,14 @@ def _tree(options: Sequence[Option], folder: str) -> KeyTree:
 
 
 def _value(option: Option, folder: str, value: object) -> object:
-    if option.type.path and isinstance(value, str) and value.strip():
-        path = os.path.join(folder, value.strip())  # noqa: PTH118 - "a" stays "a"
-        value = WrittenPath(path, value.strip())
-    return wrapped(option.type, value)
+    if option.type.path and option.type.many:
+        given = value if isinstance(value, list) else str(value).split(",")
+        return [_path(folder, each) for each in given]
+    return wrapped(option.type, _path(folder, value) if option.type.path else value)
+
+
+def _path(folder: str, value: object) -> object:
+    if not isinstance(value, str) or not value.strip():
+        return value
+    path = os.path.join(folder, value.strip())  # noqa: PTH118 - "a" stays "a"
+    return WrittenPath(path, value.strip())

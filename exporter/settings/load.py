@@ -38,7 +38,7 @@ def load(
     from_file = _file(from_flags, from_environ, known)
     layers = [from_flags, from_environ, from_file]
     if not from_file.incomplete:
-        layers.append(sources.vendor(environ, from_file.values.get("targets")))
+        layers.append(sources.vendor(environ, sources.merged(layers)[0]))
     problems = [line for layer in layers for line in layer.problems]
     problems += _either_target_or_targets(layers)
     values, origins = sources.merged(layers)
@@ -46,7 +46,7 @@ def load(
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        lines = _lines(error, origins, known, only_values=from_file.incomplete)
+        lines = lines_of(error, origins, known, only_values=from_file.incomplete)
         raise ConfigError(*problems, *lines) from None
     problems += proxies.problems(settings.all_targets(), environ)
     if problems:
@@ -83,7 +83,7 @@ def _either_target_or_targets(layers: Sequence[Layer]) -> Iterator[str]:
         layer.values.pop("target", None)
 
 
-def _lines(
+def lines_of(
     error: ValidationError,
     origins: Mapping[OptionPath, str],
     known: Sequence[Option],

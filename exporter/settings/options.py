@@ -156,7 +156,7 @@ def _option(field: FieldInfo, path: tuple[str, ...]) -> Option:
     )
     return Option(
         path=path,
-        type=_type((*field.metadata, field.annotation)),
+        type=next(_types((*field.metadata, field.annotation))),
         default="" if field.is_required() else extra.get("shown") or str(field.default or "none"),
         help=field.description or "",
         in_file=extra.get("in_file", True),
@@ -164,14 +164,12 @@ def _option(field: FieldInfo, path: tuple[str, ...]) -> Option:
     )
 
 
-def _type(annotations: tuple[Any, ...]) -> OptionType:
-    """The option type somewhere inside an annotation."""
+def _types(annotations: tuple[Any, ...]) -> Iterator[OptionType]:
+    """The option types somewhere inside annotations; every option has one."""
     for annotation in annotations:
         if isinstance(annotation, OptionType):
-            return annotation
-        if parts := get_args(annotation):
-            return _type(parts)
-    raise TypeError("an option has no type")
+            yield annotation
+        yield from _types(get_args(annotation))
 
 
 def _model(field: FieldInfo) -> type[BaseModel] | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from exporter.settings import secret_types, types
+from exporter.settings import metric_types, secret_types, types
 from exporter.settings.durations import show
 from exporter.settings.problems import OptionPath
 from exporter.settings.types import Address
@@ -33,6 +33,8 @@ Region = Annotated[
     types.text("region", "a region ID such as cn-north-4", "[0-9A-Za-z][0-9A-Za-z_-]{0,63}"),
 ]
 ProjectId = Annotated[str, types.PROJECT_ID]
+ALL = (types.ALL,)
+"""The value of an option that lists workspaces or projects, if it is ``all``."""
 SECRETS = ("secret_key", "security_token", "password", "token")
 
 
@@ -165,6 +167,16 @@ class TargetSettings(Group):
         "Project ID.",
         shown="`HUAWEICLOUD_SDK_PROJECT_ID` if there is one target, else looked up from the region",
     )
+    projects: (
+        Annotated[
+            tuple[str, ...], types.several_or_all(types.PROJECT, "project", "project names or IDs")
+        ]
+        | None
+    ) = _option(
+        "Instead of a project ID: `all` projects of the region that the identity can see, or a "
+        "list of names or IDs. Each becomes a target of its own, named after the project.",
+        shown="only the one project",
+    )
     endpoint: Url = _option(
         "Base URL of ModelArts.",
         shown="`https://modelarts.{region}.myhuaweicloud.com`",
@@ -176,8 +188,15 @@ class TargetSettings(Group):
         default_factory=lambda known: f"https://iam.{known['region']}.myhuaweicloud.com",
     )
     workspaces: Annotated[
-        tuple[str, ...], types.several(types.WORKSPACE, "workspace", "workspace IDs")
-    ] = _option("Workspace IDs; each costs a search of its own.", "0")
+        tuple[str, ...], types.several_or_all(types.WORKSPACE, "workspace", "workspace IDs")
+    ] = _option(
+        "Workspace IDs, or `all` that the identity can access; each costs a search of its own.", "0"
+    )
+    labels: Annotated[dict[str, str], metric_types.LABELS] = _option(
+        "Labels of `modelarts_target_info`, in the file as a mapping (`team: nlp`), otherwise as "
+        "`NAME=VALUE`.",
+        {},
+    )
     auth: AuthSettings = Field(default_factory=AuthSettings)
     pagination: Annotated[Pagination, types.choice(Pagination)] = _option(
         "How the API interprets `offset`: as a page number, as a row number, or detect it.", "auto"
@@ -193,6 +212,18 @@ class TargetSettings(Group):
         shown="`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, except for `NO_PROXY`",
         secret=True,
     )
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Whether its projects or workspaces are looked up."""
+        return self.projects is not None or self.workspaces == ALL
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Either one project is given, or projects are looked up."""
+        for name in ("name", "project_id") if self.projects is not None else ():
+            if getattr(self, name) is not None:
+                wrong = "projects is also set; use either of them"
+                yield Conflict(((name,), ("projects",)), wrong)
 
 
 class PollSettings(Group):
@@ -275,6 +306,14 @@ class JobsSettings(Group):
         "per target; the values seen first keep their names, all others are shown as `other`.",
         "2000",
     )
+    by_user: Annotated[bool, types.BOOLEAN] = _option(
+        "Whether to count jobs and cards by user, too.", "true"
+    )
+    max_users: Annotated[int, types.whole(at_least=0)] = _option(
+        "Maximum number of users with series of their own per target; the users seen first keep "
+        "their names, all others together are shown as `other`.",
+        "500",
+    )
     unified: Annotated[bool, types.BOOLEAN] = _option(
         "Whether to include fine-tuning jobs (`unified_jobs`), where the service supports that.",
         "true",
@@ -288,6 +327,31 @@ class StateSettings(Group):
         "SQLite file that keeps counters across restarts; do not share it between exporters.",
         shown="none: counters start at 0",
     )
+
+
+class DiscoverySettings(Group):
+    """How often target.projects and target.workspaces are looked up."""
+
+    interval: Positive = _option(
+        "Time from one lookup to the next; after a failure it is repeated after `poll.interval`, "
+        "if that is shorter.",
+        "10m",
+    )
+
+
+class ShardSettings(Group):
+    """Several exporters with one configuration, each of which polls its share of the targets."""
+
+    count: Annotated[int, types.whole(at_least=1)] = _option("Number of exporters.", "1")
+    index: Annotated[int, types.whole(at_least=0)] = _option(
+        "Number of this exporter, from 0 to `shard.count` - 1.", "0"
+    )
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Every index belongs to a shard."""
+        if self.index >= self.count:
+            wrong = f"{self.index} is not less than shard.count {self.count}; the first is 0"
+            yield Conflict((("index",), ("count",)), wrong)
 
 
 class WebConfigSettings(Group):
@@ -315,6 +379,16 @@ class WebSettings(Group):
     )
 
 
+class MetricsSettings(Group):
+    """What is served."""
+
+    deny: Annotated[tuple[str, ...], metric_types.FAMILIES] = _option(
+        "Regular expressions of metric families that are not served. An expression must match the "
+        "whole name, as in `# TYPE` lines of the text format.",
+        [],
+    )
+
+
 class LogSettings(Group):
     """The log on standard error."""
 
@@ -336,34 +410,36 @@ class Settings(Group, BaseSettings):
         "together with `target`.",
         (),
     )
+    targets_files: (
+        Annotated[tuple[str, ...], types.several(types.GLOB, "pattern", "patterns")] | None
+    ) = _option(
+        "Paths of YAML files, each with a list of targets like `targets`; may contain `*`, `?` and "
+        "`**`. Read again when they change; an invalid file leaves its targets as they were.",
+        shown="none",
+    )
     poll: PollSettings = Field(default_factory=PollSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     jobs: JobsSettings = Field(default_factory=JobsSettings)
     state: StateSettings = Field(default_factory=StateSettings)
+    discovery: DiscoverySettings = Field(default_factory=DiscoverySettings)
+    shard: ShardSettings = Field(default_factory=ShardSettings)
     web: WebSettings = Field(default_factory=WebSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     def all_targets(self) -> tuple[TargetSettings, ...]:
-        """The targets, from ``targets`` or ``target``."""
+        """The targets from ``targets`` or ``target``, without those from files."""
         return self.targets or tuple(filter(None, [self.target]))
 
     def conflicts(self) -> Iterator[Conflict]:
         """Targets must differ in their labels."""
-        seen: dict[tuple[str, str | None], int] = {}
-        for position, target in enumerate(self.targets):
-            labels = (target.region, target.name or target.project_id)
-            first = seen.setdefault(labels, position)
-            if first != position:
-                yield Conflict(
-                    (("targets", position, "name"),),
-                    f"same region and project labels as targets[{first}]; "
-                    "use a name that is unique in the region",
-                )
+        yield from _same_labels(self.targets)
 
     @model_validator(mode="before")
     @classmethod
     def _one_target_or_several(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return values if "targets" in values else {"target": {}} | values
+        files_only = "targets_files" in values and "target" not in values
+        return values if "targets" in values or files_only else {"target": {}} | values
 
     @classmethod
     def settings_customise_sources(
@@ -376,3 +452,29 @@ class Settings(Group, BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take only the values passed in; pydantic-settings must not read any source itself."""
         return (init_settings,)
+
+
+class ListedTargets(Group):
+    """The targets of a file that ``targets_files`` names."""
+
+    targets: Annotated[tuple[TargetSettings, ...], types.TARGETS] = ()
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Targets must differ in their labels."""
+        yield from _same_labels(self.targets)
+
+
+def _same_labels(targets: tuple[TargetSettings, ...]) -> Iterator[Conflict]:
+    """The targets that have the labels of another; what is looked up is not known yet."""
+    seen: dict[tuple[str, str | None], int] = {}
+    for position, target in enumerate(targets):
+        if target.projects is not None:
+            continue
+        labels = (target.region, target.name or target.project_id)
+        first = seen.setdefault(labels, position)
+        if first != position:
+            yield Conflict(
+                (("targets", position, "name"),),
+                f"same region and project labels as targets[{first}]; "
+                "use a name that is unique in the region",
+            )

@@ -213,26 +213,35 @@ def _from_kubernetes(rest: str, value: str) -> bool:
     return bool(_SERVICE.fullmatch(rest) or (_PORT.fullmatch(rest) and _PORT_VALUE.match(value)))
 
 
-def vendor(environ: Mapping[str, str], targets: Sequence[object] | None) -> Layer:
+def vendor(environ: Mapping[str, str], values: Mapping[str, Any]) -> Layer:
     """The project ID and the address of IAM, from the variables of Huawei Cloud's SDK.
 
-    The project ID is used for a single target only, the address of IAM for every target, without
-    its path: other programs want ``/v3`` there, and the SDK ignores it.
+    The project ID is used for a single target with one project only, the address of IAM for every
+    target, without its path: other programs want ``/v3`` there, and the SDK ignores it.
 
     Args:
         environ: environment variables.
-        targets: those that the file lists; None if it does not list any.
+        values: those of the other sources.
     """
     layer = Layer()
+    targets = _targets(values)
     for key in ("project_id", "iam_endpoint"):
         variable = f"HUAWEICLOUD_SDK_{key.upper()}"
-        paths: list[OptionPath] = [("target", key)]
-        if targets is not None:
-            paths = [("targets", position, key) for position in range(len(targets))]
         value = environ.get(variable, "").strip()
         if key == "iam_endpoint":
             value = without_path(value)
-        if value and (key == "iam_endpoint" or len(paths) == 1):
-            for path in paths:
-                layer.put(path, value, f"environment variable {variable}")
+        elif len(targets) > 1:
+            continue
+        for path, target in targets.items() if value else ():
+            if key == "iam_endpoint" or not target.get("projects"):
+                layer.put((*path, key), value, f"environment variable {variable}")
     return layer
+
+
+def _targets(values: Mapping[str, Any]) -> dict[OptionPath, Mapping[str, Any]]:
+    """The targets that are configured, by their paths. ``targets_files`` may be all there is."""
+    if "targets" in values:
+        return {("targets", position): each for position, each in enumerate(values["targets"])}
+    if "target" not in values and "targets_files" in values:
+        return {}
+    return {("target",): values.get("target", {})}

@@ -210,16 +210,28 @@ def choice(literal: Any, **aliases: str) -> OptionType:
 PROJECT_ID = text("project ID", "letters and digits, in quotes in YAML", "[0-9A-Za-z_-]{1,64}")
 
 
-def several(one: OptionType, noun: str, plural: str) -> OptionType:
-    """One or more values of a type: separated by commas, repeated, or a list in YAML or JSON."""
+def several(
+    one: OptionType, noun: str, plural: str, *, separator: str = ",", may_be_empty: bool = False
+) -> OptionType:
+    """Values of a type: separated by commas, repeated, or a list in YAML or JSON.
+
+    Args:
+        one: the type.
+        noun: one value, for people.
+        plural: several values, for people.
+        separator: regular expression that matches the commas.
+        may_be_empty: whether an empty list is valid.
+    """
 
     def parse(value: Any) -> tuple[object, ...]:
         given = value if isinstance(value, list) else [value]
         given = [each for one_or_more in given for each in _listed(one_or_more)]
         parts = [
-            p for each in given for p in (each.split(",") if isinstance(each, str) else [each])
+            p
+            for each in given
+            for p in (re.split(separator, each) if isinstance(each, str) else [each])
         ]
-        if not parts:
+        if not parts and not may_be_empty:
             raise InvalidValueError(f"the list is empty; add at least one {noun}")
         found = tuple(one.take(part) for part in parts)
         for position, each in enumerate(found):
@@ -230,9 +242,29 @@ def several(one: OptionType, noun: str, plural: str) -> OptionType:
     # One string may contain several values, separated by commas.
     item: JsonSchema = {"anyOf": [_STRING, one.schema]}
     schema: JsonSchema = {
-        "anyOf": [*item["anyOf"], {"type": "array", "items": item, "minItems": 1}]
+        "anyOf": [
+            *item["anyOf"],
+            {"type": "array", "items": item, "minItems": 0 if may_be_empty else 1},
+        ]
     }
     return replace(one, name=f"list of {plural}", parse=parse, many=True, schema=schema)
+
+
+ALL = "all"
+"""The word for everything that there is."""
+
+
+def several_or_all(one: OptionType, noun: str, plural: str) -> OptionType:
+    """As `several`, or the word ``all`` alone."""
+    listed = several(one, noun, plural)
+
+    def parse(value: Any) -> object:
+        found = listed.take(value)
+        if isinstance(found, tuple) and ALL in found and len(found) > 1:
+            raise InvalidValueError(f"{ALL} includes everything; remove it or the other {plural}")
+        return found
+
+    return replace(listed, name=f"list of {plural}", parse=parse)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -252,6 +284,7 @@ _WORKSPACE = text(
     "workspace ID", '"0" or an ID of letters, digits, "-" and "_"', "[0-9A-Za-z_-]{1,64}"
 )
 WORKSPACE = replace(_WORKSPACE, parse=_workspace, schema={"enum": [0]})
+PROJECT = text("project", "a name or ID of letters, digits, - and _", "[0-9A-Za-z_-]{1,64}")
 
 
 # --- URLs and addresses ---------------------------------------------------------------------------
@@ -415,5 +448,8 @@ PATH = OptionType(name="path", parse=_path, path=True, schema=_STRING)
 """The path of a file that need not exist yet."""
 
 CA_FILE = replace(PATH, parse=_ca_file)
+
+GLOB = replace(PATH, name="pattern", parse=lambda value: _path(value).strip())
+"""A pattern such as ``targets/*.yml`` for the paths of files."""
 
 TARGETS = OptionType(name="list of targets", parse=None, flag=False)

@@ -21,9 +21,11 @@ from exporter.simulator.identity import (
     GET_QUOTAS,
     LIST_JOBS,
     LIST_POOLS,
+    LIST_WORKSPACES,
     Accounts,
     Identity,
 )
+from exporter.simulator.lookups import workspaces
 from exporter.simulator.pools import pools
 from exporter.simulator.query import parse
 from exporter.simulator.reply import ApiError, Reply
@@ -42,9 +44,11 @@ _ROUTES = (
     ("flavors", "GET", re.compile(r"/v1/([^/]+)/resourceflavors")),
     ("pool_queue", "GET", re.compile(r"/v2/([^/]+)/pools/([^/]+)/workloads")),
     ("quotas", "GET", re.compile(r"/v2/([^/]+)/training-quotas")),
+    ("workspaces", "GET", re.compile(r"/v1/([^/]+)/workspaces")),
     ("token", "POST", re.compile(r"/v3/auth/tokens")),
     ("id_token", "POST", re.compile(r"/v3\.0/OS-AUTH/id-token/tokens")),
     ("projects", "GET", re.compile(r"/v3/projects")),
+    ("own_projects", "GET", re.compile(r"/v3/auth/projects")),
     ("metadata_token", "PUT", re.compile(r"/meta-data/latest/api/token")),
     ("securitykey", "GET", re.compile(r"/openstack/latest/securitykey")),
 )
@@ -86,6 +90,7 @@ class Api:
             "token": iam.password,
             "id_token": iam.id_token,
             "projects": iam.projects,
+            "own_projects": iam.own_projects,
             "metadata_token": iam.metadata_token,
             "securitykey": iam.securitykey,
         }
@@ -97,6 +102,7 @@ class Api:
             "flavors": (LIST_POOLS, self._flavors),
             "pool_queue": (GET_POOL, self._pool_queue),
             "quotas": (GET_QUOTAS, self._quotas),
+            "workspaces": (LIST_WORKSPACES, self._workspaces),
         }
         self._recent: dict[str, deque[float]] = {}
 
@@ -165,6 +171,9 @@ class Api:
 
     def _quotas(self, _operation: Operation, request: Incoming, _identity: Identity) -> bytes:
         return _encoded(capacity.quotas(self._fleet, _parameters(request)))
+
+    def _workspaces(self, _operation: Operation, request: Incoming, identity: Identity) -> bytes:
+        return _encoded(workspaces(self._fleet, identity, request.query))
 
 
 def _parameters(request: Incoming) -> dict[str, str]:

@@ -22,6 +22,7 @@ class Behaviour:
         gzip: responses are compressed if ``Accept-Encoding`` allows it.
         old_metadata: status (404, 405, 503) returned for token requests by a metadata service
             without tokens; None: it has tokens and requires them.
+        signed_own_projects: ``GET /v3/auth/projects`` takes access keys, not only tokens.
         pool_names_in_jobs: jobs have the name of their pool (newer services), not only its id.
         pool_resources: ``status.resources`` of a pool as ``array``, or as one ``object``.
         quantities: amounts of resources in pools as ``string`` or, where possible, ``number``.
@@ -42,6 +43,7 @@ class Behaviour:
     retry_after: bool = True
     gzip: bool = True
     old_metadata: int | None = None
+    signed_own_projects: bool = False
     pool_names_in_jobs: bool = True
     pool_resources: Literal["array", "object"] = "array"
     quantities: Literal["string", "number"] = "string"

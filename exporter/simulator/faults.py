@@ -78,8 +78,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     Attributes:
         do: the effect.
         operation: ``search``, ``get``, ``pools``, ``pool_usage``, ``flavors``, ``pool_queue``,
-            ``quotas``, ``token``, ``id_token``, ``projects``, ``metadata_token``,
-            ``securitykey``; empty: any.
+            ``quotas``, ``workspaces``, ``token``, ``id_token``, ``projects``, ``own_projects``,
+            ``metadata_token``, ``securitykey``; empty: any.
         path: a part of the request's path; empty: any.
         nth: the first matching request affected, counted from 1 since the fault was set.
         times: number of requests affected; None: all from ``nth`` on.

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from exporter.simulator.behaviour import Behaviour
-from exporter.simulator.identity import Accounts, Identity, Token
+from exporter.simulator.identity import LIST_PROJECTS, Accounts, Identity, Token
+from exporter.simulator.lookups import domain_id, projects
 from exporter.simulator.reply import ApiError, Reply, encoded
 from exporter.simulator.signature import Incoming
 
@@ -45,20 +46,18 @@ class Iam:
         return self._issued(identity, auth, now, "mapped")
 
     def projects(self, request: Incoming, now: float) -> Reply:
-        """``GET /v3/projects``, all or by ``name``; signed or with a token."""
+        """``GET /v3/projects``: those of the account; signed or with a token."""
         identity, _ = self._accounts.authenticate(request, now)
-        wanted = [part[5:] for part in request.query.split("&") if part.startswith("name=")]
-        return encoded(
-            200,
-            {
-                "links": {"self": "https://iam.example/v3/projects", "next": None},
-                "projects": [
-                    {"id": id_, "name": name, "domain_id": _domain_id(identity), "enabled": True}
-                    for name, id_ in identity.projects.items()
-                    if not wanted or name in wanted
-                ],
-            },
-        )
+        identity.require(LIST_PROJECTS, "IAM")
+        found = self._accounts.projects(identity.domain)
+        return encoded(200, projects(found, identity.domain, request.query))
+
+    def own_projects(self, request: Incoming, now: float) -> Reply:
+        """``GET /v3/auth/projects``: those of the identity; no permission is needed."""
+        if "x-auth-token" not in request.headers and not self._behaviour.signed_own_projects:
+            raise ApiError(401, "IAM", "The request you have made requires a token.")
+        identity, _ = self._accounts.authenticate(request, now)
+        return encoded(200, projects(identity.projects, identity.domain, request.query))
 
     def metadata_token(self, request: Incoming, now: float) -> Reply:
         """``PUT /meta-data/latest/api/token``."""
@@ -124,7 +123,7 @@ def _project(identity: Identity, auth: Any) -> str | None:
 
 
 def _described(token: Token, method: str) -> dict[str, Any]:
-    domain = {"id": _domain_id(token.identity), "name": token.identity.domain}
+    domain = {"id": domain_id(token.identity.domain), "name": token.identity.domain}
     document: dict[str, Any] = {
         "expires_at": _iso(token.expires_at),
         "issued_at": _iso(token.issued_at),
@@ -140,10 +139,6 @@ def _described(token: Token, method: str) -> dict[str, Any]:
             "domain": domain,
         }
     return document
-
-
-def _domain_id(identity: Identity) -> str:
-    return identity.domain.encode().hex()[:32]
 
 
 def _iso(seconds: float) -> str:

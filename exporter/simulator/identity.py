@@ -24,7 +24,11 @@ GET_JOB = "modelarts:trainJob:get"
 LIST_POOLS = "modelarts:pool:list"
 GET_POOL = "modelarts:pool:get"
 GET_QUOTAS = "modelarts:trainJob:getQuotas"
-ALL_PERMISSIONS = frozenset({LIST_JOBS, GET_JOB, LIST_POOLS, GET_POOL, GET_QUOTAS})
+LIST_WORKSPACES = "modelarts:workspace:list"
+LIST_PROJECTS = "iam:projects:listProjects"
+ALL_PERMISSIONS = frozenset(
+    {LIST_JOBS, GET_JOB, LIST_POOLS, GET_POOL, GET_QUOTAS, LIST_WORKSPACES, LIST_PROJECTS}
+)
 
 _SKEW_SECONDS = 15 * 60
 _FAILURES_THAT_DO_NOT_LOCK = 5
@@ -46,16 +50,16 @@ class Identity:
     permissions: frozenset[str] = ALL_PERMISSIONS
     workspaces: frozenset[str] | None = None
 
-    def require(self, action: str) -> None:
+    def require(self, action: str, code: str = "ModelArts.0112") -> None:
         """Check a permission.
 
         Raises:
-            ApiError: 403 that names the action.
+            ApiError: 403 that names the action, with the code.
         """
         if action not in self.permissions:
             raise ApiError(
                 403,
-                "ModelArts.0112",
+                code,
                 f"Policy doesn't allow {action} to be performed by user {self.name}.",
             )
 
@@ -154,6 +158,17 @@ class Accounts:
             raise ApiError(403, "ModelArts.0210", "The project id does not match the identity.")
         identity.require(action)
         return identity
+
+    def projects(self, domain: str) -> dict[str, str]:
+        """Return the IDs of all projects of an account by name."""
+        identities = [*self.users.values(), *self.id_tokens.values()]
+        identities += [key.identity for key in self.keys.values()]
+        return {
+            name: id_
+            for identity in identities
+            if identity.domain == domain
+            for name, id_ in identity.projects.items()
+        }
 
     def issue(self, identity: Identity, project_name: str | None, now: float) -> Token:
         """Return a new token, some kilobytes long like real ones."""

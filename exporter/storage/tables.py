@@ -15,7 +15,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from exporter.jobs.tracked import Base
-from exporter.metrics.counters import BASE, EVENT_FAMILY_BY_NAME, Series, SeriesKey
+from exporter.metrics.counters import (
+    BASE,
+    EVENT_FAMILY_BY_NAME,
+    USER_FAMILIES,
+    Series,
+    SeriesKey,
+)
 from exporter.storage import rows
 from exporter.storage.rows import damaged, key_of, verified
 from exporter.storage.scopes import IDS, StateKey, TargetScopes
@@ -66,6 +72,8 @@ def read_series(
 ) -> tuple[dict[SeriesKey, Series], frozenset[SeriesKey]]:
     """The series of some scopes of a target, and which of them are released.
 
+    Those by user are read of all its scopes: they are shown as sums over workspaces, and would fall
+    without those of a workspace that is not polled any more.
     Series of other versions of the exporter, with another family or shape, are left alone.
     """
     found = connection.execute(
@@ -75,7 +83,7 @@ def read_series(
     released = set()
     unused = 0
     for row in found:
-        if row[0] not in ours:
+        if row[0] not in ours and row[1] not in USER_FAMILIES:
             continue
         decoded = entry(*row)
         if decoded is None:
@@ -102,7 +110,7 @@ def entry(
     except rows.UNREADABLE as error:
         raise damaged("series", family, error) from error
     buckets = len(definition.buckets) + 1 if definition.buckets else 0
-    if len(values) != len(BASE) + len(definition.labels) or len(series.counts) != buckets:
+    if len(values) != len(definition.key_labels) or len(series.counts) != buckets:
         return None
     return (family, values), series, is_released
 

@@ -179,7 +179,8 @@ class _Handlers:
         if self._publisher.ready:
             return _text("OK")
         waiting = [poller.name for poller in self._publisher.pollers if not poller.ended_polls]
-        return _text(f"not polled yet: {', '.join(waiting)}", status=503)
+        text = f"not polled yet: {', '.join(waiting)}" if waiting else "looking up targets"
+        return _text(text, status=503)
 
     async def reload(self, request: web.BaseRequest) -> MemoryResponse:
         """Respond when the reload is complete; it completes even if the client disconnects."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.app.factory import plans
+from exporter.app.factory import complete, read_profile
 from exporter.errors import ConfigError
 from exporter.settings.load import load
 
@@ -15,8 +15,9 @@ def identity(tmp_path):
         path = tmp_path / "credentials"
         path.write_text("\n".join(["[basic]", *lines]))
         settings = load(["--target.region=cn-north-4", *arguments], {})
-        (plan,) = plans(settings, {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(path)})
-        return plan.identity
+        profile = read_profile({"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(path)})
+        (target,) = settings.all_targets()
+        return complete(target, profile)
 
     return identity
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.app.factory import plans
+from exporter.app.factory import read_profile
+from exporter.app.permissions import warn_of_readable_secrets
 from exporter.settings.load import load
 
 REGION = "--target.region=cn-north-4"
@@ -31,7 +32,10 @@ def warned(caplog):
     def warned(arguments, environ=None, *, region=(REGION,)):
         caplog.clear()
         with caplog.at_level(logging.WARNING, logger="exporter"):
-            plans(load([*region, *arguments], environ or {}), environ or {})
+            settings = load([*region, *arguments], environ or {})
+            targets, file = settings.all_targets(), settings.config.file
+            profile = read_profile(environ or {})
+            warn_of_readable_secrets(targets, file, environ or {}, profile)
         start, end = "every user of this machine can read ", ", which contains a secret: "
         return [line.removeprefix(start).partition(end)[0] for line in caplog.messages]
 

@@ -15,6 +15,7 @@ from jobs import examples
 from exporter import __version__
 from exporter.commands import check, demo
 from exporter.commands import main as cli
+from exporter.commands.discovered import Discovered
 from exporter.commands.parser import parse
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.tracked import TrackedJob
@@ -419,6 +420,35 @@ def test_the_table_of_a_quick_check(listed, shown):
     ]
 
 
+FOUND = [
+    Discovered("cn-north-4", "projects", ["cn-north-4", "cn-north-4_team"], ""),
+    Discovered("cn-east-3", "projects", [], "the service failed"),
+]
+
+
+def test_the_table_of_what_was_found():
+    table = check.table([finding("r/a")], [], INTERVALS, FOUND)
+    assert table.startswith(
+        "discovery       projects of cn-north-4\n"
+        "found           2: cn-north-4, cn-north-4_team\n"
+        "\n"
+        "discovery       projects of cn-east-3\n"
+        "found           nothing\n"
+        "result          FAILED: the service failed\n"
+        "\n"
+        "target          r/a\n"
+    )
+    assert table.endswith("\n\nNot all targets were found.")
+    assert check.table([], [], INTERVALS, FOUND[:1]).endswith("\n\nThe configuration is ok.")
+
+
+def test_the_document_of_what_was_found():
+    document = json.loads(check.document([], [], INTERVALS, FOUND))
+    assert not document["ok"]
+    assert document["discovery"] == [each._asdict() for each in FOUND]
+    assert json.loads(check.document([], [], INTERVALS, FOUND[:1]))["ok"]
+
+
 def test_the_table_of_no_target():
     assert check.table([], [], INTERVALS) == "The configuration is ok."
     assert check.table([], ["web.listen_address: :80 is in use"], INTERVALS) == (
@@ -443,6 +473,7 @@ def test_the_document_for_machines():
     assert json.loads(check.document([good, bad], ["a note"], INTERVALS)) == {
         "ok": False,
         "notes": ["a note"],
+        "discovery": [],
         "targets": [
             {
                 "target": "r/a",
@@ -487,7 +518,12 @@ def test_the_document_for_machines():
             },
         ],
     }
-    assert json.loads(check.document([], [], INTERVALS)) == {"ok": True, "notes": [], "targets": []}
+    assert json.loads(check.document([], [], INTERVALS)) == {
+        "ok": True,
+        "notes": [],
+        "discovery": [],
+        "targets": [],
+    }
 
 
 async def test_the_progress_of_a_check(monkeypatch):

@@ -35,6 +35,7 @@ CASES = {path.stem.removesuffix("-values"): path for path in sorted(CHART.glob("
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 RULES = {path.name: path for path in (DEPLOY / "prometheus").glob("modelarts.*.yml")}
+DEFAULT_RULES = RULES.keys() - {"modelarts.cost.rules.yml"}
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DASHBOARDS = {path.name: path for path in (ROOT / "grafana").glob("*.json")}
 
@@ -75,13 +76,34 @@ def test_a_packaged_chart_has_them_as_files(helm, tmp_path):
     assert code == 0, err
     (archive,) = tmp_path.glob("*.tgz")
     objects = helm.render("--values", CASES["demo"], chart=archive)
-    assert {"groups": groups(*sorted(RULES))} == by_kind(objects, "PrometheusRule")["spec"]
+    assert by_kind(objects, "PrometheusRule")["spec"] == {"groups": groups(*sorted(DEFAULT_RULES))}
     assert archive.stat().st_size < 500_000, "a release must fit into a Secret of 1 MB"
 
 
 def test_rules_arrive_as_they_are(rendered):
     spec = by_kind(rendered("demo"), "PrometheusRule")["spec"]
-    assert spec == {"groups": groups("modelarts.alerts.yml", "modelarts.rules.yml")}
+    assert spec == {"groups": groups(*sorted(DEFAULT_RULES))}
+
+
+def test_costs_have_the_prices_of_the_values(rendered):
+    spec = by_kind(rendered("full"), "PrometheusRule")["spec"]
+    arrived = {group["name"]: group for group in spec["groups"]}
+    prices, *others = groups("modelarts.cost.rules.yml")
+    assert [arrived[group["name"]] for group in others] == others
+    found = [
+        (rule["record"], *rule["labels"].items(), float(rule["expr"][len("vector(") : -1]))
+        for rule in arrived[prices["name"]]["rules"]
+    ]
+    assert found == [
+        ("modelarts_price_per_card_hour", ("accelerator", "ascend-Snt9b"), 16.5),
+        ("modelarts_price_per_card_hour", ("accelerator", "unknown"), 1e6),
+        ("modelarts_price_per_node_hour", ("flavor", "modelarts.vm.gpu.8ant8"), 70.0),
+    ]
+
+
+def test_costs_without_prices_are_refused(helm):
+    said = helm.refuse("--values", CASES["demo"], "--set", "prometheusRule.costs.enabled=true")
+    assert "set prices in cardHour or nodeHour" in said
 
 
 def test_dashboards_arrive_as_they_are(rendered):

@@ -91,9 +91,16 @@ def test_the_demo_is_the_default_and_one_file_makes_it_real():
     assert settings.state.file == "/var/lib/modelarts-exporter/state.db"
 
 
+def optional_mounts():
+    """Those that are commented out."""
+    lines = re.findall(r"^ +# - (\S+)$", (COMPOSE / "compose.yaml").read_text(), re.MULTILINE)
+    return [line.split(":") for line in lines]
+
+
 def test_prometheus_takes_its_files(tmp_path):
     shutil.copy(COMPOSE / "prometheus.yml", tmp_path)
-    for source, target, *_ in mounts("prometheus"):
+    assert len(optional_mounts()) == 1
+    for source, target, *_ in (*mounts("prometheus"), *optional_mounts()):
         if "/rules/" in target:
             here = tmp_path / target.removeprefix("/etc/prometheus/")
             here.parent.mkdir(exist_ok=True)

@@ -20,6 +20,7 @@ VALUES = [
     *("http://host", "HTTPS://host:1/x", "host:8080", "ftp://host", "http://u:p@proxy:3128"),
     *("/metrics", "/a/b", "metrics", "/-/x", "/", "0.0.0.0:9978", "[::]:9978", ":9978"),
     *(["0"], [0], [], ["a", "b"], ["a b"], [":9978", "[::1]:9979"], [["0"]], {}, {"a": 1}),
+    *({"team": "nlp"}, {"1st": "x"}, {"job": "x"}, ["a=b,c=d"], '{"a": "b"}', "modelarts_.*"),
 ]
 OPTIONS = {option.name: option for option in options() if option.type.parse}
 
@@ -64,10 +65,12 @@ def test_the_schema_of_an_option_allows_what_the_exporter_accepts(name):
     assert option.type.schema, "its values would not be checked"
     accepted = [value for value in VALUES if accepts(option, value)]
     assert [value for value in accepted if not schema.is_valid(value)] == []
-    assert not schema.is_valid({})
+    assert schema.is_valid({}) == (name == "target.labels")
 
 
-@pytest.mark.parametrize("name", ["poll.interval", "api.retries", "jobs.per_job", "log.level"])
+@pytest.mark.parametrize(
+    "name", ["poll.interval", "api.retries", "jobs.per_job", "target.labels", "log.level"]
+)
 def test_the_schema_refuses_what_the_exporter_refuses(name):
     option = OPTIONS[name]
     schema = jsonschema.Draft7Validator(option.type.schema)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from exporter.metrics.exposition import Metric
-from exporter.metrics.self_metrics import Instruments
+from exporter.metrics.self_metrics import Instruments, TargetInfo
 from exporter.settings.options import options
 from exporter.web.publisher import FAMILIES
 
@@ -22,7 +22,8 @@ FILES = sorted(RULES.glob("modelarts.*.yml"))
 TESTS = sorted(RULES.glob("tests/*.test.yml"))
 
 GROUPS = [group for path in FILES for group in yaml.safe_load(path.read_text())["groups"]]
-ALL = [rule for group in GROUPS for rule in group["rules"]]
+PRICES = next(group["rules"] for group in GROUPS if group["name"] == "modelarts-prices")
+ALL = [rule for group in GROUPS for rule in group["rules"] if rule not in PRICES]
 ALERTS = {rule["alert"]: rule for rule in ALL if "alert" in rule}
 RECORDS = {rule["record"]: rule for rule in ALL if "record" in rule}
 EXPRESSIONS = {name: rule["expr"] for name, rule in {**ALERTS, **RECORDS}.items()}
@@ -32,8 +33,10 @@ OWN = [
     for instrument in Instruments().all()
     for family in instrument.describe()
 ]
+OWN.append(Metric(TargetInfo.name, "gauge", ""))
 TYPES = {metric.name: metric.type for metric in (*FAMILIES, *OWN)}
 FOREIGN = {"up": "gauge", "process_start_time_seconds": "gauge"}
+FOREIGN |= {price["record"]: "gauge" for price in PRICES}
 PER_JOB = {name for name in ALERTS if name.startswith("ModelArtsTrainingJob")}
 ENDED = {"ModelArtsTrainingJobFailed", "ModelArtsTrainingJobAbnormal"}
 OF_POOLS = {name for name in ALERTS if "pool" in ALERTS[name]["expr"]} - PER_JOB
@@ -119,23 +122,37 @@ def test_every_alert_is_seen_firing_silent_and_ended():
 
 def test_every_record_is_tested():
     said = "\n".join(path.read_text() for path in TESTS)
-    assert [name for name in RECORDS if f"expr: {name}" not in said] == []
+    assert {name for name in RECORDS if not re.search(rf"expr: .*(?<!\w){name}\b", said)} == set()
 
 
 def test_records_are_named_level_metric_operations():
     for name, rule in RECORDS.items():
         level, metric, operations = name.split(":")
-        assert re.fullmatch(r"(pool|project)(_(phase|accelerator|recovery|code))*", level)
+        added = "phase|accelerator|recovery|code|pool"
+        assert re.fullmatch(rf"(dedicated|pool|project|user)(_({added}))*", level)
         assert re.fullmatch(r"[a-z_]+", metric)
         assert not metric.endswith("_total"), name
         assert re.fullmatch(r"[a-z0-9_]+", operations)
         by = {
             "pool": {"region", "project", "pool", "flavor_type"},
+            "dedicated": {"region", "project", "pool"},
             "project": {"region", "project"},
+            "user": {"region", "project", "user"},
         }
         whole = by[level.split("_")[0]] | set(level.split("_")[1:])
         aggregated = re.search(r"by \(([^)]*)\)", rule["expr"])[1].split(", ")
         assert set(aggregated) - {"le"} == whole, name
+
+
+def test_prices_are_constants_with_one_label():
+    labels = {
+        "modelarts_price_per_card_hour": "accelerator",
+        "modelarts_price_per_node_hour": "flavor",
+    }
+    assert {price["record"] for price in PRICES} == labels.keys()
+    for price in PRICES:
+        assert re.fullmatch(r"vector\([0-9.]+\)", price["expr"])
+        assert price["labels"].keys() == {labels[price["record"]]}
 
 
 def test_alerts_have_all_that_a_person_on_call_needs():

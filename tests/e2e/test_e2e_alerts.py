@@ -35,7 +35,7 @@ def where(request):
 
 @pytest.fixture
 def rules(tmp_path):
-    """Both files, without the intervals of single groups: all are evaluated every second."""
+    """All files, without the intervals of single groups: all are evaluated every second."""
     paths = []
     for source in RULES.glob("modelarts.*.yml"):
         document = yaml.safe_load(source.read_text())
@@ -43,7 +43,7 @@ def rules(tmp_path):
             group.pop("interval", None)
         paths.append(tmp_path / source.name)
         paths[-1].write_text(yaml.safe_dump(document))
-    assert len(paths) == 2
+    assert len(paths) == 3
     return {"rule_files": [path.name for path in paths]}
 
 

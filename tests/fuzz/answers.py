@@ -21,12 +21,13 @@ from fuzz.mutate import GARBAGE, mutated_bytes, mutated_document
 from exporter.clock import Clocks
 from exporter.errors import PollError
 from exporter.huaweicloud.auth.agency import Agency
-from exporter.huaweicloud.auth.iam import by_password, find_project_id
+from exporter.huaweicloud.auth.iam import by_password
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.auth.static import NoAuth
 from exporter.huaweicloud.content import Content
 from exporter.huaweicloud.errors import error_of
 from exporter.huaweicloud.http import Request, Response
+from exporter.huaweicloud.projects import ProjectList, find_project_id
 from exporter.jobs.fleet import Fleet
 from exporter.jobs.job import PHASES, View
 from exporter.jobs.pool import NodeCards, PoolUsage, Quota
@@ -43,6 +44,7 @@ from exporter.modelarts.decode.capacity import (
 )
 from exporter.modelarts.decode.jobs import decode_job, decode_page
 from exporter.modelarts.decode.pools import decode_pools
+from exporter.modelarts.workspaces import find_workspaces
 from exporter.polling.label_limit import LabelLimiter
 from exporter.polling.render import render_gauges
 from exporter.settings.schema import JobsSettings
@@ -73,6 +75,13 @@ PROJECTS = {
         {"id": "3d4e5f", "name": "cn-north-4_team", "enabled": True, "parent_id": "0a1b2c"},
     ],
 }  # fmt: skip
+WORKSPACES = {
+    "total_count": 2,
+    "workspaces": [
+        {"id": "0", "name": "default", "status": "NORMAL", "enterprise_project_id": "0"},
+        {"id": "5f0c2b7e9d3a4c1e8b6f7a2d4c9e1b30", "name": "vision", "status": "NORMAL"},
+    ],
+}
 KEY = {
     "credential": {
         "access": "AKEXAMPLE",
@@ -204,6 +213,8 @@ class Answers:
             self.error,
             self.sign_in,
             self.projects,
+            self.project_list,
+            self.workspaces,
             self.agency,
             self.content,
         )
@@ -384,6 +395,20 @@ class Answers:
         lookup = find_project_id(http, NoAuth(), "https://iam.example.com", "cn-north-4")
         found = self.loop.run_until_complete(lookup)
         assert isinstance(found, str)
+
+    def project_list(self, random):
+        http = self._http(Response(200, {}, self._body(PROJECTS, random)))
+        lookup = ProjectList(http, NoAuth(), "https://iam.example.com", "cn-north-4")
+        found = self.loop.run_until_complete(lookup.fetch())
+        assert all(name.startswith("cn-north-4") for name in found)
+        assert_texts("".join(found.values()))
+
+    def workspaces(self, random):
+        http = self._http(Response(200, {}, self._body(WORKSPACES, random)))
+        lookup = find_workspaces(http, NoAuth(), "https://x.example.com", "p")
+        found = self.loop.run_until_complete(lookup)
+        assert list(found) == sorted(set(found))
+        assert_texts("".join(found))
 
     def agency(self, random):
         http = self._http(

@@ -139,7 +139,15 @@ def test_every_event_has_its_families(happened, series):
 
 
 def test_labels_are_in_the_order_of_the_contract():
-    assert {name.removeprefix(NAME): row.labels for name, row in EVENT_FAMILY_BY_NAME.items()} == {
+    base = ("workspace", "pool", "flavor_type")
+    shown = {row.metric.name.removeprefix(NAME): row.shown_labels for row in EVENT_FAMILIES}
+    assert {name: labels for name, labels in shown.items() if name.startswith("user_")} == {
+        "user_jobs_finished_total": ("user", "pool", "phase"),
+        "user_accelerator_seconds_total": ("user", "pool", "accelerator"),
+    }
+    of_base = {name: labels for name, labels in shown.items() if not name.startswith("user_")}
+    assert all(labels[:3] == base for labels in of_base.values())
+    assert {name: labels[3:] for name, labels in of_base.items()} == {
         "jobs_created_total": (),
         "jobs_finished_total": ("phase",),
         "jobs_deleted_total": ("phase",),

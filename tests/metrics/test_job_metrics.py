@@ -69,7 +69,7 @@ def aged(known, jobs, now=NOW):
 
 def families(known, constant=TARGET, **scope):
     """The exposition in text format, by family, without families that have no samples."""
-    found = fleet_blocks(aged(known, JobsSettings(**scope)), constant)
+    found = fleet_blocks(aged(known, JobsSettings(**scope)), constant, name_user=str)
     found += blocks(known, constant, **scope)[0]
     texts = {b.metric.name: assemble([(b.metric, [render_block(b)])]).text.decode() for b in found}
     return {name: text for name, text in texts.items() if text}
@@ -201,6 +201,20 @@ the oldest training job in Creating or Pending, in unix seconds; absent if no jo
 # TYPE modelarts_training_oldest_pending_timestamp_seconds gauge
 modelarts_training_oldest_pending_timestamp_seconds{flavor_type="Ascend",pool="p1",\
 project="llm",region="cn-north-4",workspace="0"} 1.7499964e+09
+""",
+    "modelarts_training_user_jobs": """\
+# HELP modelarts_training_user_jobs Unfinished training jobs by user (metadata.user_name).
+# TYPE modelarts_training_user_jobs gauge
+modelarts_training_user_jobs{phase="Pending",pool="p1",project="llm",region="cn-north-4",\
+user="li"} 1.0
+""",
+    "modelarts_training_user_accelerators": """\
+# HELP modelarts_training_user_accelerators Cards (NPUs, GPUs) requested by unfinished training \
+jobs, by user (metadata.user_name): cards per node times nodes; jobs with an unknown number of \
+cards are omitted.
+# TYPE modelarts_training_user_accelerators gauge
+modelarts_training_user_accelerators{accelerator="D910B",phase="Pending",pool="p1",project="llm",\
+region="cn-north-4",user="li"} 16.0
 """,
     "modelarts_training_job_info": """\
 # HELP modelarts_training_job_info Properties of a training job as labels, for joins on job_id; \
@@ -543,6 +557,7 @@ def test_what_is_unset_has_no_sample():
         "modelarts_training_nodes",
         "modelarts_training_cpu_cores",
         "modelarts_training_memory_bytes",
+        "modelarts_training_user_jobs",
         "modelarts_training_job_info",
         "modelarts_training_job_phase",
     }
@@ -622,6 +637,8 @@ def test_without_per_job_series_there_are_none():
         "modelarts_training_accelerators",
         "modelarts_training_cpu_cores",
         "modelarts_training_memory_bytes",
+        "modelarts_training_user_jobs",
+        "modelarts_training_user_accelerators",
     }
 
 

@@ -253,6 +253,27 @@ def test_another_target_is_not_touched(instruments, target):
     assert before == after
 
 
+INFO = "modelarts_target_info"
+
+
+def test_the_labels_of_a_target_follow_it_and_end_with_it(instruments):
+    info = {"team": 'n"l\\p'}
+    target = TargetInstruments(instruments, "cn-north-4", "unknown", info=info)
+    other = TargetInstruments(instruments, "cn-north-4", "vision", info={"stage": "test"})
+    assert samples(instruments, INFO) == {}
+    target.show()
+    other.show()
+    target.rename("llm")
+    assert samples(instruments, INFO) == {
+        ("llm", "cn-north-4", 'n"l\\p'): 1.0,
+        ("vision", "cn-north-4", "test"): 1.0,
+    }
+
+    TargetInstruments(instruments, "cn-north-4", "llm", info={"team": "cv"}).show()
+    other.remove()
+    assert samples(instruments, INFO) == {("llm", "cn-north-4", "cv"): 1.0}
+
+
 def test_a_target_that_never_ran_shows_nothing(instruments):
     target = TargetInstruments(instruments, "cn-north-4", "unknown")
     target.rename("0605767eb780")

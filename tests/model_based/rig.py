@@ -126,6 +126,8 @@ class Rig:
         self._born = {}
         self._restarts = {}
         self._lines = {}
+        self._has_left = False
+        """Whether a workspace has left whose users are still part of their counters."""
         self._log = _Log(self.fail)
 
     async def __aenter__(self):
@@ -231,7 +233,7 @@ class Rig:
             registry=TargetRegistry(),
             connect=self.wire.connect,
         )
-        (plan,) = plans(settings, {})
+        (plan,) = plans(settings, settings.all_targets(), None)
         return await make_poller(plan, context)
 
     async def _act(self, actor):
@@ -278,9 +280,12 @@ class Rig:
         if lose_state or self.config["state"] == "memory":
             self.oracle = self._new_oracle()
             self._values, self._born, self._restarts = {}, {}, {}
+            self._has_left = False
         self.oracle.phase_filter = True
         self.full_disk = 0
-        self.workspaces = workspaces or self.workspaces
+        self._switch(
+            workspaces or self.workspaces, keeps=not lose_state and self.config["state"] != "memory"
+        )
         self.counts[f"{how}s"] += 1
         await self.begin()
 
@@ -298,7 +303,7 @@ class Rig:
         self._armed = None
         self.oracle.phase_filter = True
         if workspaces:
-            self.workspaces = workspaces
+            self._switch(workspaces, keeps=True)
             self._lines = {}
         poller = await self._make_poller()
         await poller.take_over(self.poller)
@@ -306,6 +311,10 @@ class Rig:
         self.counts["reloads"] += 1
         await self.publisher.publish()
         self._inspect(self.publisher.exposition.text.decode())
+
+    def _switch(self, workspaces, *, keeps):
+        self._has_left |= keeps and not set(self.workspaces) <= set(workspaces)
+        self.workspaces = workspaces
 
     def _save_wreck(self):
         """What a process that is killed leaves: the file and its log, as they are."""
@@ -402,6 +411,9 @@ class Rig:
         for key, value in lines.items():
             if before.get(key) != value:
                 self._check_line(key, float(value), before.get(key), now)
+        if not self._has_left:
+            for total, by_user in _BY_USER:
+                _check_users(lines, total, by_user)
         self.counts["published"] += 1
 
     def _check_line(self, key, number, before, now):
@@ -628,7 +640,7 @@ def _last_node_count(job, now):
     return [[round(now * 1000), job.nodes_up]]
 
 
-def _watched_observe(fleet, view, now, known):
+def _watched_observe(fleet, view, now, known, name_user=None):
     """What a poll is about to take, or a part of it."""
     attempt = ATTEMPT.get()
     if view.newest_created or attempt.kind == "verify":
@@ -636,7 +648,7 @@ def _watched_observe(fleet, view, now, known):
     else:
         attempt.parts |= view.jobs
         attempt.saved_at = dict.fromkeys(view.jobs, now) | attempt.saved_at
-    return observe(fleet, view, now, known)
+    return observe(fleet, view, now, known, name_user)
 
 
 class WatchedReading(WholeReading):
@@ -683,15 +695,43 @@ class WatchedStore:
 
 
 _JOB_RESTARTS = "modelarts_training_job_restarts_total"
+PHASES_BY_USER = ("Creating", "Pending", "Running", "Terminating")
 _BASE = ("workspace", "pool", "flavor_type")
 _COMPARED = (
-    *EVENTS,
+    *(name for name, row in EVENTS.items() if row.total is None),
     "modelarts_training_jobs{",
     "modelarts_training_nodes{",
     "modelarts_training_accelerators{",
     "modelarts_exporter_tracked_jobs",
     "modelarts_up",
 )
+
+
+_BY_USER = (
+    *((row.total.metric.name, name) for name, row in EVENTS.items() if row.total),
+    ("modelarts_training_jobs", "modelarts_training_user_jobs"),
+    ("modelarts_training_accelerators", "modelarts_training_user_accelerators"),
+)
+
+
+def _check_users(lines, total, by_user):
+    """Users add up to their total, at every scrape."""
+    wanted, found = (_sums(lines, name) for name in (total, by_user))
+    for key in wanted.keys() | found.keys():
+        if not _close(wanted[key], found[key]):
+            raise MismatchError(f"{by_user} adds up to {found[key]}, not {wanted[key]}: {key}")
+
+
+def _sums(lines, name):
+    found = Counter()
+    for key, value in lines.items():
+        if key.startswith(f"{name}{{"):
+            labels = _labels(key)
+            if labels.get("phase") in (*PHASES_BY_USER, None) or name.endswith("_total"):
+                found[labels["pool"], labels.get("phase"), labels.get("accelerator")] += float(
+                    value
+                )
+    return found
 
 
 def _is_event(key):

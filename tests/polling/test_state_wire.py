@@ -83,8 +83,9 @@ async def test_what_happened_while_it_was_down_is_counted_by_the_first_poll(rig,
     rig.fleet.start(old[1])
     rig.fleet.finish(old[1], "Failed")
     rig.fleet.delete(old[2])
+    known = rig.fleet[old[1]]  # a user who is new in a pool would be shown an interval later
     for _ in range(70):
-        rig.fleet.finish(rig.fleet.create(), "Failed")
+        rig.fleet.finish(rig.fleet.create(user=known.user, pool=known.pool), "Failed")
 
     async with life() as poller:
         step = await rig.step(poller)

@@ -50,7 +50,7 @@ async def still(fleet):
 
 def states(text):
     """The samples of jobs, without those of the exporter itself."""
-    return [line for line in text.splitlines() if "modelarts_training_" in line]
+    return [line for line in text.splitlines() if line.startswith("modelarts_training_")]
 
 
 def families(text):
@@ -301,6 +301,15 @@ async def test_dump_writes_what_would_be_served(start, still):
     assert families(once.stdout) == ours  # process_* would collide in node_exporter's collector
     assert {"modelarts_up gauge", "modelarts_exporter_polls_total counter"} <= {*ours}
     assert once.stderr == ""
+
+
+async def test_dump_leaves_out_what_is_denied(start, still):
+    program = start("dump", *target(still, metrics__deny="modelarts_training_.*_total,.*_info"))
+    assert await program.ended() == 0
+
+    found = families(program.stdout)
+    assert {"modelarts_training_jobs gauge", "modelarts_up gauge"} <= {*found}
+    assert [each for each in found if re.search("modelarts_training_.*_total|_info ", each)] == []
 
 
 async def test_check_does_not_retry_where_nobody_listens(start, closed_port):

@@ -32,9 +32,11 @@ EXAMPLES = {
     "target.name": ("research", "research"),
     "target.region": ("ap-southeast-1", "ap-southeast-1"),
     "target.project_id": ("0605767eb780d5762f5ec0196d1d2f3a", "0605767eb780d5762f5ec0196d1d2f3a"),
+    "target.projects": ("cn-north-4,p_2", ("cn-north-4", "p_2")),
     "target.endpoint": ("http://127.0.0.1:9979/", "http://127.0.0.1:9979"),
     "target.iam_endpoint": ("https://iam.example.org/x/", "https://iam.example.org/x"),
     "target.workspaces": ("0," + "a" * 32, ("0", "a" * 32)),
+    "target.labels": ("team=nlp, stage=a=b", {"team": "nlp", "stage": "a=b"}),
     "target.pagination": ("ROW", "row"),
     "target.ca_file": ("ca.pem", "ca.pem"),
     "target.proxy": ("http://u:p@proxy:3128", "http://u:p@proxy:3128"),
@@ -68,16 +70,22 @@ EXAMPLES = {
     "jobs.per_job": ("no", False),
     "jobs.max_series_jobs": ("5", 5),
     "jobs.max_label_values": ("7", 7),
+    "jobs.by_user": ("no", False),
+    "jobs.max_users": ("0", 0),
     "jobs.unified": ("no", False),
+    "targets_files": ("a.yml, teams/*.yml", ("a.yml", "teams/*.yml")),
+    "discovery.interval": ("30m", 1800.0),
+    "shard.count": ("3", 3),
     "state.file": ("state.db", "state.db"),
     "web.listen_address": ("[::]:9978,:0,localhost:1", (("::", 9978), ("", 0), ("localhost", 1))),
     "web.telemetry_path": ("/a/metrics", "/a/metrics"),
     "web.config.file": ("web.yml", "web.yml"),
     "web.enable_reload": ("true", True),
+    "metrics.deny": ("go_.*,a{1,2}", ("go_.*", "a{1,2}")),
     "log.level": ("debug", "debug"),
     "log.format": ("json", "json"),
 }
-NOT_ALIKE = {"config.file", "targets"}
+NOT_ALIKE = {"config.file", "targets", "shard.index"}
 ALIKE = [option for option in options() if option.name not in NOT_ALIKE]
 
 
@@ -146,7 +154,7 @@ def test_only_secrets_have_no_flag():
 
 def test_defaults_are_those_of_the_contract():
     settings = load(REGION, {})
-    groups = {"poll", "api", "jobs", "web", "log"}
+    groups = {"poll", "api", "jobs", "web", "metrics", "log"}
     assert {o.name: o.default for o in options() if o.path[0] in groups} == {
         "poll.interval": "60s",
         "poll.timeout": "2m",
@@ -164,11 +172,14 @@ def test_defaults_are_those_of_the_contract():
         "jobs.per_job": "true",
         "jobs.max_series_jobs": "10000",
         "jobs.max_label_values": "2000",
+        "jobs.by_user": "true",
+        "jobs.max_users": "500",
         "jobs.unified": "true",
         "web.listen_address": "0.0.0.0:9978",
         "web.telemetry_path": "/metrics",
         "web.config.file": "none: plain HTTP without authentication",
         "web.enable_reload": "false",
+        "metrics.deny": "none",
         "log.level": "info",
         "log.format": "text",
     }
@@ -176,6 +187,7 @@ def test_defaults_are_those_of_the_contract():
     assert target.endpoint == "https://modelarts.cn-north-4.myhuaweicloud.com"
     assert target.iam_endpoint == "https://iam.cn-north-4.myhuaweicloud.com"
     assert target.workspaces == ("0",)
+    assert (target.labels, settings.metrics.deny) == ({}, ())
     assert target.auth.method == target.pagination == "auto"
     assert target.project_id is target.name is target.proxy is None
     assert settings.poll.stale_after == 300.0
@@ -238,6 +250,32 @@ def test_lists_may_be_json():
 
     assert settings.target.workspaces == ("0", "vision")
     assert settings.web.listen_address == (Address("::1", 9978),)
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        ("{team: nlp, _x1: 'a \u4e2d'}", {"team": "nlp", "_x1": "a \u4e2d"}),
+        ("{cost: '4711'}", {"cost": "4711"}),
+        ("[team=nlp, 'a=b,c=d']", {"team": "nlp", "a": "b", "c": "d"}),
+        ("{}", {}),
+    ],
+)
+def test_labels_are_a_mapping_in_the_file(here, content, labels):
+    settings = with_file(here, f"target: {{region: cn-north-4, labels: {content}}}\n")
+    assert settings.target.labels == labels
+
+
+def test_labels_replace_labels_and_may_be_json(here):
+    file = {"target": {"region": "cn-north-4", "labels": {"team": "nlp"}}}
+    environ = {"MODELARTS_EXPORTER_TARGET__LABELS": '{"team": "cv, ocr"}'}
+    flags = ["--target.labels=a=1", "--target.labels", "b=2,c=3"]
+    assert with_file(here, file, (), environ).target.labels == {"team": "cv, ocr"}
+    assert with_file(here, file, flags, environ).target.labels == {"a": "1", "b": "2", "c": "3"}
+
+
+def test_nothing_may_be_denied(here):
+    assert with_file(here, {"metrics": {"deny": []}}, REGION).metrics.deny == ()
 
 
 def test_file_may_be_named_by_the_environment(here):
@@ -500,7 +538,7 @@ def test_invalid_addresses(text):
 
 
 def test_vendor_variables_make_a_layer_of_their_own():
-    layer = sources.vendor({"HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam"}, [{}, {}])
+    layer = sources.vendor({"HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam"}, {"targets": [{}, {}]})
     below = sources.Layer(values={"targets": [{"region": "a"}, {"iam_endpoint": "https://b"}]})
     values, origins = sources.merged([below, layer])
     assert values["targets"] == [

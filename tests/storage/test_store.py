@@ -150,7 +150,7 @@ def test_what_is_kept_is_known_by_its_version():
 
     assert max(LAYOUT.steps) == 3
     assert hashlib.sha256("\n".join(kept).encode()).hexdigest() == (
-        "0ebb8412601c454bf2eff6c2c1c47937647e6824151036f3db490def77a8647a"
+        "505a7ec2d63fb8ab53ede0ea23be4b65515fd28d00f353ab3493454094bae998"
     )
 
 

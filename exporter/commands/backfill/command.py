@@ -32,6 +32,7 @@ from exporter.commands.console import (
 from exporter.errors import ConfigError, ExporterError, PollError, StartError
 from exporter.jobs.flavor_types import complete_all
 from exporter.jobs.job import Job
+from exporter.polling.user_limit import UserLimiter
 from exporter.settings.schema import Settings
 
 LOOKBACK_SECONDS = 300.0
@@ -108,13 +109,19 @@ async def _read(
     """Read all jobs of all targets."""
     now = round(clock(), 3)  # all times are whole milliseconds
     limits = settings.jobs
-    planned = plan(arguments, history=limits.history, now=now, idle_retention=limits.idle_retention)
+    planned = plan(
+        arguments,
+        history=limits.history,
+        now=now,
+        idle_retention=limits.idle_retention,
+        users=limits.max_users if limits.by_user else None,
+    )
     if planned.step > LOOKBACK_SECONDS:
         print_note(f"--step {arguments.step} leaves gaps in graphs: Prometheus looks back 5m only")
-    problems: list[str] = []
     targets: list[TargetRead] = []
     jobs: list[tuple[TargetRead, Job]] = []
-    async with exporter(settings, environ, keep_state=False) as running:
+    async with exporter(settings, environ, keep_state=False, look_up=True) as running:
+        problems = running.discovery.targets.problems
         async with in_background(_show_jobs_read(running)):
             views = await asyncio.gather(
                 *(poller.read() for poller in running.pollers), return_exceptions=True
@@ -140,7 +147,7 @@ async def _read(
 async def _show_jobs_read(running: Exporter) -> None:
     while True:
         swept = [poller.target.sweep_progress for poller in running.pollers]
-        jobs, total = (sum(numbers) for numbers in zip(*swept, strict=True))
+        jobs, total = (sum(sweep[part] for sweep in swept) for part in (0, 1))
         # The service's total may be wrong, and some targets may not have reported one yet.
         share = f"{progress_bar(jobs, total)} " if total >= jobs > 0 else ""
         show_progress(f"Reading the list of jobs {share}{jobs:,}")
@@ -150,7 +157,18 @@ async def _show_jobs_read(running: Exporter) -> None:
 def _options(settings: Settings, arguments: BackfillArguments) -> dict[str, str]:
     """Return everything that the numbers of a backfill depend on, as it was written."""
     targets = (
-        "/".join(filter(None, (target.region, target.name, target.project_id, *target.workspaces)))
+        "/".join(
+            filter(
+                None,
+                (
+                    target.region,
+                    target.name,
+                    target.project_id,
+                    *(target.projects or ()),
+                    *target.workspaces,
+                ),
+            )
+        )
         for target in settings.all_targets()
     )
     return {
@@ -161,7 +179,9 @@ def _options(settings: Settings, arguments: BackfillArguments) -> dict[str, str]
         "--histograms": str(arguments.histograms),
         "jobs.history": f"{settings.jobs.history:g}",
         "jobs.idle_retention": f"{settings.jobs.idle_retention:g}",
-        "targets": " ".join(targets),
+        "jobs.by_user": str(settings.jobs.by_user),
+        "jobs.max_users": str(settings.jobs.max_users),
+        "targets": " ".join([*targets, *(settings.targets_files or ())]),
     }
 
 
@@ -186,6 +206,7 @@ async def _series(header: CheckpointHeader, jobs: Jobs) -> _Series:
             kept=planned.history,
             idle=planned.idle_retention,
             histograms=planned.histograms,
+            users=None if planned.users is None else UserLimiter(planned.users, read.project),
         )
         for read in header.targets
     }

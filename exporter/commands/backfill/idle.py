@@ -1,4 +1,4 @@
-"""Gauges that are withdrawn while a base is idle, as those of a live exporter."""
+"""Gauges that are absent at some times, as those of a live exporter."""
 
 from collections.abc import Iterator, Sequence
 
@@ -63,3 +63,14 @@ class ShownCurve:
         for first, last in self._spans:
             if last > start and first < stop:
                 yield from self._curve.stretches(max(first, start), min(last, stop))
+
+
+class PresentCurve:
+    """A curve that has no values while it is zero."""
+
+    def __init__(self, curve: Curve) -> None:
+        self._curve = curve
+
+    def stretches(self, start: int, stop: int) -> Iterator[tuple[int, int, float]]:
+        """Yield ``(start, stop, value)`` for every stretch in which the value is constant."""
+        return (stretch for stretch in self._curve.stretches(start, stop) if stretch[2])

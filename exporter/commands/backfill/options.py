@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 from exporter.commands.backfill.grid import MOST_SAMPLES
 from exporter.errors import ConfigError
-from exporter.metrics.counters import BASE, EVENT_FAMILIES
+from exporter.metrics.counters import EVENT_FAMILIES
 from exporter.metrics.fleet import FLEET_FAMILIES
 from exporter.metrics.pools import POOL_INFO
 from exporter.settings import durations
@@ -24,8 +24,8 @@ _RESERVED_LABELS = frozenset(
         "region",
         "project",
         "le",
-        *BASE,
-        *(name for row in (*FLEET_FAMILIES, POOL_INFO, *EVENT_FAMILIES) for name in row.labels),
+        *(name for row in (*FLEET_FAMILIES, POOL_INFO) for name in row.labels),
+        *(name for row in EVENT_FAMILIES for name in row.shown_labels),
     }
 )
 _FIRST_UNIX_SECONDS = 1e9  # September 2001: no training job is older
@@ -74,6 +74,8 @@ class BackfillPlan(NamedTuple):
         histograms: whether to write histograms too.
         idle_retention: seconds for which gauges without jobs are written; 0 = forever
             (``jobs.idle_retention``).
+        users: how many users have series of their own (``jobs.max_users``); None = there are no
+            series by user (``jobs.by_user``).
     """
 
     start: float
@@ -83,6 +85,7 @@ class BackfillPlan(NamedTuple):
     labels: Mapping[str, str]
     histograms: bool
     idle_retention: float = 0.0
+    users: int | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +127,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(
-    arguments: BackfillArguments, *, history: float, now: float, idle_retention: float = 0.0
+    arguments: BackfillArguments,
+    *,
+    history: float,
+    now: float,
+    idle_retention: float = 0.0,
+    users: int | None = None,
 ) -> BackfillPlan:
     """Parse the options and check that they fit together.
 
@@ -133,6 +141,7 @@ def plan(
         history: ``jobs.history``, seconds.
         now: unix seconds.
         idle_retention: ``jobs.idle_retention``, seconds.
+        users: as in `BackfillPlan`.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -147,7 +156,9 @@ def plan(
         problems += _contradictions(start, stop, step, now)
     if problems:
         raise ConfigError(*problems)
-    return BackfillPlan(start, stop, step, history, labels, arguments.histograms, idle_retention)
+    return BackfillPlan(
+        start, stop, step, history, labels, arguments.histograms, idle_retention, users
+    )
 
 
 def _directory(text: str) -> Path:

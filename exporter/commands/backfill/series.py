@@ -12,11 +12,11 @@ from typing import NamedTuple, TypeAlias
 from exporter.commands.backfill.curve import Curve
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.histogram import HistogramCurve
-from exporter.commands.backfill.idle import ShownCurve, ShownSpans
+from exporter.commands.backfill.idle import PresentCurve, ShownCurve, ShownSpans
 from exporter.commands.backfill.oldest import OldestWaiting
 from exporter.commands.backfill.reconstruct import JobState, reconstruct
 from exporter.jobs.fleet import Fleet, NewestName, note_pool_name
-from exporter.jobs.job import TERMINAL, Job, View
+from exporter.jobs.job import ACTIVE, TERMINAL, Job, View
 from exporter.jobs.pool import PoolInfo
 from exporter.jobs.tracked import Base, Event, base_of
 from exporter.jobs.tracker import observe
@@ -26,6 +26,8 @@ from exporter.metrics.counters import (
     EVENT_FAMILY_BY_NAME,
     EventFamily,
     increments,
+    shown_key,
+    user_zero_keys,
     zero_series,
 )
 from exporter.metrics.exposition import Metric
@@ -35,6 +37,7 @@ from exporter.metrics.fleet import (
     zero_samples,
 )
 from exporter.metrics.pools import POOL_INFO, pool_info_samples
+from exporter.polling.user_limit import UserLimiter
 
 LabelValues: TypeAlias = tuple[str, ...]
 
@@ -53,13 +56,13 @@ class Family(NamedTuple):
         metric: name, type, help.
         labels: names of its own labels.
         series: curves by label values; an `OldestWaiting` has no value while no job waits, a
-            `ShownCurve` none while its base is idle.
+            `ShownCurve` none while its base is idle, a `PresentCurve` none while it is zero.
         buckets: upper bounds of a `HistogramCurve`; () = no histogram.
     """
 
     metric: Metric
     labels: tuple[str, ...]
-    series: Mapping[LabelValues, Curve | ShownCurve | OldestWaiting | HistogramCurve]
+    series: Mapping[LabelValues, Curve | ShownCurve | PresentCurve | OldestWaiting | HistogramCurve]
     buckets: tuple[float, ...] = ()
 
     @property
@@ -77,6 +80,7 @@ class SeriesBuilder:
         kept: seconds for which finished jobs count in the gauges; 0 = all (``jobs.history``).
         idle: seconds for which bases without jobs keep their gauges; 0 = forever.
         histograms: whether to include them; they are most of the series.
+        users: names users; None = there are no series by user.
 
     Attributes:
         jobs: number of jobs added.
@@ -91,12 +95,15 @@ class SeriesBuilder:
         kept: float = 0.0,
         idle: float = 0.0,
         histograms: bool = False,
+        users: UserLimiter | None = None,
     ) -> None:
         self.jobs = self.undated = 0
         self._grid = grid
         self._kept = kept
         self._shown = ShownSpans(grid, idle)
         self._bases: dict[Base, set[str]] = {}
+        self._name_user = None if users is None else users.name
+        self._users: dict[tuple[Base, str], set[str]] = {}
         self._listed_pools = pools or {}
         self._names_in_jobs: dict[str, NewestName] = {}
         self._curves: dict[str, dict[LabelValues, Curve]] = {}
@@ -131,11 +138,15 @@ class SeriesBuilder:
         for row in FLEET_FAMILIES:
             if row.aggregate is min:
                 yield Family(row.metric, row.labels, self._oldest.get(row.metric.name, {}))
+            elif row.by_user:
+                curves = sorted(self._curves.get(row.metric.name, {}).items())
+                present = {values: PresentCurve(curve) for values, curve in curves}
+                yield Family(row.metric, row.labels, present)
             else:
                 yield self._gauges(row.metric, row.labels)
         yield Family(POOL_INFO.metric, POOL_INFO.labels, self._pools())
         for each in self._events:
-            yield self._family(each.metric, (*BASE, *each.labels), each.buckets)
+            yield self._family(each.metric, each.shown_labels, each.buckets)
 
     def _gauges(self, metric: Metric, labels: tuple[str, ...]) -> Family:
         curves = sorted(self._curves.get(metric.name, {}).items())
@@ -168,7 +179,8 @@ class SeriesBuilder:
         """Create every phase of every combination, as a live exporter does."""
         for family, labels in zero_samples(self._bases):
             self._curve(family.metric.name, labels)
-        for name, labels in zero_series(self._bases):
+        for key in (*zero_series(self._bases), *user_zero_keys(self._users, {})):
+            name, labels = shown_key(key)
             row = EVENT_FAMILY_BY_NAME[name]
             if row in self._events:
                 self._histogram(row, labels) if row.buckets else self._curve(name, labels)
@@ -192,11 +204,17 @@ class SeriesBuilder:
         self._shown.add(base_of(job), lo, stop)
         if lo >= hi:
             return
+        user = None if self._name_user is None else self._name_user(job.user)
+        if user is not None and job.phase in ACTIVE:
+            accelerators = self._users.setdefault((base_of(job), user), set())
+            if job.accelerators is not None:
+                accelerators.add(job.accelerator)
         for family in FAMILIES_BY_PHASE[job.phase]:
             value = family.value(job)
-            if value is None:
+            labels = family.series_of(job, value, user)
+            if value is None or labels is None:
                 continue
-            name, labels = family.metric.name, family.label_values(job)
+            name = family.metric.name
             if family.aggregate is min:
                 oldest = self._oldest.setdefault(name, {})
                 oldest.setdefault(labels, OldestWaiting()).add(lo, hi, value)
@@ -216,16 +234,17 @@ class SeriesBuilder:
         fleet = Fleet(newest_created={workspace: _NO_HORIZON})  # so that nothing is a baseline
         before = states[0].at
         for at, job in states:
-            fleet, events, _ = observe(fleet, View({job_id: job}), at)
+            fleet, events, _ = observe(fleet, View({job_id: job}), at, name_user=self._name_user)
             if at > self._grid.times[0]:
                 self._add_events(events, before, at)
             before = at
 
     def _add_events(self, events: list[Event], before: float, at: float) -> None:
         for event in events:
-            for row, (name, labels), amount in increments(event):
+            for row, key, amount in increments(event):
                 if row not in self._events:
                     continue
+                name, labels = shown_key(key)
                 if row.buckets:
                     self._histogram(row, labels).observe(self._grid.at(at), amount)
                 elif row.kind == "ran":  # run time grew while the job ran

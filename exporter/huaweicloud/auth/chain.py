@@ -40,6 +40,7 @@ class AuthContext:
         region: such as ``cn-north-4``; scope of tokens when the project id is unknown.
         iam_endpoint: base URL of IAM.
         project_id: scope of tokens.
+        of_account: tokens are for no project, which is enough to list the projects.
         environ: environment variables.
         http: sends the requests of sign-ins.
         lockouts: of the process.
@@ -54,6 +55,7 @@ class AuthContext:
     http: Http
     lockouts: KeyLockouts
     clocks: Clocks
+    of_account: bool = False
     metadata_endpoint: str = METADATA
 
 
@@ -242,7 +244,7 @@ def _oidc(context: AuthContext, idp_id: str, file: str) -> Credentials:
         context.iam_endpoint,
         idp_id=idp_id,
         id_token=Secret("OIDC token file", file=file),
-        scope=scope(context.project_id, context.region),
+        scope=None if context.of_account else scope(context.project_id, context.region),
         clock=context.clocks.wall,
     )
     identity = f"identity provider {idp_id} with the token in {file}"
@@ -263,13 +265,14 @@ def _password(auth: AuthSettings, context: AuthContext) -> Credentials:
         raise ConfigError(
             *(f"target.auth.{name} is missing" for name, value in needed.items() if not value)
         )
+    of_project = scope(context.project_id, context.region)
     sign_in = by_password(
         context.http,
         context.iam_endpoint,
         user=user,
         domain=domain,
         password=password,
-        scope=scope(context.project_id, context.region),
+        scope={"domain": {"name": domain}} if context.of_account else of_project,
         lockouts=context.lockouts,
         clock=context.clocks.wall,
     )

@@ -1,16 +1,14 @@
-"""Sign-in at IAM for tokens, and the lookup of a region's project id."""
+"""Sign-in at IAM for tokens."""
 
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
 from exporter.clock import Clocks
-from exporter.errors import AuthError, ForbiddenError, InvalidResponseError, RejectedError
-from exporter.huaweicloud.auth.base import AuthenticatedRequest, Credentials, send_authenticated
+from exporter.errors import AuthError, ForbiddenError, InvalidResponseError
+from exporter.huaweicloud.auth.base import AuthenticatedRequest, Credentials
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.auth.refresh import Grant, Refresher, granted
 from exporter.huaweicloud.auth.secret import Secret, redact_error, redacting
@@ -24,15 +22,12 @@ T = TypeVar("T")
 ENDPOINT_OPTION = "target.iam_endpoint"
 
 _JSON = {"Content-Type": "application/json;charset=utf8"}
-_OK, _CREATED = 200, 201
+_CREATED = 201
 _MAX_TOKEN_HEADER = 2**17
 """IAM documents tokens of up to 102,400 characters, in the header ``X-Subject-Token``."""
 
-_SHOWN_PROJECTS = 5
 _MAX_BYTES = 2 * 2**20
-"""Of a response: a list of 5,000 projects, the longest there is, has less."""
-_PROJECT_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-"""The same as for the option ``target.project_id``."""
+"""Of a response."""
 
 
 class IamToken(Credentials):
@@ -131,15 +126,18 @@ def by_id_token(
     *,
     idp_id: str,
     id_token: Secret,
-    scope: Mapping[str, Any],
+    scope: Mapping[str, Any] | None,
     clock: Callable[[], float],
 ) -> Callable[[], Awaitable[Grant[str]]]:
-    """The sign-in of a workload with the token of its own identity provider (OIDC)."""
+    """The sign-in of a workload with the token of its own identity provider (OIDC).
+
+    Without a scope, the token is for no project.
+    """
     path = "/v3.0/OS-AUTH/id-token/tokens"
 
     async def sign_in() -> Grant[str]:
         secret = id_token.read()
-        auth = {"id_token": {"id": secret}, "scope": scope}
+        auth = {"id_token": {"id": secret}} | ({"scope": scope} if scope else {})
         request = _sign_in_request(iam_endpoint, path, auth, **{"X-Idp-Id": idp_id})
         with redacting(secret, doing=f"signing in to IAM with identity provider {idp_id}"):
             response = await http(request)
@@ -165,39 +163,8 @@ def _sign_in_request(
     )
 
 
-async def find_project_id(
-    http: Http, credentials: Credentials, iam_endpoint: str, region: str
-) -> str:
-    """Look up the id of a region's own project, which is named after the region.
-
-    Raises:
-        PollError: no sign-in, no permission, or no such project.
-    """
-    request = Request(
-        operation="projects",
-        method="GET",
-        url=f"{iam_endpoint.rstrip('/')}/v3/projects?name={quote(region, safe='')}",
-        permission="iam:projects:listProjects",
-        endpoint_option=ENDPOINT_OPTION,
-        max_bytes=_MAX_BYTES,
-    )
-    doing = f"looking up the project of region {region} (not needed with target.project_id)"
-    with redacting(doing=doing):
-        if reported := await credentials.project_id():
-            return _checked_id(reported)
-        response = await send_authenticated(
-            lambda attempt: http(attempt.signed()), credentials, request
-        )
-        return _only_project(response, region)
-
-
 class _Project(msgspec.Struct):
     id: str
-    name: str = ""
-
-
-class _ProjectsResponse(msgspec.Struct):
-    projects: list[_Project]
 
 
 class _Token(msgspec.Struct):
@@ -210,47 +177,24 @@ class _TokenResponse(msgspec.Struct):
     token: _Token
 
 
-def _only_project(response: Response, region: str) -> str:
-    projects = _decoded(response, _ProjectsResponse).projects
-    ids = [project.id for project in projects if project.name == region]
-    if len(ids) == 1:
-        return _checked_id(ids[0])
-    if ids:
-        some = ", ".join(map(_checked_id, ids[:_SHOWN_PROJECTS]))
-        raise RejectedError(f"several projects: set target.project_id to one of {some}", status=_OK)
-    raise RejectedError(
-        f"this identity has no project named {region}: check target.region, or set "
-        "target.project_id",
-        status=_OK,
-    )
-
-
-def _checked_id(project_id: str) -> str:
-    """The ID, which becomes part of URLs, labels and messages.
-
-    Raises:
-        InvalidResponseError: it is not a short word of plain characters. Does not quote it.
-    """
-    if not _PROJECT_ID.fullmatch(project_id):
-        raise InvalidResponseError(
-            f"IAM reports an invalid project ID: check {ENDPOINT_OPTION}, or set target.project_id"
-        )
-    return project_id
-
-
 def _granted(response: Response, now: float) -> Grant[str]:
     """The token in a 201 response to either sign-in."""
     value = response.headers.get("X-Subject-Token", "")
     if not value or not value.isprintable():
         raise InvalidResponseError(f"the response has no X-Subject-Token: check {ENDPOINT_OPTION}")
-    token = _decoded(response, _TokenResponse).token
+    token = decoded(response, _TokenResponse).token
     project_id = token.project.id if token.project else None
     return granted(
         value, token.expires_at, issued_at=token.issued_at, now=now, project_id=project_id
     )
 
 
-def _decoded(response: Response, type_: type[T]) -> T:
+def decoded(response: Response, type_: type[T]) -> T:
+    """Decode the body of a response of IAM.
+
+    Raises:
+        InvalidResponseError: it is not as documented.
+    """
     try:
         return msgspec.json.decode(encodable(response.body), type=type_)
     except (ValueError, RecursionError) as error:

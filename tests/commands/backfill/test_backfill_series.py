@@ -12,12 +12,13 @@ from jobs.test_tracker import NOW, job, run, waiting
 from exporter.commands.backfill.grid import Grid
 from exporter.commands.backfill.series import SeriesBuilder
 from exporter.jobs.fleet import Fleet
-from exporter.jobs.job import View
+from exporter.jobs.job import ACTIVE, View
 from exporter.jobs.pool import PoolInfo
 from exporter.jobs.tracker import observe
 from exporter.metrics.counters import add
 from exporter.metrics.fleet import fleet_blocks
 from exporter.modelarts.decode.jobs import decode_page
+from exporter.polling.user_limit import UserLimiter
 from exporter.simulator.catalog import DEFAULT_WORKSPACE
 from exporter.simulator.living import LivingFleet
 from exporter.simulator.wire import document
@@ -232,10 +233,14 @@ def test_the_last_gauges_are_the_first_live_ones(jobs):
         msgspec.structs.replace(one, cpu_cores=7.5 * (number % 4), memory=2.0**30 * number)
         for number, one in enumerate(jobs)
     ]
-    families = history(jobs, Grid(START - DAY, START, 300.0), START)
+    grid = Grid(START - DAY, START, 300.0)
+    families = history(jobs, grid, START, users=UserLimiter(3, "r/p"))
     observed = observe(Fleet(), View({one.id: one for one in jobs}), START)
-    live = fleet_blocks(observed.fleet, {})
-    assert len(live) == 7
+    users = UserLimiter(3, "r/p")
+    for one in jobs:
+        users.name(one.user)
+    live = fleet_blocks(observed.fleet, {}, name_user=users.name)
+    assert len(live) == 9
     for block in live:
         family = families[block.metric.name.removeprefix(PREFIX)]
         found = {}
@@ -244,6 +249,43 @@ def test_the_last_gauges_are_the_first_live_ones(jobs):
                 found[labels] = value
         assert found == dict(block.samples), block.metric.name
         assert family.labels == block.labels
+
+
+@pytest.mark.parametrize(
+    ("total", "by_user"),
+    [
+        ("jobs", "user_jobs"),
+        ("accelerators", "user_accelerators"),
+        ("jobs_finished_total", "user_jobs_finished_total"),
+        ("accelerator_seconds_total", "user_accelerator_seconds_total"),
+    ],
+)
+def test_users_add_up_to_their_total(jobs, total, by_user):
+    """At all times, whether a user has a name or is one of the others."""
+    grid = Grid(START - 5 * DAY, START, 3600.0)
+    families = history(jobs, grid, START, users=UserLimiter(3, "r/p"))
+
+    def sums(name, position):
+        labels = families[name].labels
+        found = Counter()
+        for values, value in at(families[name], position).items():
+            each = dict(zip(labels, values, strict=True))
+            if name in ("jobs", "user_jobs") and each["phase"] not in ACTIVE:
+                continue
+            found[each["pool"], each.get("phase"), each.get("accelerator")] += round(value, 3)
+        return found
+
+    users = {values[0] for values in families[by_user].series}
+    assert len(users) == 4
+    assert "other" in users
+    for position in range(0, len(grid), 7):
+        assert sums(total, position) == pytest.approx(sums(by_user, position), abs=0.1)
+
+
+def test_without_users_no_series_is_by_user(jobs):
+    families = history(jobs, Grid(START - DAY, START, 3600.0), START)
+
+    assert not [name for name, family in families.items() if "user" in name and family.series]
 
 
 def test_finished_jobs_count_as_long_as_live(jobs):

@@ -23,9 +23,9 @@ from exporter.errors import (
     UpstreamError,
 )
 from exporter.huaweicloud.auth.chain import AuthContext, resolve
-from exporter.huaweicloud.auth.iam import find_project_id
 from exporter.huaweicloud.auth.lockout import KeyLockouts
 from exporter.huaweicloud.http import Request
+from exporter.huaweicloud.projects import find_project_id
 from exporter.settings.schema import AuthSettings
 
 DAY = 86_400.0

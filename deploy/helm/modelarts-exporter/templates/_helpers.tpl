@@ -70,7 +70,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
   {{- if and $config .Values.existingConfigSecret.name -}}
     {{- fail "config and existingConfigSecret.name are both set; set only one of them" -}}
   {{- end -}}
-  {{- if not (or $config.target $config.targets .Values.existingConfigSecret.name .Values.env .Values.envFrom .Values.extraArgs) -}}
+  {{- if not (or $config.target $config.targets $config.targets_files .Values.existingConfigSecret.name .Values.env .Values.envFrom .Values.extraArgs) -}}
     {{- fail "no target: set at least config.target.region and credentials.existingSecret, or try --set demo.enabled=true; see the chart's README.md" -}}
   {{- end -}}
 {{- end -}}
