@@ -113,14 +113,17 @@ async def test_the_list_of_pools_says_it_before_the_first_job(rig):
 async def test_jobs_that_ended_long_ago_are_shown_under_a_type_that_becomes_known(rig, poller):
     """Only the store has them, and no poll reads them again."""
     for _ in range(2):
-        rig.fleet.stop(rig.fleet.create())
+        rig.fleet.finish(rig.fleet.create(), "Terminated")
     assert await poller.poll()
     rig.clock.passes(2 * 86400.0)
     await settle(rig, poller)
     assert not poller.state.fleet.recent
+    for number in range(50):  # a page: polls do not read beyond it
+        rig.fleet.create(rig.fleet.now - 50.0 + number)
+    await settle(rig, poller)
     await live(rig, poller, rig.fleet.create())
 
-    assert shown(rig) == {"GPU": 3}
+    assert shown(rig) == {"GPU": 2 + 50 + 1}
 
 
 @both_ways
