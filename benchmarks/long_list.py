@@ -76,10 +76,10 @@ class LongList:
 
     Args:
         jobs: number of jobs; the first was created a year before the last.
-        active: so many of them, the newest, are active; one in ten waits, the others run.
+        active: number of active jobs, the newest ones; one in ten waits, the others run.
         clock: unix seconds.
         behaviour: choices where the documentation is ambiguous.
-        equal: so many jobs in a row have the same create time.
+        equal: number of consecutive jobs with the same create time.
 
     Attributes:
         requests: number of requests by operation.

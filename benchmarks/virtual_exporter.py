@@ -91,7 +91,7 @@ class VirtualExporter:
         return self._sum("modelarts_exporter_tracked_jobs") == len(self.jobs)
 
     async def until(self, condition: Callable[[], bool], polls: int) -> None:
-        """Wait for something, but no longer than so many intervals of polls.
+        """Wait for a condition, for at most this number of poll intervals.
 
         Raises:
             SystemExit: it has not become true by then.

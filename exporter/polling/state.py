@@ -133,11 +133,16 @@ class TargetState:
 
     def _known_in(self, fleet: Callable[[], Fleet]) -> TargetJobs:
         identity = self._target.identity
-        return TargetJobs(self._store, self._key or identity.key, identity.workspaces, fleet)
+        return TargetJobs(self._store, self._state_key, identity.workspaces, fleet)
+
+    @property
+    def _state_key(self) -> StateKey:
+        """The name of the saved state; before it is loaded, that of the target as it is now."""
+        return self._key or self._target.identity.key
 
     def known_list(self, workspace: str) -> TargetList:
         """The known jobs of a workspace, in the order of its list."""
-        return TargetList(self._store, self._key or self._target.identity.key, workspace)
+        return TargetList(self._store, self._state_key, workspace)
 
     async def load(self) -> None:
         """Load the saved state, as far as it is not in memory already.
@@ -199,7 +204,7 @@ class TargetState:
         if counted_since != fleet.counted_since and fleet.listed:
             span = sorted((fleet.counted_since, counted_since))
             workspaces = fleet.listed.keys() - self.unloaded
-            key = self._key or self._target.identity.key
+            key = self._state_key
             left = await self._store.finished_between(key, workspaces, *span)
         return advance(fleet, recent_since=recent_since, counted_since=counted_since, left=left)
 
@@ -311,7 +316,7 @@ class TargetState:
         workspaces = self._target.identity.workspaces
         first = [name for name in workspaces if name not in self.fleet.newest_created]
         if first:
-            await self._store.start_over(self._key or self._target.identity.key, first)
+            await self._store.start_over(self._state_key, first)
         fleet = await self._advanced(self.fleet, self._clocks.wall())
         return WholeReading(self, fleet, frozenset(first))
 
@@ -329,7 +334,7 @@ class TargetState:
             StateError: it cannot be saved now.
         """
         now = self._clocks.wall()
-        key = self._key or self._target.identity.key
+        key = self._state_key
         # The list may show a job twice.
         read_before = await self._known_in(lambda: fleet).find_ids(dict.fromkeys(view.jobs))
         known = {**await self._of_unknown_type(fleet, view), **read_before}
@@ -426,7 +431,7 @@ class TargetState:
         if not (pools := pools_with_news(fleet, view)):
             return {}
         return await self._store.of_unknown_type(
-            self._key or self._target.identity.key, self._target.identity.workspaces, pools
+            self._state_key, self._target.identity.workspaces, pools
         )
 
     async def publish(self, conclude: Callable[[], None] = lambda: None) -> None:
@@ -507,7 +512,7 @@ class TargetState:
 
     async def _commit(self, change: StateChange, whole: Whole) -> None:
         try:
-            await self._store.commit(self._key or self._target.identity.key, change, whole)
+            await self._store.commit(self._state_key, change, whole)
             self._whole = whole
         except HistoryLostError:
             self.must_load_again()

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from exporter.jobs.job import TERMINAL, Fault, Job, Run
+from exporter.jobs.fleet import MAX_FAILURES
+from exporter.jobs.job import FAILED, TERMINAL, Fault, Job, Run
 from exporter.jobs.tracked import ALWAYS, Base, Group, TrackedJob
 from exporter.storage import counts, rows
 from exporter.storage.counts import HOUR, Counting, hour_of
@@ -23,10 +24,6 @@ from exporter.storage.damage import DamagedFileError
 from exporter.storage.rows import damaged
 from exporter.storage.scopes import Scope, TargetScopes
 
-MAX_FAILURES = 200
-"""How many failed jobs are loaded."""
-
-_FAILED = frozenset({"Failed", "Abnormal"})
 _BATCH = 500
 """Rows that are looked up at once; SQLite allows 999 parameters, or more."""
 
@@ -269,7 +266,7 @@ def load(
         for group, _ in finished
         for row in _of_group(connection, group, "AND ended >= ?", recent_since)
     ]
-    failed = [group for group, labels in finished if labels.phase in _FAILED]
+    failed = [group for group, labels in finished if labels.phase in FAILED]
     failures = sorted(_latest(connection, failed, MAX_FAILURES), key=_by_end, reverse=True)
     return Loaded(
         open_jobs,

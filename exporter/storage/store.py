@@ -77,7 +77,7 @@ class SavedState(NamedTuple):
     Attributes:
         open: jobs that are not in a terminal phase, by ID.
         recent: finished jobs that ended since a given time, by ID, in the order of their end.
-        failures: the last `exporter.storage.jobs.MAX_FAILURES` jobs that are Failed or Abnormal,
+        failures: the last `exporter.jobs.fleet.MAX_FAILURES` jobs that are Failed or Abnormal,
             the one that ended last first.
         finished: the number of finished jobs, by group.
     """
